@@ -1,0 +1,370 @@
+//! Control messages: what the two ends of a link agree on, beside the data.
+//!
+//! They flow on the first bidirectional stream, after the Hello. Each is a frame:
+//! `length (u32, little endian, of what follows) | kind | 0 0 0 | body as DAG-CBOR`. Requests carry an `id` that their
+//! [`Control::Done`] names; a request of unknown kind is answered with `unavailable`, anything else unknown is ignored.
+//! Unknown keys in bodies are ignored. Specified in `docs/protocol/links.md`, “Control messages”.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{Fault, Metadata, NodeId, Pattern, RealmName, Topic, WhenFull, limits::CONTROL_BYTES_MAX};
+
+/// Joins a realm on this link, under a number that later requests and channels use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// Names the request.
+    pub id: u64,
+    /// The joining side's number for the realm.
+    pub slot: u32,
+    /// The realm's name.
+    pub name: RealmName,
+    /// The realm's root key.
+    pub root: NodeId,
+    /// Why the joining node may act in this realm.
+    pub proof: RealmProof,
+}
+
+/// Evidence that a node belongs to a realm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum RealmProof {
+    /// A signature by the realm's root key over this session and this node: see [`root_proof_bytes`].
+    Root(#[serde(with = "serde_bytes")] Vec<u8>),
+}
+
+/// What the realm's root key signs to let `node` into the realm on the session with this exporter.
+pub fn root_proof_bytes(exporter: &[u8; 32], node: &NodeId, name: &RealmName) -> Vec<u8> {
+    [&b"macula realm join 1\0"[..], exporter, node.as_bytes(), name.as_str().as_bytes()].concat()
+}
+
+/// Asks for messages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscribe {
+    /// Names the request.
+    pub id: u64,
+    /// The realm.
+    pub slot: u32,
+    /// The subscriber's number for the subscription; comes with every batch.
+    pub subscription: u32,
+    /// Which topics.
+    pub pattern: Pattern,
+    /// What to do when `queue_messages` wait.
+    #[serde(default)]
+    pub when_full: WhenFull,
+    /// Messages that may wait at the relay, 1 to 65,536.
+    pub queue_messages: u32,
+    /// Messages that may be on their way before the first credit.
+    pub credit: u64,
+    /// Begin with the stored last value of each matching topic.
+    #[serde(default)]
+    pub retained: bool,
+}
+
+/// Ends a subscription; what still waits for it is dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsubscribe {
+    /// Names the request.
+    pub id: u64,
+    /// The subscriber's number.
+    pub subscription: u32,
+}
+
+/// Offers a procedure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advertise {
+    /// Names the request.
+    pub id: u64,
+    /// The realm.
+    pub slot: u32,
+    /// The provider's number for the offer.
+    pub offer: u32,
+    /// The procedure.
+    pub procedure: Topic,
+    /// Calls that may be in flight to this offer; further ones go elsewhere.
+    pub in_flight_max: u32,
+    /// Shown to those who look for providers.
+    #[serde(default)]
+    pub metadata: Metadata,
+}
+
+/// Takes an offer back; calls already sent are still answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withdraw {
+    /// Names the request.
+    pub id: u64,
+    /// The provider's number.
+    pub offer: u32,
+}
+
+/// Asks for the stored last value of one topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retained {
+    /// Names the request.
+    pub id: u64,
+    /// The realm.
+    pub slot: u32,
+    /// The topic.
+    pub topic: Topic,
+}
+
+/// A stored last value, complete in itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredValue {
+    /// What the frame's channel number stands for.
+    #[serde(with = "serde_bytes")]
+    pub channel: Vec<u8>,
+    /// The message frame.
+    #[serde(with = "serde_bytes")]
+    pub frame: Vec<u8>,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// Of the request.
+    pub id: u64,
+    /// Nothing when it succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
+    /// The answer to [`Retained`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<StoredValue>,
+}
+
+/// Messages that a subscription did not get because its queue was full, counted since it began on this link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// The subscriber's number.
+    pub subscription: u32,
+    /// In all.
+    pub total: u64,
+}
+
+/// Messages of this publisher that some subscriber did not get because its queue was full, since the link began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undelivered {
+    /// In all, counted once per subscriber.
+    pub total: u64,
+}
+
+/// A sign of life, or its echo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    /// Comes back.
+    pub token: u64,
+}
+
+/// The sender is going away; the receiver should finish, close and reconnect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Goodbye {
+    /// For people.
+    pub reason: String,
+}
+
+/// One control message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each variant holds one documented body of the same name")]
+pub enum Control {
+    Join(Join),
+    Subscribe(Subscribe),
+    Unsubscribe(Unsubscribe),
+    Advertise(Advertise),
+    Withdraw(Withdraw),
+    Retained(Retained),
+    Done(Done),
+    Dropped(Dropped),
+    Undelivered(Undelivered),
+    Ping(Beat),
+    Pong(Beat),
+    Goodbye(Goodbye),
+    /// Of a later version. The id is there when the body has one, and wants a `Done`.
+    Unknown {
+        kind: u8,
+        id: Option<u64>,
+    },
+}
+
+/// Why bytes are no control message; the link is closed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// More than [`CONTROL_BYTES_MAX`].
+    #[error("a control message of {0} bytes, at most {CONTROL_BYTES_MAX} are allowed")]
+    TooLong(usize),
+    /// The body is not what the kind wants.
+    #[error("malformed control message of kind {kind}: {error}")]
+    Malformed {
+        /// Its kind.
+        kind: u8,
+        /// What was wrong.
+        error: String,
+    },
+}
+
+const KIND_JOIN: u8 = 1;
+const KIND_SUBSCRIBE: u8 = 2;
+const KIND_UNSUBSCRIBE: u8 = 3;
+const KIND_ADVERTISE: u8 = 4;
+const KIND_WITHDRAW: u8 = 5;
+const KIND_RETAINED: u8 = 6;
+const KIND_DONE: u8 = 7;
+const KIND_DROPPED: u8 = 8;
+const KIND_UNDELIVERED: u8 = 9;
+const KIND_PING: u8 = 10;
+const KIND_PONG: u8 = 11;
+const KIND_GOODBYE: u8 = 12;
+
+/// Only what [`Control::Unknown`] wants to know of a body.
+#[derive(Deserialize)]
+struct AnyBody {
+    #[serde(default)]
+    id: Option<u64>,
+}
+
+impl Control {
+    /// Appends the message with its length.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        fn body(value: &impl Serialize) -> Vec<u8> {
+            serde_ipld_dagcbor::to_vec(value).expect("a control message always encodes")
+        }
+        let (kind, body) = match self {
+            Self::Join(join) => (KIND_JOIN, body(join)),
+            Self::Subscribe(subscribe) => (KIND_SUBSCRIBE, body(subscribe)),
+            Self::Unsubscribe(unsubscribe) => (KIND_UNSUBSCRIBE, body(unsubscribe)),
+            Self::Advertise(advertise) => (KIND_ADVERTISE, body(advertise)),
+            Self::Withdraw(withdraw) => (KIND_WITHDRAW, body(withdraw)),
+            Self::Retained(retained) => (KIND_RETAINED, body(retained)),
+            Self::Done(done) => (KIND_DONE, body(done)),
+            Self::Dropped(dropped) => (KIND_DROPPED, body(dropped)),
+            Self::Undelivered(undelivered) => (KIND_UNDELIVERED, body(undelivered)),
+            Self::Ping(beat) => (KIND_PING, body(beat)),
+            Self::Pong(beat) => (KIND_PONG, body(beat)),
+            Self::Goodbye(goodbye) => (KIND_GOODBYE, body(goodbye)),
+            Self::Unknown { kind, .. } => (*kind, body(&std::collections::BTreeMap::<String, u8>::new())),
+        };
+        out.extend_from_slice(&(4 + body.len() as u32).to_le_bytes());
+        out.extend_from_slice(&[kind, 0, 0, 0]);
+        out.extend_from_slice(&body);
+    }
+
+    /// Reads the first message of `bytes`: it and how many bytes it took; `None` when it is incomplete.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, ControlError> {
+        let Some(len) = bytes.first_chunk::<4>().map(|len| u32::from_le_bytes(*len) as usize) else { return Ok(None) };
+        if len > CONTROL_BYTES_MAX {
+            return Err(ControlError::TooLong(len));
+        }
+        if len < 4 {
+            return Err(ControlError::Malformed { kind: 0, error: "too short".into() });
+        }
+        let Some(message) = bytes.get(4..4 + len) else { return Ok(None) };
+        let (kind, body) = (message[0], &message[4..]);
+        Ok(Some((Self::decode_body(kind, body)?, 4 + len)))
+    }
+
+    fn decode_body(kind: u8, body: &[u8]) -> Result<Self, ControlError> {
+        fn read<T: DeserializeOwned>(kind: u8, body: &[u8]) -> Result<T, ControlError> {
+            serde_ipld_dagcbor::from_slice(body)
+                .map_err(|error| ControlError::Malformed { kind, error: error.to_string() })
+        }
+        Ok(match kind {
+            KIND_JOIN => Self::Join(read(kind, body)?),
+            KIND_SUBSCRIBE => Self::Subscribe(read(kind, body)?),
+            KIND_UNSUBSCRIBE => Self::Unsubscribe(read(kind, body)?),
+            KIND_ADVERTISE => Self::Advertise(read(kind, body)?),
+            KIND_WITHDRAW => Self::Withdraw(read(kind, body)?),
+            KIND_RETAINED => Self::Retained(read(kind, body)?),
+            KIND_DONE => Self::Done(read(kind, body)?),
+            KIND_DROPPED => Self::Dropped(read(kind, body)?),
+            KIND_UNDELIVERED => Self::Undelivered(read(kind, body)?),
+            KIND_PING => Self::Ping(read(kind, body)?),
+            KIND_PONG => Self::Pong(read(kind, body)?),
+            KIND_GOODBYE => Self::Goodbye(read(kind, body)?),
+            kind => Self::Unknown { kind, id: read::<AnyBody>(kind, body)?.id },
+        })
+    }
+}
+
+impl Done {
+    /// The request succeeded.
+    pub fn ok(id: u64) -> Self {
+        Self { id, fault: None, value: None }
+    }
+
+    /// It did not.
+    pub fn failed(id: u64, fault: Fault) -> Self {
+        Self { id, fault: Some(fault), value: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn samples() -> Vec<Control> {
+        let root: NodeId = ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().into();
+        vec![
+            Control::Join(Join {
+                id: 1,
+                slot: 0,
+                name: "local.dev".parse().unwrap(),
+                root,
+                proof: RealmProof::Root(vec![1; 64]),
+            }),
+            Control::Subscribe(Subscribe {
+                id: 2,
+                slot: 0,
+                subscription: 9,
+                pattern: "a.**".parse().unwrap(),
+                when_full: WhenFull::Block,
+                queue_messages: 100,
+                credit: 100,
+                retained: true,
+            }),
+            Control::Done(Done::failed(2, Fault::Denied("/mesh/subscribe a.**".into()))),
+            Control::Ping(Beat { token: 3 }),
+            Control::Goodbye(Goodbye { reason: "restarting".into() }),
+        ]
+    }
+
+    #[test]
+    fn round_trip_and_truncation() {
+        for message in samples() {
+            let mut bytes = Vec::new();
+            message.encode(&mut bytes);
+            assert_eq!(Control::decode(&bytes), Ok(Some((message, bytes.len()))));
+            for cut in 0..bytes.len() {
+                assert_eq!(Control::decode(&bytes[..cut]), Ok(None), "incomplete, not malformed");
+            }
+        }
+    }
+
+    #[test]
+    fn later_versions_are_told_apart_from_garbage() {
+        let mut bytes = Vec::new();
+        Control::Ping(Beat { token: 3 }).encode(&mut bytes);
+        bytes[4] = 99;
+        assert_eq!(Control::decode(&bytes), Ok(Some((Control::Unknown { kind: 99, id: None }, bytes.len()))));
+        assert!(matches!(Control::decode(&[255; 8]), Err(ControlError::TooLong(_))));
+        assert!(matches!(
+            Control::decode(&[6, 0, 0, 0, 2, 0, 0, 0, 0xff, 0xff]),
+            Err(ControlError::Malformed { kind: 2, .. })
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), kind: u8) {
+            let _ = Control::decode(&bytes);
+            let _ = Control::decode_body(kind, &bytes);
+            let _ = crate::hello::Hello::open(&bytes, crate::hello::Side::Dialler, &[0; 32], &crate::hello::Expect {
+                own: ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().into(), peer: None });
+        }
+    }
+}
