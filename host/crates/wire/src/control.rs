@@ -5,6 +5,7 @@
 //! [`Control::Done`] names; a request of unknown kind is answered with `unavailable`, anything else unknown is ignored.
 //! Unknown keys in bodies are ignored. Specified in `docs/protocol/links.md`, “Control messages”.
 
+use ed25519_dalek::{Signature, Signer, SigningKey};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{Fault, Metadata, NodeId, Pattern, RealmName, Topic, WhenFull, limits::CONTROL_BYTES_MAX};
@@ -29,13 +30,29 @@ pub struct Join {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum RealmProof {
-    /// A signature by the realm's root key over this session and this node: see [`root_proof_bytes`].
+    /// A signature by the realm's root key over this session and this node: see [`RealmProof::by_root`].
     Root(#[serde(with = "serde_bytes")] Vec<u8>),
 }
 
 /// What the realm's root key signs to let `node` into the realm on the session with this exporter.
-pub fn root_proof_bytes(exporter: &[u8; 32], node: &NodeId, name: &RealmName) -> Vec<u8> {
+fn root_proof_bytes(exporter: &[u8; 32], node: &NodeId, name: &RealmName) -> Vec<u8> {
     [&b"macula realm join 1\0"[..], exporter, node.as_bytes(), name.as_str().as_bytes()].concat()
+}
+
+impl RealmProof {
+    /// A proof by the holder of the realm's root key, for the session with this exporter.
+    pub fn by_root(root: &SigningKey, exporter: &[u8; 32], node: &NodeId, name: &RealmName) -> Self {
+        Self::Root(root.sign(&root_proof_bytes(exporter, node, name)).to_bytes().to_vec())
+    }
+
+    /// Whether it lets `node` into the realm on this session.
+    pub fn verifies(&self, exporter: &[u8; 32], node: &NodeId, root: &NodeId, name: &RealmName) -> bool {
+        match self {
+            Self::Root(signature) => Signature::from_slice(signature).is_ok_and(|signature| {
+                root.verifying_key().verify_strict(&root_proof_bytes(exporter, node, name), &signature).is_ok()
+            }),
+        }
+    }
 }
 
 /// Asks for messages.

@@ -17,6 +17,7 @@
 
 mod extras;
 mod lane;
+mod latest;
 mod outgoing;
 mod reassembly;
 
@@ -24,6 +25,7 @@ use bytes::{BufMut, BytesMut};
 
 pub use extras::{Extras, ExtrasError};
 pub use lane::Lane;
+pub use latest::LatestSlots;
 pub use outgoing::Outgoing;
 pub use reassembly::{Piece, Reassembly};
 

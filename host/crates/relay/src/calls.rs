@@ -1,0 +1,291 @@
+//! Calls on their way: each reaches at most one provider, and is moved to another only while provably unsent.
+
+use std::time::{Duration, Instant};
+
+use macula_wire::{
+    CallError, ChannelKind, Fault,
+    frame::{self, Frame, Frames, Header, Lane, Outcome},
+    limits::HOPS_MAX,
+};
+use slab::Slab;
+
+use crate::{
+    Relay,
+    link::{LaneState, LinkKey, Violation},
+    procedures::{NoProvider, OfferKey},
+};
+
+/// How long after a caller's deadline the relay forgets its call. The caller keeps its own time, to the millisecond.
+const DEADLINE_GRACE: Duration = Duration::from_secs(1);
+
+/// One call that waits for its answer.
+#[derive(Debug)]
+struct Pending {
+    caller: LinkKey,
+    /// The caller's number for the call.
+    number: u64,
+    /// The caller's channel, to find the procedure again should the call have to be moved.
+    channel: (Lane, u64),
+    provider: LinkKey,
+    /// Gone when the provider has withdrawn the offer.
+    offer: Option<OfferKey>,
+    sent: Instant,
+    deadline: Instant,
+    /// Tells this call from earlier ones in the same place.
+    generation: u32,
+}
+
+/// All calls that wait for an answer.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    pending: Slab<Pending>,
+    generation: u32,
+    sweep_due: Option<Instant>,
+}
+
+impl Calls {
+    pub(crate) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub(crate) fn sweep_due(&self) -> Option<Instant> {
+        self.sweep_due
+    }
+
+    /// Calls in flight no longer count for an offer that has ended.
+    pub(crate) fn offer_ended(&mut self, offer: OfferKey) {
+        for (_, pending) in &mut self.pending {
+            if pending.offer == Some(offer) {
+                pending.offer = None;
+            }
+        }
+    }
+
+    /// The relay's number for a call: its place, and a generation that makes numbers of earlier calls invalid.
+    fn insert(&mut self, mut pending: Pending) -> u64 {
+        self.generation = self.generation.wrapping_add(1);
+        pending.generation = self.generation;
+        let generation = u64::from(self.generation);
+        generation << 32 | self.pending.insert(pending) as u64
+    }
+
+    fn find(&self, number: u64) -> Option<&Pending> {
+        let pending = self.pending.get(number as u32 as usize)?;
+        (u64::from(pending.generation) == number >> 32).then_some(pending)
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Pending> {
+        self.find(number)?;
+        Some(self.pending.remove(number as u32 as usize))
+    }
+}
+
+impl Relay {
+    pub(crate) fn handle_call(
+        &mut self,
+        now: Instant,
+        key: LinkKey,
+        lane: Lane,
+        header: Header,
+        bytes: &[u8],
+    ) -> Result<(), Violation> {
+        let inlet = self.links[key.index()].lane(lane).inlet(header.channel)?;
+        if inlet.channel.kind != ChannelKind::Procedure {
+            return Err(Violation::WrongLane { frame: "call to a topic", lane });
+        }
+        if self.links[key.index()].calls.contains_key(&header.id) {
+            return Err(Violation::Number { what: "call", number: header.id });
+        }
+        self.stats.calls_in += 1;
+        let refusal = if header.hops >= HOPS_MAX {
+            Some(Fault::Other("the call has passed too many relays".into()))
+        } else if self.links[key.index()].calls.len() >= self.config.calls_per_link_max {
+            Some(Fault::Unavailable("too many calls of this node wait for an answer".into()))
+        } else if self.calls.len() >= self.config.calls_max {
+            Some(Fault::Unavailable("too many calls wait for an answer at this relay".into()))
+        } else {
+            None
+        };
+        if let Some(fault) = refusal {
+            self.refuse_call(key, header.id, fault);
+            return Ok(());
+        }
+        let deadline = now + Duration::from_millis(header.time & 0xffff_ffff);
+        self.place_call(now, Placement { caller: key, number: header.id, channel: (lane, header.channel), deadline }, bytes);
+        Ok(())
+    }
+
+    /// Finds a provider and queues the call for it, or tells the caller that it did not run.
+    fn place_call(&mut self, now: Instant, call: Placement, bytes: &[u8]) {
+        let (lane, number) = call.channel;
+        let Ok(inlet) = self.links[call.caller.index()].lane(lane).inlet(number) else {
+            return self.refuse_call(call.caller, call.number, Fault::Unavailable("the provider left".into()));
+        };
+        let (realm, outlet) = (inlet.realm, inlet.outlet.number);
+        let procedure = inlet.channel.name.clone();
+        let chosen = self.realms[realm].procedures.choose(&procedure, &self.offers, |offer| {
+            self.links[offer.link.index()].call_bytes() < self.config.call_bytes_per_link_max
+        });
+        let offer = match chosen {
+            Ok(offer) => offer,
+            Err(NoProvider::Unknown) => {
+                return self.refuse_call(call.caller, call.number, Fault::NotFound(format!("nobody offers {procedure}")));
+            }
+            Err(NoProvider::Busy) => {
+                let fault = Fault::Unavailable(format!("all providers of {procedure} are busy"));
+                return self.refuse_call(call.caller, call.number, fault);
+            }
+        };
+        let provider = self.offers[offer].link;
+        self.offers[offer].in_flight += 1;
+        self.declare_call_channel(&call, provider, outlet);
+        let relay_number = self.calls.insert(Pending {
+            caller: call.caller,
+            number: call.number,
+            channel: call.channel,
+            provider,
+            offer: Some(offer),
+            sent: now,
+            deadline: call.deadline,
+            generation: 0,
+        });
+        self.links[call.caller.index()].calls.insert(call.number, relay_number);
+        let state = self.links[provider.index()].lane(lane);
+        frame::put_forwarded(bytes, outlet, Some(relay_number), &mut state.outbox);
+        state.unsent.push(relay_number);
+        self.mark_ready(provider);
+        self.calls.sweep_due.get_or_insert(now + self.config.call_sweep_interval);
+    }
+
+    /// The provider learns who calls what, the first time that this caller's channel leads to it.
+    fn declare_call_channel(&mut self, call: &Placement, provider: LinkKey, outlet: u64) {
+        let (lane, number) = call.channel;
+        if self.links[provider.index()].lane(lane).declared.contains(&outlet) {
+            return;
+        }
+        let Ok(inlet) = self.links[call.caller.index()].lane(lane).inlet(number) else { return };
+        let (channel, realm) = (inlet.channel.clone(), inlet.realm);
+        inlet.outlet.told.push((provider, lane));
+        self.declare(provider, lane, outlet, &channel, realm);
+    }
+
+    fn refuse_call(&mut self, caller: LinkKey, number: u64, fault: Fault) {
+        self.stats.calls_not_run += 1;
+        self.answer_error(caller, number, &CallError::NotRun(fault));
+    }
+
+    fn answer_error(&mut self, caller: LinkKey, number: u64, error: &CallError) {
+        frame::put_reply_error(number, error, &mut self.links[caller.index()].lane(Lane::Calls).outbox);
+        self.mark_ready(caller);
+    }
+
+    pub(crate) fn handle_reply(&mut self, now: Instant, key: LinkKey, number: u64, outcome: Outcome<'_>) {
+        // Answers to calls that were cancelled or timed out come late; others are nobody's.
+        if self.calls.find(number).is_none_or(|pending| pending.provider != key) {
+            return;
+        }
+        let Some(pending) = self.finish(number) else { return };
+        if let Some(offer) = pending.offer {
+            let latency = now.duration_since(pending.sent);
+            self.offers[offer].measured(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+        }
+        let caller = pending.caller;
+        if self.links[caller.index()].call_bytes() > self.config.call_bytes_per_link_max {
+            self.stats.calls_maybe_run += 1;
+            let error = CallError::MaybeRun(Fault::Unavailable("the caller does not take its answers".into()));
+            return self.answer_error(caller, pending.number, &error);
+        }
+        let (Outcome::Answer(body) | Outcome::Error(body)) = outcome;
+        let state = self.links[caller.index()].lane(Lane::for_call(body.len()));
+        frame::put_reply(pending.number, outcome, &mut state.outbox);
+        self.mark_ready(caller);
+    }
+
+    pub(crate) fn handle_cancel(&mut self, key: LinkKey, number: u64) {
+        // The answer may have crossed the cancellation.
+        let Some(relay_number) = self.links[key.index()].calls.get(&number).copied() else { return };
+        self.abandon(relay_number);
+    }
+
+    /// Takes a call out of all tables.
+    fn finish(&mut self, number: u64) -> Option<Pending> {
+        let pending = self.calls.remove(number)?;
+        if let Some(caller) = self.links.get_mut(pending.caller.index()) {
+            caller.calls.remove(&pending.number);
+        }
+        if let Some(offer) = pending.offer.and_then(|offer| self.offers.get_mut(offer)) {
+            offer.in_flight -= 1;
+        }
+        Some(pending)
+    }
+
+    /// Takes a call out of all tables and tells its provider to stop.
+    fn abandon(&mut self, number: u64) -> Option<Pending> {
+        let pending = self.finish(number)?;
+        frame::put_cancel(number, &mut self.links[pending.provider.index()].lane(Lane::Calls).outbox);
+        self.mark_ready(pending.provider);
+        Some(pending)
+    }
+
+    /// A link is gone, and so are its offers: `lanes` is what it had not been sent.
+    pub(crate) fn end_calls_of(&mut self, now: Instant, key: LinkKey, lanes: &[LaneState]) {
+        let calls_of = |side: fn(&Pending) -> LinkKey, pending: &Slab<Pending>| -> Vec<u64> {
+            let of_link = pending.iter().filter(|(_, pending)| side(pending) == key);
+            of_link.map(|(place, pending)| u64::from(pending.generation) << 32 | place as u64).collect()
+        };
+        for number in calls_of(|pending| pending.caller, &self.calls.pending) {
+            self.abandon(number);
+        }
+        for lane in lanes.iter().filter(|lane| !lane.unsent.is_empty()) {
+            for bytes in Frames::new(&lane.outbox).flatten() {
+                self.move_unsent(now, bytes, &lane.unsent);
+            }
+        }
+        for number in calls_of(|pending| pending.provider, &self.calls.pending) {
+            let Some(pending) = self.finish(number) else { continue };
+            self.stats.calls_maybe_run += 1;
+            let error = CallError::MaybeRun(Fault::Unavailable("the link to the provider was lost".into()));
+            self.answer_error(pending.caller, pending.number, &error);
+        }
+    }
+
+    fn move_unsent(&mut self, now: Instant, bytes: &[u8], unsent: &[u64]) {
+        let Ok(Frame::Call { header, .. }) = Frame::parse(bytes) else { return };
+        if !unsent.contains(&header.id) {
+            return;
+        }
+        let Some(pending) = self.finish(header.id) else { return };
+        let Pending { caller, number, channel, deadline, .. } = pending;
+        self.place_call(now, Placement { caller, number, channel, deadline }, bytes);
+    }
+
+    /// Forgets calls that their callers have left behind.
+    pub(crate) fn sweep_calls(&mut self, now: Instant) {
+        if self.calls.sweep_due.is_none_or(|due| due > now) {
+            return;
+        }
+        let over = |pending: &Pending| now.saturating_duration_since(pending.deadline) > DEADLINE_GRACE;
+        let numbers: Vec<u64> = self
+            .calls
+            .pending
+            .iter()
+            .filter(|(_, pending)| over(pending))
+            .map(|(place, pending)| u64::from(pending.generation) << 32 | place as u64)
+            .collect();
+        for number in numbers {
+            let Some(pending) = self.abandon(number) else { continue };
+            self.stats.calls_maybe_run += 1;
+            self.answer_error(pending.caller, pending.number, &CallError::MaybeRun(Fault::Timeout));
+        }
+        self.calls.sweep_due = (self.calls.len() > 0).then(|| now + self.config.call_sweep_interval);
+    }
+}
+
+/// A call in search of a provider.
+#[derive(Debug, Clone, Copy)]
+struct Placement {
+    caller: LinkKey,
+    number: u64,
+    channel: (Lane, u64),
+    deadline: Instant,
+}

@@ -1,0 +1,72 @@
+//! Bounds of a relay. Each exists per link, per realm and in total, so that no tenant can fill another's.
+
+use std::time::Duration;
+
+/// How much a relay holds, with defaults fit for production on a machine with a few GiB of memory.
+#[derive(Debug, Clone)]
+pub struct RelayConfig {
+    /// Realms that this relay serves; a join of a further one is refused.
+    pub realms_max: usize,
+    /// Realms joined on one link; the next join is refused.
+    pub realms_per_link_max: usize,
+    /// Subscriptions of one link; the next is refused.
+    pub subscriptions_per_link_max: usize,
+    /// Subscriptions of one realm; the next is refused.
+    pub subscriptions_per_realm_max: usize,
+    /// Subscriptions in all; the next is refused.
+    pub subscriptions_max: usize,
+    /// Offers of one link; the next is refused.
+    pub offers_per_link_max: usize,
+    /// Offers of one realm; the next is refused.
+    pub offers_per_realm_max: usize,
+    /// Bytes waiting for one link. What comes on top replaces the oldest of the same subscription.
+    pub queued_bytes_per_link_max: usize,
+    /// Bytes waiting in one realm, a message counted once for each subscription it waits for.
+    pub queued_bytes_per_realm_max: usize,
+    /// Bytes waiting in all, counted in the same way: an upper bound, because queues share message bytes.
+    pub queued_bytes_max: usize,
+    /// Calls of one link that wait for an answer; the next is answered `not-run(unavailable)`.
+    pub calls_per_link_max: usize,
+    /// Calls in all that wait for an answer.
+    pub calls_max: usize,
+    /// Bytes of calls and answers waiting for one link; a provider beyond this is not chosen.
+    pub call_bytes_per_link_max: usize,
+    /// Stored last values of one realm, in number; a further topic is forwarded but not stored.
+    pub retained_topics_per_realm_max: usize,
+    /// Stored last values of one realm, in bytes.
+    pub retained_bytes_per_realm_max: usize,
+    /// Longest that a full `block` subscription holds back receipts at a stretch.
+    pub block_max: Duration,
+    /// How often subscribers and publishers are told of drops.
+    pub drop_report_interval: Duration,
+    /// How often calls are looked through for passed deadlines. Callers keep their own time; this frees what they left.
+    pub call_sweep_interval: Duration,
+    /// Publishers without a link whose last sequence numbers are remembered, to recognise what is sent again.
+    pub publishers_remembered_max: usize,
+}
+
+impl Default for RelayConfig {
+    fn default() -> Self {
+        Self {
+            realms_max: 16_384,
+            realms_per_link_max: 64,
+            subscriptions_per_link_max: 4096,
+            subscriptions_per_realm_max: 65_536,
+            subscriptions_max: 262_144,
+            offers_per_link_max: 1024,
+            offers_per_realm_max: 16_384,
+            queued_bytes_per_link_max: 64 << 20,
+            queued_bytes_per_realm_max: 512 << 20,
+            queued_bytes_max: 2 << 30,
+            calls_per_link_max: 16_384,
+            calls_max: 262_144,
+            call_bytes_per_link_max: 32 << 20,
+            retained_topics_per_realm_max: 16_384,
+            retained_bytes_per_realm_max: 64 << 20,
+            block_max: Duration::from_secs(2),
+            drop_report_interval: Duration::from_millis(250),
+            call_sweep_interval: Duration::from_millis(250),
+            publishers_remembered_max: 4096,
+        }
+    }
+}

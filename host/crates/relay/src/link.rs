@@ -1,0 +1,198 @@
+//! What a relay knows of one link.
+
+use std::collections::VecDeque;
+
+use bytes::BytesMut;
+use macula_wire::{
+    Channel, NodeId, TopicError,
+    control::{Control, ControlError},
+    frame::{FrameError, Lane},
+    hello::Role,
+};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::{procedures::OfferKey, realm::Route, subscription::SubKey};
+
+/// Names a link within the relay, from `link_opened` to `link_closed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkKey(pub(crate) u32);
+
+impl LinkKey {
+    /// A small number, used again after the link has closed.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Who is at the other end, as its verified Hello says.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its id.
+    pub node: NodeId,
+    /// Its epoch.
+    pub epoch: u64,
+    /// What it is.
+    pub role: Role,
+    /// The session's exporter, over which realm proofs are made.
+    pub exporter: [u8; 32],
+}
+
+/// A peer broke the protocol; its link is to be closed with this text. State of other links is untouched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Violation {
+    /// Not a frame.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// Not a control message.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// A frame that has no business on its lane.
+    #[error("a {frame} frame on lane {lane:?}")]
+    WrongLane {
+        /// What it is.
+        frame: &'static str,
+        /// Where it came.
+        lane: Lane,
+    },
+    /// A message or call with a channel number that was not declared on its lane.
+    #[error("channel {0} was not declared on this lane")]
+    UnknownChannel(u64),
+    /// A channel declaration that is malformed, or breaks a rule that the peer knows.
+    #[error("channel {number} refused: {reason}")]
+    Channel {
+        /// Its number.
+        number: u64,
+        /// Which rule.
+        reason: String,
+    },
+    /// A number that is in use already, or out of range.
+    #[error("{what} number {number} is in use or out of range")]
+    Number {
+        /// Of what.
+        what: &'static str,
+        /// The number.
+        number: u64,
+    },
+    /// The peer asks much and reads no answers.
+    #[error("the peer does not read its control messages")]
+    ControlBacklog,
+    /// A control message that only a relay may send.
+    #[error("unexpected control message")]
+    Unexpected,
+    /// A name that is none.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+}
+
+/// A channel number of this relay's, and who was told what it stands for.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    pub(crate) number: u64,
+    pub(crate) told: Vec<(LinkKey, Lane)>,
+}
+
+/// Where a peer's channel leads.
+#[derive(Debug)]
+pub(crate) struct Inlet {
+    pub(crate) channel: Channel,
+    pub(crate) realm: usize,
+    pub(crate) publisher: usize,
+    pub(crate) outlet: Outlet,
+    /// Tells topics apart where only the newest message of each counts.
+    pub(crate) topic_key: u64,
+    /// Who gets its messages, as interest was at `route_version`; 0 is before any.
+    pub(crate) route: Route,
+    pub(crate) route_version: u64,
+}
+
+/// One lane of a link, both directions.
+#[derive(Debug, Default)]
+pub(crate) struct LaneState {
+    /// By the peer's channel number, which is small.
+    pub(crate) inlets: Vec<Option<Box<Inlet>>>,
+    /// Channel numbers of this relay's that the peer knows on this lane.
+    pub(crate) declared: FxHashSet<u64>,
+    /// Goes out before anything that waits in queues: declarations, and on the call lanes everything.
+    pub(crate) outbox: BytesMut,
+    /// Calls in the outbox: provably unsent until it is taken.
+    pub(crate) unsent: Vec<u64>,
+    /// Channel numbers to take back once nothing waits here that uses them.
+    pub(crate) forgets: Vec<u64>,
+    /// Subscriptions with something to send, each once.
+    pub(crate) turns: VecDeque<SubKey>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) peer: Peer,
+    /// By the peer's slot number.
+    pub(crate) realms: FxHashMap<u32, usize>,
+    pub(crate) lanes: [LaneState; Lane::COUNT],
+    pub(crate) control: VecDeque<Control>,
+    /// By the peer's numbers.
+    pub(crate) subscriptions: FxHashMap<u32, SubKey>,
+    pub(crate) offers: FxHashMap<u32, OfferKey>,
+    /// Calls that this link made and waits for, by its number: this relay's number.
+    pub(crate) calls: FxHashMap<u64, u64>,
+    pub(crate) queued_bytes: usize,
+    /// Standing in the relay's list of links with something to send.
+    pub(crate) ready: bool,
+    pub(crate) undelivered: u64,
+    pub(crate) undelivered_reported: u64,
+    /// Receipts held back, and the full subscriptions that hold them.
+    pub(crate) held: VecDeque<(Lane, u64)>,
+    pub(crate) held_by: Vec<SubKey>,
+}
+
+/// Control messages that may wait for a peer. Far more than an honest one leaves unread.
+const CONTROL_BACKLOG_MAX: usize = 8192;
+
+impl Link {
+    pub(crate) fn new(peer: Peer) -> Self {
+        Self {
+            peer,
+            realms: FxHashMap::default(),
+            lanes: Default::default(),
+            control: VecDeque::new(),
+            subscriptions: FxHashMap::default(),
+            offers: FxHashMap::default(),
+            calls: FxHashMap::default(),
+            queued_bytes: 0,
+            ready: false,
+            undelivered: 0,
+            undelivered_reported: 0,
+            held: VecDeque::new(),
+            held_by: Vec::new(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn lane(&mut self, lane: Lane) -> &mut LaneState {
+        &mut self.lanes[lane.index()]
+    }
+
+    /// Bytes of calls and answers that wait.
+    pub(crate) fn call_bytes(&self) -> usize {
+        self.lanes[Lane::Calls.index()].outbox.len() + self.lanes[Lane::Bulk.index()].outbox.len()
+    }
+
+    pub(crate) fn send_control(&mut self, message: Control) -> Result<(), Violation> {
+        if self.control.len() >= CONTROL_BACKLOG_MAX {
+            return Err(Violation::ControlBacklog);
+        }
+        self.control.push_back(message);
+        Ok(())
+    }
+}
+
+impl LaneState {
+    #[inline]
+    pub(crate) fn inlet(&mut self, number: u64) -> Result<&mut Inlet, Violation> {
+        usize::try_from(number)
+            .ok()
+            .and_then(|index| self.inlets.get_mut(index))
+            .and_then(|inlet| inlet.as_deref_mut())
+            .ok_or(Violation::UnknownChannel(number))
+    }
+}
