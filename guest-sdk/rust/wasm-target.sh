@@ -34,7 +34,7 @@ mkdir -p "$work"/{lists/partial,cache/archives/partial,std/src}
 printf 'deb [signed-by=%s] %s %s main\n' "$keyring" "${mirror:-http://deb.debian.org/debian}" \
     "${DEBIAN_SUITE:-trixie-backports}" >"$work/sources.list"
 options=(-o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::Lists=$work/lists"
-    -o "Dir::Cache=$work/cache")
+    -o "Dir::Cache=$work/cache" -o APT::Sandbox::User="$(id -un)")
 cd "$work"
 apt-get -qq "${options[@]}" update
 package=$(apt-cache "${options[@]}" madison rust-src | awk -v v="$version" 'index($3, v "+") == 1 {print $3; exit}')
@@ -50,12 +50,15 @@ if [[ ! -e $source ]]; then
 fi
 
 # An empty crate makes cargo build the whole standard library; its results are moved to where rustc looks for them.
+# In panic messages, its files are called as in the standard library that rustup brings.
+commit=$(rustc --version --verbose | awk '/^commit-hash:/ {print $2}')
+separator=$'\x1f'
 printf '[package]\nname = "std-seed"\nversion = "0.0.0"\nedition = "2024"\n' >std/Cargo.toml
 : >std/src/lib.rs
 (
     cd std
     RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$work/target" \
-        RUSTFLAGS="-Cembed-bitcode=yes -L native=$work/root/usr/lib/$target" \
+        CARGO_ENCODED_RUSTFLAGS="-Cembed-bitcode=yes${separator}-Lnative=$work/root/usr/lib/$target${separator}--remap-path-prefix=$source=/rustc/$commit" \
         cargo build --quiet --release -Zbuild-std=std,panic_abort --target "$target"
 )
 mkdir -p "$libraries/self-contained"

@@ -43,13 +43,14 @@ impl MessageHandler for SensorAlert {
     fn on_message(&mut self, message: Message) -> Result {
         let (Reading::Bare(celsius) | Reading::Named { celsius }) = message.json()?;
         let room = message.segments().nth(1).unwrap_or_default();
-        let Some(state) = self.rooms.change(room, celsius, self.limits)? else {
-            return Ok(self.rooms.record(room, celsius, None));
-        };
-        let alert = Alert { room, state, celsius, threshold: self.limits.threshold };
-        publish(format!("alerts.{room}.temperature")).json(&alert).send()?;
-        info!(room, celsius, "alert {state:?}");
-        Ok(self.rooms.record(room, celsius, Some(state)))
+        let change = self.rooms.change(room, celsius, self.limits)?;
+        if let Some(state) = change {
+            let alert = Alert { room, state, celsius, threshold: self.limits.threshold };
+            publish(format!("alerts.{room}.temperature")).json(&alert).send()?;
+            info!(room, celsius, "alert {state:?}");
+        }
+        self.rooms.record(room, celsius, change);
+        Ok(())
     }
 }
 

@@ -54,7 +54,7 @@
 //! - Handlers: [`Lifecycle`], [`MessageHandler`], [`CallHandler`], [`TimerHandler`], [`ConfigHandler`],
 //!   [`StateHandler`]. Each is optional, and only what [`export!`] lists is exported.
 //! - To do: [`publish`], [`subscribe`], [`call`], [`advertise`], [`timers`], [`kv`], [`content`].
-//! - To know: [`config`], [`identity`], [`trace`], [`clock`].
+//! - To know: [`config`], [`identity`], [`trace`](mod@trace), [`clock`].
 //! - To tell: [`log`](mod@log) and its macros.
 //! - When something fails: `?`. [`Failure`] says what becomes of the message or call then.
 //! - To test: `testing`, a host in the same process, in builds for anything but `wasm32`.

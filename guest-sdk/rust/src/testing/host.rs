@@ -97,6 +97,8 @@ impl<P: Instance> Host<P> {
     /// # Panics
     /// When a host would refuse the manifest.
     pub fn setup() -> Setup<P> {
+        #[cfg(feature = "log")]
+        crate::log::install_facade();
         let manifest = Manifest::parse(P::MANIFEST);
         let handlers = P::handlers();
         let abilities = Abilities {

@@ -5,7 +5,7 @@
 //! the contract says, so that a topic the manifest does not ask for is denied here as it is in production. Nothing is
 //! random, nothing waits.
 //!
-//! What it leaves out: queues and their limits, retries (a test sees the [`Disposition`] and delivers again), and other
+//! What it leaves out: queues and their limits, retries (a test sees the [`Disposition`](crate::Disposition) and delivers again), and other
 //! plugins: a message that the plugin publishes comes to nobody, not even itself.
 //!
 //! ```
