@@ -94,6 +94,11 @@ impl Relay {
         }
     }
 
+    /// A peer's link is closed for breaking the protocol.
+    pub fn count_violation(&mut self) {
+        self.stats.violations += 1;
+    }
+
     // --- links ---------------------------------------------------------------------------------------------------
 
     /// A peer's Hello has verified.

@@ -1,0 +1,475 @@
+//! `MACULA_HOME`: keys and state on disk.
+//!
+//! ```text
+//! <home>/                       0700
+//!   realms/local.dev.key        0600  root key of the local realm, 32 bytes in hexadecimal
+//!   nodes/<name>/               0700  one running process at a time, by file lock
+//!     lock
+//!     key                       0600  the node's key, 32 bytes in hexadecimal
+//!     epoch                     the epoch of the last run, decimal
+//!     run.json                  0600  while running: addresses and node id
+//! ```
+//!
+//! Files are written beside their place, flushed and renamed, so a crash leaves the old or the new one.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Write},
+    net::SocketAddr,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use ed25519_dalek::SigningKey;
+use macula_wire::{NodeId, RealmName};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::RealmKeys;
+
+/// Name of the realm that is there without configuration.
+pub(crate) const LOCAL_REALM: &str = "local.dev";
+
+/// The directory that holds everything this user's nodes keep.
+#[derive(Debug, Clone)]
+pub struct Home {
+    path: PathBuf,
+}
+
+/// Why the home cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HomeError {
+    /// No place to put it.
+    #[error("there is no home directory; set MACULA_HOME to a folder")]
+    Nowhere,
+    /// Reading or writing failed.
+    #[error("{action} {path}: {error}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file holds something else than it should.
+    #[error("{path} is damaged: {reason}")]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// How.
+        reason: String,
+    },
+    /// Another process runs under this name.
+    #[error("a node named {name:?} is already running ({running}); stop it or choose another --name")]
+    NameInUse {
+        /// The name.
+        name: String,
+        /// What is known of it.
+        running: String,
+    },
+    /// A name that is no single folder name.
+    #[error("{0:?} is no node name (expected 1 to 64 characters of a-z, A-Z, 0-9, '-' and '_')")]
+    Name(String),
+    /// A private file that others can read.
+    #[error("{path} can be read by others (mode {mode:o}); run: chmod 600 {path}")]
+    Exposed {
+        /// Which.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+/// What a running node tells other processes of the same user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningNode {
+    /// Name in `nodes/`.
+    pub name: String,
+    /// Its process.
+    pub pid: u32,
+    /// Its id; the embedded relay's when it has one.
+    pub node: NodeId,
+    /// Where its relay listens; `None` for a host that only dials out.
+    pub relay: Option<SocketAddr>,
+    /// The relays that it dials, when it embeds none.
+    pub relays: Vec<String>,
+    /// Where health and metrics are served.
+    pub health: Option<SocketAddr>,
+    /// The host's own id, under which it answers administration.
+    pub admin: Option<NodeId>,
+}
+
+/// One node's state, held for this process alone until dropped.
+#[derive(Debug)]
+pub struct NodeState {
+    name: String,
+    path: PathBuf,
+    key: SigningKey,
+    epoch: u64,
+    _lock: File,
+}
+
+impl Home {
+    /// Opens `path`, making it when it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made or is no directory that this user can write to.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, HomeError> {
+        let path = path.into();
+        make_directory(&path)?;
+        Ok(Self { path })
+    }
+
+    /// The default place: the platform's data directory.
+    ///
+    /// # Errors
+    /// [`HomeError::Nowhere`] when the platform has none for this user.
+    pub fn default_path() -> Result<PathBuf, HomeError> {
+        let directories = directories::ProjectDirs::from("", "", "macula").ok_or(HomeError::Nowhere)?;
+        Ok(directories.data_dir().to_owned())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The realm `local.dev`: its root key is made at first use, once, whoever comes first.
+    ///
+    /// # Errors
+    /// When the key cannot be read or written.
+    pub fn local_realm(&self) -> Result<RealmKeys, HomeError> {
+        let name: RealmName = LOCAL_REALM.parse().expect("a constant name");
+        let directory = self.path.join("realms");
+        make_directory(&directory)?;
+        Ok(RealmKeys::new(name, key_at(&directory.join(format!("{LOCAL_REALM}.key")))?))
+    }
+
+    /// The node `name`, locked for this process, with a new epoch.
+    ///
+    /// # Errors
+    /// [`HomeError::NameInUse`] while another process runs under it, and whatever reading and writing can do.
+    pub fn node(&self, name: &str) -> Result<NodeState, HomeError> {
+        let path = self.node_path(name)?;
+        make_directory(&path)?;
+        let lock = lock(&path.join("lock")).map_err(|refusal| match refusal {
+            LockRefusal::Held => HomeError::NameInUse { name: name.to_owned(), running: self.describe(name) },
+            LockRefusal::Io(error) => HomeError::Io { action: "lock", path: path.join("lock"), error },
+        })?;
+        let key = key_at(&path.join("key"))?;
+        let epoch = next_epoch(&path.join("epoch"))?;
+        Ok(NodeState { name: name.to_owned(), path, key, epoch, _lock: lock })
+    }
+
+    /// The key of the node `name`, without running it; made when it is not there.
+    ///
+    /// # Errors
+    /// When the key cannot be read or written.
+    pub fn node_key(&self, name: &str) -> Result<NodeId, HomeError> {
+        let path = self.node_path(name)?;
+        make_directory(&path)?;
+        Ok(key_at(&path.join("key"))?.verifying_key().into())
+    }
+
+    /// All nodes that have a key here, by name.
+    ///
+    /// # Errors
+    /// When the directory cannot be read or a key is damaged.
+    pub fn nodes(&self) -> Result<Vec<(String, NodeId)>, HomeError> {
+        let directory = self.path.join("nodes");
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(|error| HomeError::Io { action: "read", path: directory, error })?,
+        };
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| self.path.join("nodes").join(name).join("key").exists())
+            .collect();
+        names.sort_unstable();
+        names.into_iter().map(|name| Ok((name.clone(), self.node_key(&name)?))).collect()
+    }
+
+    /// The running nodes of this home, as they describe themselves. What a crashed one left behind is skipped.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn running(&self) -> Result<Vec<RunningNode>, HomeError> {
+        let mut running = Vec::new();
+        for (name, _) in self.nodes()? {
+            let path = self.path.join("nodes").join(&name);
+            // A free lock means that nobody runs; it is given back at once.
+            if lock(&path.join("lock")).is_ok() {
+                continue;
+            }
+            let text = fs::read(path.join("run.json")).unwrap_or_default();
+            if let Ok(node) = serde_json::from_slice(&text) {
+                running.push(node);
+            }
+        }
+        Ok(running)
+    }
+
+    fn describe(&self, name: &str) -> String {
+        let text = fs::read(self.path.join("nodes").join(name).join("run.json")).unwrap_or_default();
+        match serde_json::from_slice::<RunningNode>(&text) {
+            Ok(node) => format!("process {}", node.pid),
+            Err(_) => "starting up".into(),
+        }
+    }
+
+    fn node_path(&self, name: &str) -> Result<PathBuf, HomeError> {
+        let good = (1..=64).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        if good { Ok(self.path.join("nodes").join(name)) } else { Err(HomeError::Name(name.to_owned())) }
+    }
+}
+
+impl NodeState {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its directory, for stores and caches of its own.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its key.
+    pub fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
+    /// Its id.
+    pub fn id(&self) -> NodeId {
+        self.key.verifying_key().into()
+    }
+
+    /// Of this run: larger than that of any earlier one, and on disk before this value was given out.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Tells other processes of this user how to reach the node.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn announce(&self, running: &RunningNode) -> Result<(), HomeError> {
+        let text = serde_json::to_vec_pretty(running).expect("plain data always encodes");
+        write_private(&self.path.join("run.json"), &text)
+    }
+}
+
+impl Drop for NodeState {
+    fn drop(&mut self) {
+        // What stays behind is recognised by the free lock.
+        let _ = fs::remove_file(self.path.join("run.json"));
+    }
+}
+
+enum LockRefusal {
+    Held,
+    Io(io::Error),
+}
+
+fn lock(path: &Path) -> Result<File, LockRefusal> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(LockRefusal::Io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(LockRefusal::Held),
+        Err(fs::TryLockError::Error(error)) => Err(LockRefusal::Io(error)),
+    }
+}
+
+fn make_directory(path: &Path) -> Result<(), HomeError> {
+    let failed = |error| HomeError::Io { action: "make", path: path.to_owned(), error };
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+    // A folder that was there may be open to others; keys are private, names of nodes need not be public either.
+    let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Reads the key at `path`, or makes one; of several processes at once, one wins and all get its key.
+fn key_at(path: &Path) -> Result<SigningKey, HomeError> {
+    if !path.exists() {
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *seed).expect("the operating system has randomness");
+        let mut text = Zeroizing::new(String::with_capacity(64));
+        for byte in seed.iter() {
+            text.push_str(&format!("{byte:02x}"));
+        }
+        let draft = draft_of(path);
+        write_file(&draft, text.as_bytes())?;
+        // Unlike a rename, a link does not replace the key of another process that was faster.
+        let linked = fs::hard_link(&draft, path);
+        let _ = fs::remove_file(&draft);
+        match linked {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(HomeError::Io { action: "write", path: path.to_owned(), error });
+            }
+            _ => sync_directory(path)?,
+        }
+    }
+    read_key(path)
+}
+
+fn read_key(path: &Path) -> Result<SigningKey, HomeError> {
+    let failed = |error| HomeError::Io { action: "read", path: path.to_owned(), error };
+    let mut file = File::open(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(HomeError::Exposed { path: path.to_owned(), mode });
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.read_to_string(&mut text).map_err(failed)?;
+    let digits = text.trim();
+    let mut seed = Zeroizing::new([0; 32]);
+    let is_hex = digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    if !is_hex {
+        return Err(HomeError::Damaged { path: path.to_owned(), reason: "expected a key of 64 hexadecimal digits".into() });
+    }
+    for (index, byte) in seed.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&digits[index * 2..index * 2 + 2], 16).expect("checked digits");
+    }
+    Ok(SigningKey::from_bytes(&seed))
+}
+
+/// max(stored + 1, milliseconds since 1970), stored durably before it is used.
+fn next_epoch(path: &Path) -> Result<u64, HomeError> {
+    let stored = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(HomeError::Io { action: "read", path: path.to_owned(), error }),
+        Ok(text) => text.trim().parse::<u64>().map_err(|error| HomeError::Damaged {
+            path: path.to_owned(),
+            reason: format!("expected a number: {error}"),
+        })?,
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let epoch = now.max(stored + 1);
+    write_private(path, epoch.to_string().as_bytes())?;
+    Ok(epoch)
+}
+
+fn draft_of(path: &Path) -> PathBuf {
+    path.with_extension(format!("draft-{}-{:x}", std::process::id(), getrandom::u32().unwrap_or_default()))
+}
+
+fn write_private(path: &Path, content: &[u8]) -> Result<(), HomeError> {
+    let draft = draft_of(path);
+    write_file(&draft, content)?;
+    fs::rename(&draft, path).map_err(|error| {
+        let _ = fs::remove_file(&draft);
+        HomeError::Io { action: "write", path: path.to_owned(), error }
+    })?;
+    sync_directory(path)
+}
+
+fn write_file(path: &Path, content: &[u8]) -> Result<(), HomeError> {
+    let write = || {
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+        file.write_all(content)?;
+        file.sync_all()
+    };
+    write().map_err(|error| {
+        let _ = fs::remove_file(path);
+        HomeError::Io { action: "write", path: path.to_owned(), error }
+    })
+}
+
+fn sync_directory(of: &Path) -> Result<(), HomeError> {
+    let directory = of.parent().unwrap_or(of);
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| HomeError::Io { action: "write", path: directory.to_owned(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn home() -> (tempfile::TempDir, Home) {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::open(directory.path().join("home")).unwrap();
+        (directory, home)
+    }
+
+    #[test]
+    fn keys_stay_and_epochs_grow() {
+        let (_directory, home) = home();
+        let (id, epoch) = {
+            let node = home.node("host").unwrap();
+            (node.id(), node.epoch())
+        };
+        let node = home.node("host").unwrap();
+        assert_eq!(node.id(), id);
+        assert!(node.epoch() > epoch);
+        assert_eq!(home.nodes().unwrap(), [("host".to_owned(), id)]);
+        let mode = fs::metadata(node.path().join("key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let mode = fs::metadata(home.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn an_epoch_ahead_of_the_clock_still_grows() {
+        let (_directory, home) = home();
+        drop(home.node("host").unwrap());
+        let path = home.path().join("nodes/host/epoch");
+        fs::write(&path, (u64::MAX / 4).to_string()).unwrap();
+        assert_eq!(home.node("host").unwrap().epoch(), u64::MAX / 4 + 1);
+        fs::write(&path, "soon").unwrap();
+        assert!(matches!(home.node("host"), Err(HomeError::Damaged { .. })));
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let (_directory, home) = home();
+        let node = home.node("host").unwrap();
+        assert!(matches!(home.node("host"), Err(HomeError::NameInUse { .. })));
+        assert!(home.node("other").is_ok());
+        assert!(matches!(home.node("../up"), Err(HomeError::Name(_))));
+        let running = RunningNode {
+            name: "host".into(),
+            pid: 7,
+            node: node.id(),
+            relay: None,
+            relays: Vec::new(),
+            health: None,
+            admin: None,
+        };
+        node.announce(&running).unwrap();
+        assert_eq!(home.running().unwrap(), [running]);
+        let text = home.node("host").unwrap_err().to_string();
+        assert!(text.contains("process 7"), "{text}");
+        drop(node);
+        assert_eq!(home.running().unwrap(), []);
+    }
+
+    #[test]
+    fn the_local_realm_is_one_for_all_who_come_at_once() {
+        let (_directory, home) = home();
+        let roots: Vec<NodeId> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| home.local_realm().unwrap().root())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(roots.windows(2).all(|pair| pair[0] == pair[1]));
+        let left: Vec<_> = fs::read_dir(home.path().join("realms")).unwrap().collect();
+        assert_eq!(left.len(), 1, "no drafts are left");
+    }
+
+    #[test]
+    fn damaged_and_exposed_keys_are_refused_by_name() {
+        let (_directory, home) = home();
+        drop(home.node("host").unwrap());
+        let path = home.path().join("nodes/host/key");
+        fs::write(&path, "short").unwrap();
+        assert!(home.node("host").unwrap_err().to_string().contains("nodes/host/key is damaged"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(home.node("host").unwrap_err().to_string().contains("chmod 600"));
+    }
+}

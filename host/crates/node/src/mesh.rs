@@ -1,0 +1,30 @@
+//! The handle that programs use, and what stands behind it.
+//!
+//! ```text
+//!  Mesh, Publisher ──▶ outbox ──▶ lane writers ─┐
+//!  Subscription ◀── inbox ◀── lane readers ◀────┼── link ◀── link task: dial, join, replay, back off
+//!  call, Offer ──▶ calls, offers (tables)       │
+//!  subscribe … ──▶ registry ──▶ control writer ─┘
+//! ```
+//!
+//! The registry knows everything that has to be said again on a new link; the outbox what has not been sent yet. So a
+//! lost link loses no subscription and no offer, and of the messages only those that were on the wire, and none that
+//! was published `acked`.
+
+mod call;
+mod config;
+mod handle;
+mod inbound;
+mod link_task;
+mod offer;
+mod outbox;
+mod publisher;
+mod registry;
+mod subscription;
+
+pub use call::CallOptions;
+pub use config::{ConnectError, Link, LinkState, MeshConfig};
+pub use handle::{Mesh, Publish, Subscribe};
+pub use offer::{Advertise, IncomingCall, Offer, Responder};
+pub use publisher::Publisher;
+pub use subscription::{Subscription, SubscriptionStats};

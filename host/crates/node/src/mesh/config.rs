@@ -1,0 +1,94 @@
+//! What a mesh handle needs to know, and what it tells of its link.
+
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use macula_transport::{EndpointConfig, LocalNode, RelayUrl, TlsMode};
+use macula_wire::{NodeId, hello::Role};
+
+use crate::{NodeState, RealmKeys};
+
+/// How to take part in the mesh.
+#[derive(Debug, Clone)]
+pub struct MeshConfig {
+    /// Relays to dial; the first that answers is used, the others when it is lost.
+    pub relays: Vec<RelayUrl>,
+    /// Key, role and epoch of this node.
+    pub node: LocalNode,
+    /// The realm that everything happens in.
+    pub realm: RealmKeys,
+    /// Which certificates are taken where no pin says.
+    pub tls: TlsMode,
+    /// Longest that a request waits for its answer, and a publish for room in the queue.
+    pub timeout: Duration,
+    /// Bytes that may wait to be sent, per priority. What comes on top waits.
+    pub outbox_bytes_max: usize,
+    /// QUIC windows.
+    pub endpoint: EndpointConfig,
+}
+
+impl MeshConfig {
+    /// A short-lived client with a fresh key that is kept in memory only.
+    pub fn new(relay: RelayUrl, realm: RealmKeys) -> Self {
+        let mut seed = zeroize::Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *seed).expect("the operating system has randomness");
+        let epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |since| since.as_millis() as u64);
+        Self::with_node(relay, realm, LocalNode { key: SigningKey::from_bytes(&seed), role: Role::Client, epoch })
+    }
+
+    /// A node with a key and an epoch of its own.
+    pub fn host(relay: RelayUrl, realm: RealmKeys, state: &NodeState) -> Self {
+        Self::with_node(relay, realm, LocalNode { key: state.key().clone(), role: Role::Host, epoch: state.epoch() })
+    }
+
+    fn with_node(relay: RelayUrl, realm: RealmKeys, node: LocalNode) -> Self {
+        Self {
+            relays: vec![relay],
+            node,
+            realm,
+            tls: TlsMode::default(),
+            timeout: Duration::from_secs(10),
+            outbox_bytes_max: 1 << 20,
+            endpoint: EndpointConfig::default(),
+        }
+    }
+}
+
+/// Why there is no link.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// A relay answered, and trying again would not help: the wrong node, its certificate, the realm.
+    #[error("{0}")]
+    Refused(String),
+    /// No relay could be reached in time.
+    #[error("no relay could be reached: {0}")]
+    Unreachable(String),
+}
+
+/// The link that a handle uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Where the relay is.
+    pub url: RelayUrl,
+    /// Which node it is.
+    pub relay: NodeId,
+    /// Counts links of this handle from 1.
+    pub generation: u64,
+}
+
+/// Whether the handle has a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkState {
+    /// Not yet, or not at the moment; it is being tried.
+    Down {
+        /// Why the last try failed.
+        reason: String,
+        /// Trying again is not expected to help, though it goes on.
+        hopeless: bool,
+    },
+    /// Up.
+    Up(Link),
+    /// The handle was closed.
+    Closed,
+}

@@ -1,0 +1,393 @@
+//! [`Mesh`] itself.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use macula_wire::{
+    CallError, Channel, ChannelKind, ContentType, Delivery, Fault, Message, NodeId, Pattern, PluginName, Priority,
+    RealmName, Receipt, Topic, WhenFull,
+    frame::{Extras, Lane},
+    limits::QUEUE_MESSAGES_MAX,
+};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
+
+use super::{
+    call::{CallOptions, Calls},
+    config::{ConnectError, LinkState, MeshConfig},
+    link_task,
+    offer::{Advertise, Incoming, Offer},
+    outbox::{ChannelName, Envelope, Outbox, SharedOutbox},
+    publisher::Publisher,
+    registry::Registry,
+    subscription::{self, Subscription, SubscriptionOptions},
+};
+
+/// What all parts of a handle share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) outbox: SharedOutbox,
+    pub(super) registry: Registry,
+    pub(super) calls: Calls,
+    pub(super) incoming: Incoming,
+    /// By lane: the last token that a relay has confirmed.
+    pub(super) confirmed: [watch::Sender<u64>; Lane::COUNT],
+    pub(super) timeout: Duration,
+    pub(super) epoch: u64,
+    node: NodeId,
+    realm: RealmName,
+    state: watch::Sender<LinkState>,
+    /// Number of the link that is up; 0 for none.
+    link: AtomicU64,
+    started: Instant,
+    /// Milliseconds after `started` at which the relay was last heard.
+    heard_ms: AtomicU64,
+    undelivered: AtomicU64,
+    close: watch::Sender<bool>,
+}
+
+impl Shared {
+    pub(super) fn set_state(&self, state: LinkState) {
+        self.state.send_replace(state);
+    }
+
+    pub(super) fn set_link(&self, number: u64) {
+        self.link.store(number, Ordering::Release);
+    }
+
+    pub(super) fn link_number(&self) -> u64 {
+        self.link.load(Ordering::Acquire)
+    }
+
+    pub(super) async fn until_up(&self) {
+        // Fails only when the handle itself is gone.
+        let _ = self.state.subscribe().wait_for(|state| matches!(state, LinkState::Up(_) | LinkState::Closed)).await;
+    }
+
+    pub(super) fn heard(&self) {
+        self.heard_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn silence(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.heard_ms.load(Ordering::Relaxed)))
+    }
+
+    pub(super) fn set_undelivered(&self, total: u64) {
+        self.undelivered.store(total, Ordering::Relaxed);
+    }
+
+    pub(super) fn receipt(&self, lane: Lane, token: u64) {
+        self.outbox.confirmed(lane, token);
+        self.confirmed[lane.index()].send_if_modified(|last| {
+            let newer = token > *last;
+            *last = token.max(*last);
+            newer
+        });
+    }
+}
+
+/// Ends the link when the last handle goes.
+#[derive(Debug)]
+struct Owner {
+    shared: Arc<Shared>,
+    task: parking_lot::Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let _ = self.shared.close.send(true);
+    }
+}
+
+/// A node's handle to the mesh. Cheap to clone; the link ends when the last clone is dropped or one is closed.
+#[derive(Debug, Clone)]
+pub struct Mesh {
+    owner: Arc<Owner>,
+    plugin: PluginName,
+}
+
+/// How to publish; see [`Mesh::publish_with`].
+#[derive(Debug, Clone, Default)]
+pub struct Publish {
+    /// How hard the mesh tries.
+    pub delivery: Delivery,
+    /// Which queue it takes.
+    pub priority: Priority,
+    /// Keep it as the topic's last value; with an empty payload, forget that.
+    pub retain: bool,
+    /// Media type.
+    pub content_type: ContentType,
+    /// Handlers that acted because of one another before this.
+    pub cause_depth: u8,
+    /// Metadata and trace.
+    pub extras: Extras,
+}
+
+/// How to subscribe; see [`Mesh::subscribe_with`].
+#[derive(Debug, Clone)]
+pub struct Subscribe {
+    /// What happens when the queue is full.
+    pub when_full: WhenFull,
+    /// Messages that may wait at the relay, and as many on the way and on this node; 1 to 65,536.
+    pub queue_messages: u32,
+    /// Begin with the stored last value of each matching topic; again after a lost link.
+    pub retained: bool,
+}
+
+impl Default for Subscribe {
+    fn default() -> Self {
+        Self { when_full: WhenFull::DropOldest, queue_messages: 16_384, retained: true }
+    }
+}
+
+impl Mesh {
+    /// Starts a handle and waits for its first link, at most the configured timeout.
+    ///
+    /// # Errors
+    /// See [`ConnectError`]; nothing is left running.
+    pub async fn connect(config: MeshConfig) -> Result<Self, ConnectError> {
+        let limit = config.timeout;
+        let mesh = Self::start(config);
+        let mut state = mesh.link();
+        let settled = |state: &LinkState| !matches!(state, LinkState::Down { hopeless: false, .. });
+        let outcome = match timeout(limit, state.wait_for(settled)).await {
+            Ok(Ok(state)) => match &*state {
+                LinkState::Up(_) => Ok(()),
+                LinkState::Down { reason, .. } => Err(ConnectError::Refused(reason.clone())),
+                LinkState::Closed => Err(ConnectError::Unreachable("the handle was closed".into())),
+            },
+            Ok(Err(_)) => Err(ConnectError::Unreachable("the handle was closed".into())),
+            Err(_) => Err(ConnectError::Unreachable(mesh.down_reason())),
+        };
+        outcome.map(|()| mesh)
+    }
+
+    /// Starts a handle that links in the background. Publishing queues until then, requests wait.
+    ///
+    /// # Panics
+    /// When `config.relays` is empty, or outside a tokio runtime.
+    pub fn start(config: MeshConfig) -> Self {
+        assert!(!config.relays.is_empty(), "a mesh handle needs a relay to dial");
+        let node = config.node.id();
+        let (close, closing) = watch::channel(false);
+        let down = LinkState::Down { reason: "not tried yet".into(), hopeless: false };
+        let shared = Arc::new(Shared {
+            outbox: Arc::new(Outbox::new(node, config.node.epoch, config.outbox_bytes_max)),
+            registry: Registry::default(),
+            calls: Calls::default(),
+            incoming: Incoming::default(),
+            confirmed: std::array::from_fn(|_| watch::channel(0).0),
+            timeout: config.timeout,
+            epoch: config.node.epoch,
+            node,
+            realm: config.realm.name().clone(),
+            state: watch::channel(down).0,
+            link: AtomicU64::new(0),
+            started: Instant::now(),
+            heard_ms: AtomicU64::new(0),
+            undelivered: AtomicU64::new(0),
+            close,
+        });
+        let task = tokio::spawn(link_task::run(Arc::clone(&shared), config, closing));
+        Self { owner: Arc::new(Owner { shared, task: parking_lot::Mutex::new(Some(task)) }), plugin: PluginName::EMPTY }
+    }
+
+    /// The same handle, sending in a plugin's name.
+    pub fn for_plugin(&self, name: PluginName) -> Self {
+        Self { owner: Arc::clone(&self.owner), plugin: name }
+    }
+
+    /// This node's id.
+    pub fn node(&self) -> NodeId {
+        self.shared().node
+    }
+
+    /// The realm that everything happens in.
+    pub fn realm(&self) -> &RealmName {
+        &self.shared().realm
+    }
+
+    /// Whether there is a link, now and as it changes.
+    pub fn link(&self) -> watch::Receiver<LinkState> {
+        self.shared().state.subscribe()
+    }
+
+    /// Messages of this node that some subscriber did not get because its queue was full, since the link began.
+    pub fn undelivered(&self) -> u64 {
+        self.shared().undelivered.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that wait to be sent.
+    pub fn waiting_bytes(&self) -> usize {
+        self.shared().outbox.waiting_bytes()
+    }
+
+    /// Publishes `ordered`, at normal priority.
+    ///
+    /// # Errors
+    /// As [`Mesh::publish_with`].
+    pub async fn publish(&self, topic: &Topic, payload: &[u8]) -> Result<Receipt, Fault> {
+        self.publish_with(topic, payload, &Publish::default()).await
+    }
+
+    /// Publishes. Waits for room in this node's queue, and with [`Delivery::Acked`] for the relay. A message that has
+    /// been queued is sent even when the future is dropped; the receipt says where it was known to be.
+    ///
+    /// # Errors
+    /// `invalid` (cause depth), `too-large`, `unavailable` (no room in time; it was not sent), `timeout` (no relay
+    /// confirmed in time; it may still be delivered).
+    pub async fn publish_with(&self, topic: &Topic, payload: &[u8], options: &Publish) -> Result<Receipt, Fault> {
+        let (name, extras) = (self.topic_channel(topic, &options.content_type), options.extras.to_bytes());
+        self.shared().publish(&name, envelope(options, &extras), payload).await
+    }
+
+    /// Publishes if there is room at once; `None` when there is not. Never waits for a relay.
+    pub fn try_publish(&self, topic: &Topic, payload: &[u8], options: &Publish) -> Option<Result<Receipt, Fault>> {
+        let (name, extras) = (self.topic_channel(topic, &options.content_type), options.extras.to_bytes());
+        self.shared().publish_now(&name, envelope(options, &extras), payload).ok()
+    }
+
+    /// For publishing to one topic again and again.
+    pub fn publisher(&self, topic: &Topic, content_type: &ContentType) -> Publisher {
+        Publisher::new(Arc::clone(&self.owner.shared), self.topic_channel(topic, content_type))
+    }
+
+    /// Waits until a relay has everything that was published so far.
+    ///
+    /// # Errors
+    /// `timeout` when none confirms in the configured time.
+    pub async fn flush(&self) -> Result<(), Fault> {
+        for lane in self.shared().outbox.message_lanes_in_use() {
+            self.shared().confirm(lane).await?;
+        }
+        Ok(())
+    }
+
+    /// Subscribes with [`Subscribe::default`].
+    ///
+    /// # Errors
+    /// As [`Mesh::subscribe_with`].
+    pub async fn subscribe(&self, pattern: Pattern) -> Result<Subscription, Fault> {
+        self.subscribe_with(pattern, Subscribe::default()).await
+    }
+
+    /// Subscribes; when it returns, the relay has the subscription. Dropping the future takes it back.
+    ///
+    /// # Errors
+    /// What the relay says; `unavailable` when there is no link in time; `invalid` (queue length).
+    pub async fn subscribe_with(&self, pattern: Pattern, options: Subscribe) -> Result<Subscription, Fault> {
+        if !(1..=QUEUE_MESSAGES_MAX).contains(&options.queue_messages) {
+            return Err(Fault::Invalid(format!("a queue of {} messages (1 to {QUEUE_MESSAGES_MAX})", options.queue_messages)));
+        }
+        let options = SubscriptionOptions {
+            pattern,
+            when_full: options.when_full,
+            queue_messages: options.queue_messages,
+            retained: options.retained,
+        };
+        let (state, first) = self.shared().registry.subscribe(options);
+        // Unsubscribes when it is dropped before the answer.
+        let subscription = Subscription::new(Arc::clone(&self.owner.shared), state);
+        self.answered(first).await?;
+        Ok(subscription)
+    }
+
+    /// Offers a procedure with [`Advertise::default`].
+    ///
+    /// # Errors
+    /// As [`Mesh::advertise_with`].
+    pub async fn advertise(&self, procedure: Topic) -> Result<Offer, Fault> {
+        self.advertise_with(procedure, Advertise::default()).await
+    }
+
+    /// Offers a procedure; when it returns, the relay knows. Dropping the future takes it back.
+    ///
+    /// # Errors
+    /// What the relay says; `conflict` when this node offers it already; `unavailable` when there is no link in time.
+    pub async fn advertise_with(&self, procedure: Topic, options: Advertise) -> Result<Offer, Fault> {
+        let (state, calls, first) = self.shared().registry.advertise(procedure, options)?;
+        let offer = Offer::new(Arc::clone(&self.owner.shared), state, calls);
+        self.answered(first).await?;
+        Ok(offer)
+    }
+
+    /// Calls a procedure and waits for the answer. Dropping the future cancels.
+    ///
+    /// # Errors
+    /// Sorted by whether the handler may have run: see [`CallError`].
+    pub async fn call(&self, procedure: &Topic, payload: &[u8], options: &CallOptions) -> Result<Bytes, CallError> {
+        self.shared().call(&self.plugin, procedure, payload, options).await
+    }
+
+    /// The stored last value of one topic.
+    ///
+    /// # Errors
+    /// What the relay says; `unavailable` without a link; `timeout`.
+    pub async fn retained(&self, topic: &Topic) -> Result<Option<Message>, Fault> {
+        let stored = self.answered(self.shared().registry.retained(topic.clone())?).await?;
+        Ok(stored.and_then(|stored| {
+            let channel = Arc::new(Channel::from_bytes(&stored.channel).ok()?);
+            let frame = Bytes::from(stored.frame);
+            let macula_wire::frame::Frame::Message { header, .. } = macula_wire::frame::Frame::parse(&frame).ok()? else {
+                return None;
+            };
+            subscription::decode(&frame, &[(header.channel, channel)])
+        }))
+    }
+
+    /// Sends what waits, ends the link and everything that hangs on it.
+    pub async fn close(&self) {
+        let _ = self.shared().close.send(true);
+        let task = self.owner.task.lock().take();
+        if let Some(task) = task {
+            // Panics have been reported by the runtime.
+            let _ = task.await;
+        }
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.owner.shared
+    }
+
+    fn topic_channel(&self, topic: &Topic, content_type: &ContentType) -> ChannelName {
+        ChannelName {
+            kind: ChannelKind::Topic,
+            name: topic.clone(),
+            plugin: self.plugin.clone(),
+            content_type: content_type.clone(),
+        }
+    }
+
+    fn down_reason(&self) -> String {
+        match &*self.shared().state.borrow() {
+            LinkState::Down { reason, .. } => reason.clone(),
+            _ => "no answer".into(),
+        }
+    }
+
+    async fn answered<T>(&self, answer: tokio::sync::oneshot::Receiver<Result<T, Fault>>) -> Result<T, Fault> {
+        match timeout(self.shared().timeout, answer).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(Fault::Unavailable("the link was lost".into())),
+            Err(_) if self.shared().link_number() == 0 => {
+                Err(Fault::Unavailable(format!("there is no link to a relay: {}", self.down_reason())))
+            }
+            Err(_) => Err(Fault::Timeout),
+        }
+    }
+}
+
+fn envelope<'a>(options: &Publish, extras: &'a [u8]) -> Envelope<'a> {
+    Envelope {
+        delivery: options.delivery,
+        priority: options.priority,
+        retain: options.retain,
+        cause_depth: options.cause_depth,
+        extras,
+    }
+}

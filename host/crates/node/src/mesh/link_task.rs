@@ -1,0 +1,248 @@
+//! Keeps a handle linked: dials, joins the realm, says everything again, serves the link, backs off, dials again.
+
+use std::{sync::Arc, time::Duration};
+
+use macula_transport::{Backoff, ControlReader, ControlWriter, DialError, Dialler, Link, RelayUrl};
+use macula_wire::{
+    control::{Beat, Control, Join},
+    frame::Lane,
+    limits::{HELLO_TIMEOUT, PING_INTERVAL, PING_TIMEOUT},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::{
+    config::{self, LinkState, MeshConfig},
+    handle::Shared,
+    inbound::Inbound,
+    outbox::REALM_SLOT,
+};
+
+/// How long a closing handle waits for its last frames to arrive.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why there is no link.
+struct Down {
+    reason: String,
+    hopeless: bool,
+}
+
+/// Runs until the handle is closed.
+pub(super) async fn run(shared: Arc<Shared>, config: MeshConfig, mut close: watch::Receiver<bool>) {
+    let dialler = Dialler::new(config.tls, &config.endpoint);
+    let mut backoff = Backoff::for_links();
+    let mut next_relay = 0;
+    while !*close.borrow() {
+        let url = &config.relays[next_relay % config.relays.len()];
+        next_relay += 1;
+        let attempt = async {
+            match dialler.dial(url, &config.node).await {
+                Ok(link) => serve(&shared, &config, url, &link, close.clone(), &mut backoff).await,
+                Err(error) => Down { hopeless: !error.is_transient(), reason: describe(&error) },
+            }
+        };
+        let down = attempt.await;
+        if *close.borrow() {
+            break;
+        }
+        tracing::info!(relay = %url, reason = %down.reason, attempt = backoff.attempts(), "no link");
+        shared.set_state(LinkState::Down { reason: down.reason, hopeless: down.hopeless });
+        let delay = backoff.next(getrandom::u32().unwrap_or(u32::MAX / 2));
+        tokio::select! {
+            () = sleep(delay) => {}
+            () = until(&mut close) => {}
+        }
+    }
+    shared.outbox.close();
+    shared.registry.close();
+    shared.set_state(LinkState::Closed);
+    let _ = timeout(FINISH_TIMEOUT, dialler.drained()).await;
+}
+
+fn describe(error: &DialError) -> String {
+    error.to_string()
+}
+
+/// Serves one link to its end.
+async fn serve(
+    shared: &Arc<Shared>,
+    config: &MeshConfig,
+    url: &RelayUrl,
+    link: &Link,
+    close: watch::Receiver<bool>,
+    backoff: &mut Backoff,
+) -> Down {
+    let (control_writer, control_reader) = link.take_control();
+    let (queue, queued) = mpsc::unbounded_channel();
+    let (peer, exporter) = (link.peer().node, *link.exporter());
+    let realm = config.realm.clone();
+    let join = |id| Join {
+        id,
+        slot: REALM_SLOT,
+        name: realm.name().clone(),
+        root: realm.root(),
+        proof: realm.proof(&exporter, &config.node.id()),
+    };
+    shared.heard();
+    let joined = shared.registry.link_up(queue, join);
+    let mut tasks: JoinSet<String> = JoinSet::new();
+    tasks.spawn(write_control(Arc::clone(shared), control_writer, queued));
+    tasks.spawn(read_control(Arc::clone(shared), control_reader));
+    let down = match timeout(HELLO_TIMEOUT, joined).await {
+        Ok(Ok(Ok(()))) => {
+            backoff.reset();
+            serve_joined(shared, url, link, close, tasks).await
+        }
+        Ok(Ok(Err(fault))) => Down { reason: format!("the relay refuses realm {}: {fault}", config.realm.name()), hopeless: true },
+        Ok(Err(_)) | Err(_) => Down { reason: format!("relay {} did not answer the join", peer.short()), hopeless: false },
+    };
+    link.close(&down.reason);
+    shared.registry.link_down();
+    down
+}
+
+async fn serve_joined(
+    shared: &Arc<Shared>,
+    url: &RelayUrl,
+    link: &Link,
+    mut close: watch::Receiver<bool>,
+    mut tasks: JoinSet<String>,
+) -> Down {
+    let number = shared.outbox.link_up();
+    shared.set_link(number);
+    let mut writers = JoinSet::new();
+    let (finish, finishing) = watch::channel(false);
+    for lane in Lane::ALL {
+        writers.spawn(write_lane(Arc::clone(shared), link.clone(), number, lane, finishing.clone()));
+    }
+    tasks.spawn(accept_lanes(Arc::clone(shared), link.clone(), number));
+    let up = config::Link { url: url.clone(), relay: link.peer().node, generation: number };
+    tracing::info!(relay = %url, id = %link.peer().node.short(), "linked");
+    shared.set_state(LinkState::Up(up));
+    let reason = tokio::select! {
+        Some(ended) = tasks.join_next() => ended.unwrap_or_else(|error| format!("a task failed: {error}")),
+        () = until(&mut close) => {
+            // Everything that was published goes out, and is there, before the link is closed.
+            let _ = finish.send(true);
+            let all = async { while writers.join_next().await.is_some() {} };
+            let _ = timeout(FINISH_TIMEOUT, all).await;
+            "the node is closing".into()
+        }
+    };
+    shared.set_link(0);
+    tasks.shutdown().await;
+    writers.shutdown().await;
+    let unsent = shared.outbox.link_down();
+    shared.calls.link_down(&unsent);
+    shared.incoming.link_down();
+    Down { reason, hopeless: false }
+}
+
+async fn write_control(shared: Arc<Shared>, mut writer: ControlWriter, mut queued: mpsc::UnboundedReceiver<Control>) -> String {
+    let mut ping = 0;
+    loop {
+        let mut messages = Vec::new();
+        tokio::select! {
+            count = queued.recv_many(&mut messages, 64) => {
+                if count == 0 {
+                    return "superseded".into();
+                }
+                let more = !queued.is_empty();
+                if let Err(error) = writer.send(messages).await {
+                    return error.to_string();
+                }
+                if more {
+                    continue;
+                }
+            }
+            () = sleep(PING_INTERVAL) => {
+                let silence = shared.silence();
+                if silence > PING_TIMEOUT {
+                    return "the relay does not answer".into();
+                }
+                ping += 1;
+                if let Err(error) = writer.send([Control::Ping(Beat { token: ping })]).await {
+                    return error.to_string();
+                }
+            }
+        }
+    }
+}
+
+async fn read_control(shared: Arc<Shared>, mut reader: ControlReader) -> String {
+    loop {
+        let message = match reader.next().await {
+            Ok(message) => message,
+            Err(error) => return error.to_string(),
+        };
+        shared.heard();
+        match message {
+            Control::Done(done) => shared.registry.done(done),
+            Control::Dropped(dropped) => {
+                if let Some(subscription) = shared.registry.subscription(dropped.subscription) {
+                    subscription.set_dropped(dropped.total);
+                }
+            }
+            Control::Undelivered(undelivered) => shared.set_undelivered(undelivered.total),
+            Control::Ping(beat) => shared.registry.pong(beat),
+            Control::Goodbye(goodbye) => return goodbye.reason,
+            _ => {}
+        }
+    }
+}
+
+async fn accept_lanes(shared: Arc<Shared>, link: Link, number: u64) -> String {
+    let mut readers = JoinSet::new();
+    loop {
+        tokio::select! {
+            lane = link.accept_lane() => match lane {
+                Ok(reader) => drop(readers.spawn(Inbound::new(Arc::clone(&shared), number).read(reader))),
+                Err(error) => return error.to_string(),
+            },
+            Some(ended) = readers.join_next() => match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(reason)) => return reason,
+                Err(error) => return format!("a task failed: {error}"),
+            },
+        }
+    }
+}
+
+/// Waits until a switch is thrown, or its owner is gone.
+async fn until(switch: &mut watch::Receiver<bool>) {
+    let _ = switch.wait_for(|thrown| *thrown).await;
+}
+
+/// Opens the lane when there is something for it, and writes until the link ends or everything is out.
+async fn write_lane(shared: Arc<Shared>, link: Link, number: u64, lane: Lane, mut finishing: watch::Receiver<bool>) {
+    let mut writer = None;
+    let mut pieces = Vec::new();
+    loop {
+        shared.outbox.take(number, lane, &mut pieces);
+        if pieces.is_empty() {
+            tokio::select! {
+                biased;
+                () = shared.outbox.waiting[lane.index()].notified() => continue,
+                () = until(&mut finishing) => break,
+            }
+        }
+        let writer = match &mut writer {
+            Some(writer) => writer,
+            None => match link.open_lane(lane).await {
+                Ok(opened) => writer.insert(opened),
+                Err(_) => return,
+            },
+        };
+        // The reader of control notices the end of the link.
+        if writer.write(&mut pieces).await.is_err() {
+            return;
+        }
+        pieces.clear();
+    }
+    if let Some(writer) = writer {
+        let _ = writer.finish().await;
+    }
+}

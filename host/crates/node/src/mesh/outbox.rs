@@ -1,0 +1,542 @@
+//! What waits to be sent: frames, encoded where they are published, one buffer for each lane.
+//!
+//! A buffer outlives links. Frames refer to channels by number; a new link's peer knows none, so a lane begins with the
+//! declarations of everything that was sent on it before, and buffered declarations follow in their place. What must
+//! not reach another link (answers to its calls, credit) is taken out when a link is lost.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::{Bytes, BytesMut};
+use macula_wire::{
+    CallError, Channel, ChannelKind, ContentType, Delivery, Fault, NodeId, PluginName, Priority, Topic,
+    frame::{self, Frame, Frames, Header, Lane, LatestSlots, Outcome},
+    limits::{BATCH_BYTES_GOAL, CHANNELS_PER_LINK_MAX},
+};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use tokio::sync::Notify;
+
+/// Size of the blocks that frames are written into.
+const BLOCK_BYTES: usize = 2 * BATCH_BYTES_GOAL;
+
+/// The slot under which the one realm of a handle is joined.
+pub(super) const REALM_SLOT: u32 = 0;
+
+/// Names a channel of this node's, for as long as its table slot is not used for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ChannelKey {
+    number: u32,
+    generation: u32,
+}
+
+/// Buffers for all lanes, shared by everything that sends.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    state: Mutex<State>,
+    /// Something waits on a lane.
+    pub(super) waiting: [Notify; Lane::COUNT],
+    /// Room was made on some lane.
+    room: Notify,
+    bytes_max: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    lanes: [LaneBuffer; Lane::COUNT],
+    channels: Channels,
+    epoch: u64,
+    last_seq: u64,
+    last_token: u64,
+    /// Counts links; 0 before the first.
+    link: u64,
+    link_is_up: bool,
+    closed: bool,
+}
+
+/// One lane's frames.
+#[derive(Debug, Default)]
+struct LaneBuffer {
+    /// What a new link has to be told first.
+    beginning: Bytes,
+    /// Full blocks, then the one being written.
+    sealed: Vec<Bytes>,
+    open: BytesMut,
+    bytes: usize,
+    /// Newest message of each topic; only on the lane for those.
+    latest: LatestSlots,
+    /// By channel number: the generation that was declared in what went before, buffered or sent.
+    declared: Vec<u32>,
+    /// Declarations in the buffer, in order.
+    buffered_declarations: Vec<(u32, Bytes)>,
+    /// Declarations that have been taken to be sent, by number.
+    sent_declarations: FxHashMap<u32, Bytes>,
+    /// Tokens of syncs in the buffer.
+    buffered_sync: Option<u64>,
+    /// Sent but not yet confirmed, with the last token in it: to be sent again on a new link.
+    unconfirmed: VecDeque<(u64, Vec<Bytes>)>,
+}
+
+/// A channel's name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct ChannelName {
+    pub(super) kind: ChannelKind,
+    pub(super) name: Topic,
+    pub(super) plugin: PluginName,
+    pub(super) content_type: ContentType,
+}
+
+#[derive(Debug)]
+struct Channels {
+    sender: NodeId,
+    by_name: FxHashMap<ChannelName, ChannelKey>,
+    slots: Vec<Slot>,
+    /// The next slot to be used again once all are taken.
+    hand: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    name: ChannelName,
+    generation: u32,
+    declaration: Bytes,
+}
+
+/// What a message carries beside topic and payload.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Envelope<'a> {
+    pub(super) delivery: Delivery,
+    pub(super) priority: Priority,
+    pub(super) retain: bool,
+    pub(super) cause_depth: u8,
+    /// Encoded, or empty.
+    pub(super) extras: &'a [u8],
+}
+
+/// Why a frame was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoRoom {
+    /// Too much waits; see [`Outbox::room`].
+    Full,
+    /// The handle was closed.
+    Closed,
+    /// The channel's number names another by now; ask for it again.
+    Stale,
+}
+
+impl Envelope<'_> {
+    pub(super) fn lane(&self) -> Lane {
+        if self.delivery == Delivery::Latest { Lane::Latest } else { self.priority.into() }
+    }
+}
+
+impl Outbox {
+    pub(super) fn new(sender: NodeId, epoch: u64, bytes_max: usize) -> Self {
+        let channels = Channels { sender, by_name: FxHashMap::default(), slots: Vec::new(), hand: 0 };
+        let state = State {
+            lanes: Default::default(),
+            channels,
+            epoch,
+            last_seq: 0,
+            last_token: 0,
+            link: 0,
+            link_is_up: false,
+            closed: false,
+        };
+        Self { state: Mutex::new(state), waiting: Default::default(), room: Notify::new(), bytes_max }
+    }
+
+    /// The channel of this name, made when it is not there.
+    pub(super) fn channel(&self, name: &ChannelName) -> ChannelKey {
+        let mut state = self.state.lock();
+        let epoch = state.epoch;
+        state.channels.key(name, epoch)
+    }
+
+    /// Appends a message and gives its sequence number.
+    #[inline]
+    pub(super) fn publish(&self, channel: ChannelKey, envelope: Envelope<'_>, payload: &[u8]) -> Result<u64, NoRoom> {
+        let lane = envelope.lane();
+        let mut state = self.state.lock();
+        let was_empty = state.admit(lane, self.bytes_max)?;
+        state.declare(lane, channel)?;
+        state.last_seq += 1;
+        let seq = state.last_seq;
+        let header = Header {
+            flags: if envelope.retain { frame::FLAG_RETAIN } else { 0 },
+            auth: frame::AUTH_ATTESTED,
+            cause_depth: envelope.cause_depth,
+            hops: 0,
+            time: now_ms(),
+            id: seq,
+            channel: channel.number.into(),
+        };
+        if lane == Lane::Latest {
+            let mut copy = BytesMut::with_capacity(frame::HEADER_BYTES + 2 + envelope.extras.len() + payload.len());
+            frame::put_message(header, envelope.extras, payload, &mut copy);
+            state.lanes[lane.index()].latest.push(channel.number.into(), copy.freeze());
+        } else {
+            let bytes = frame::HEADER_BYTES + 2 + envelope.extras.len() + payload.len();
+            state.append(lane, bytes, |out| frame::put_message(header, envelope.extras, payload, out));
+        }
+        drop(state);
+        if was_empty {
+            self.waiting[lane.index()].notify_one();
+        }
+        Ok(seq)
+    }
+
+    /// Asks the relay to say when it has everything so far on a lane; the token that its receipt will carry.
+    pub(super) fn sync(&self, lane: Lane) -> Result<u64, NoRoom> {
+        let mut state = self.state.lock();
+        let was_empty = state.admit(lane, usize::MAX)?;
+        state.flush_latest(lane);
+        state.last_token += 1;
+        let token = state.last_token;
+        state.append(lane, 16, |out| frame::put_sync(token, out));
+        state.lanes[lane.index()].buffered_sync = Some(token);
+        drop(state);
+        if was_empty {
+            self.waiting[lane.index()].notify_one();
+        }
+        Ok(token)
+    }
+
+    /// The relay has everything up to a token.
+    pub(super) fn confirmed(&self, lane: Lane, token: u64) {
+        let mut state = self.state.lock();
+        let unconfirmed = &mut state.lanes[lane.index()].unconfirmed;
+        while unconfirmed.front().is_some_and(|(last, _)| *last <= token) {
+            unconfirmed.pop_front();
+        }
+    }
+
+    /// Appends a call under this node's number for it.
+    pub(super) fn call(
+        &self,
+        channel: ChannelKey,
+        number: u64,
+        time_left: Duration,
+        cause_depth: u8,
+        extras: &[u8],
+        payload: &[u8],
+    ) -> Result<(), NoRoom> {
+        let lane = Lane::for_call(payload.len());
+        let mut state = self.state.lock();
+        let was_empty = state.admit(lane, self.bytes_max)?;
+        state.declare(lane, channel)?;
+        let time = u64::from(u32::try_from(time_left.as_millis()).unwrap_or(u32::MAX));
+        let header = Header {
+            flags: 0,
+            auth: frame::AUTH_ATTESTED,
+            cause_depth,
+            hops: 0,
+            time,
+            id: number,
+            channel: channel.number.into(),
+        };
+        let bytes = frame::HEADER_BYTES + 2 + extras.len() + payload.len();
+        state.append(lane, bytes, |out| frame::put_call(header, extras, payload, out));
+        drop(state);
+        if was_empty {
+            self.waiting[lane.index()].notify_one();
+        }
+        Ok(())
+    }
+
+    /// Answers a call that came on link number `link`; nothing happens when that link is gone.
+    ///
+    /// Answers are not held up by a full buffer: their number is bounded by the calls in flight.
+    pub(super) fn reply(&self, link: u64, call: u64, outcome: &Result<Bytes, CallError>) {
+        match outcome {
+            Ok(answer) => self.append_for(link, Lane::for_call(answer.len()), 16 + answer.len(), |out| {
+                frame::put_reply(call, Outcome::Answer(answer), out);
+            }),
+            Err(error) => self.append_for(link, Lane::Calls, 256, |out| frame::put_reply_error(call, error, out)),
+        }
+    }
+
+    /// The caller has given up.
+    pub(super) fn cancel(&self, link: u64, call: u64) {
+        self.append_for(link, Lane::Calls, 16, |out| frame::put_cancel(call, out));
+    }
+
+    /// A subscription takes more.
+    pub(super) fn credit(&self, link: u64, subscription: u32, total: u64) {
+        self.append_for(link, Lane::Calls, 24, |out| frame::put_credit(subscription, total, out));
+    }
+
+    fn append_for(&self, link: u64, lane: Lane, bytes: usize, write: impl FnOnce(&mut BytesMut)) {
+        let mut state = self.state.lock();
+        if state.link != link || !state.link_is_up || state.closed {
+            return;
+        }
+        let was_empty = state.lanes[lane.index()].is_empty();
+        state.append(lane, bytes, write);
+        drop(state);
+        if was_empty {
+            self.waiting[lane.index()].notify_one();
+        }
+    }
+
+    /// Waits until there may be room.
+    pub(super) async fn room(&self, lane: Lane) {
+        let room = self.room.notified();
+        tokio::pin!(room);
+        room.as_mut().enable();
+        let has_room = {
+            let state = self.state.lock();
+            state.closed || state.lanes[lane.index()].bytes < self.bytes_max
+        };
+        if !has_room {
+            room.await;
+        }
+    }
+
+    /// Takes all that waits on a lane, for link number `link`; empty when nothing does or the link is another by now.
+    pub(super) fn take(&self, link: u64, lane: Lane, into: &mut Vec<Bytes>) {
+        let mut state = self.state.lock();
+        if state.link != link || !state.link_is_up {
+            return;
+        }
+        state.flush_latest(lane);
+        let had_room = state.lanes[lane.index()].bytes < self.bytes_max;
+        state.lanes[lane.index()].take(into);
+        drop(state);
+        if !had_room {
+            self.room.notify_waiters();
+        }
+    }
+
+    /// A link is up: its number. Every lane begins with what its peer has to know.
+    pub(super) fn link_up(&self) -> u64 {
+        let mut state = self.state.lock();
+        state.link += 1;
+        state.link_is_up = true;
+        for lane in &mut state.lanes {
+            lane.begin_again();
+        }
+        let link = state.link;
+        drop(state);
+        for waiting in &self.waiting {
+            waiting.notify_one();
+        }
+        link
+    }
+
+    /// The link is gone: what made sense on it only is taken out. Calls that stay are provably unsent; their numbers.
+    pub(super) fn link_down(&self) -> Vec<u64> {
+        let mut state = self.state.lock();
+        state.link_is_up = false;
+        let mut unsent = Vec::new();
+        for lane in [Lane::Calls, Lane::Bulk] {
+            state.lanes[lane.index()].keep_calls(&mut unsent);
+        }
+        unsent
+    }
+
+    /// Nothing is taken any more.
+    pub(super) fn close(&self) {
+        self.state.lock().closed = true;
+        self.room.notify_waiters();
+    }
+
+    /// Lanes with messages that were published and not yet confirmed to be anywhere.
+    pub(super) fn message_lanes_in_use(&self) -> Vec<Lane> {
+        let state = self.state.lock();
+        let in_use = |lane: &Lane| {
+            let buffer = &state.lanes[lane.index()];
+            lane.carries_messages() && (!buffer.declared.is_empty() || !buffer.is_empty())
+        };
+        Lane::ALL.into_iter().filter(in_use).collect()
+    }
+
+    /// Bytes that wait, in all.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.state.lock().lanes.iter().map(|lane| lane.bytes + lane.latest.bytes()).sum()
+    }
+}
+
+impl State {
+    /// Whether a frame may come, and whether the lane was empty before.
+    #[inline]
+    fn admit(&self, lane: Lane, bytes_max: usize) -> Result<bool, NoRoom> {
+        let buffer = &self.lanes[lane.index()];
+        if self.closed {
+            Err(NoRoom::Closed)
+        } else if buffer.bytes >= bytes_max {
+            Err(NoRoom::Full)
+        } else {
+            Ok(buffer.is_empty())
+        }
+    }
+
+    /// Says on a lane what a channel stands for, unless that has been said.
+    #[inline]
+    fn declare(&mut self, lane: Lane, channel: ChannelKey) -> Result<(), NoRoom> {
+        let index = channel.number as usize;
+        if !self.channels.is_current(channel) {
+            return Err(NoRoom::Stale);
+        }
+        let declared = &mut self.lanes[lane.index()].declared;
+        if declared.get(index) == Some(&channel.generation) {
+            return Ok(());
+        }
+        if declared.len() <= index {
+            declared.resize(index + 1, 0);
+        }
+        declared[index] = channel.generation;
+        let declaration = self.channels.slots[index].declaration.clone();
+        let bytes = 16 + declaration.len();
+        self.append(lane, bytes, |out| frame::put_channel(channel.number.into(), &declaration, out));
+        self.lanes[lane.index()].buffered_declarations.push((channel.number, declaration));
+        Ok(())
+    }
+
+    #[inline]
+    fn append(&mut self, lane: Lane, bytes: usize, write: impl FnOnce(&mut BytesMut)) {
+        self.lanes[lane.index()].append(bytes, write);
+    }
+
+    /// Moves the newest values to where they are sent from.
+    fn flush_latest(&mut self, lane: Lane) {
+        let buffer = &mut self.lanes[lane.index()];
+        while let Some(message) = buffer.latest.pop() {
+            buffer.append(message.len(), |out| out.extend_from_slice(&message));
+        }
+    }
+}
+
+impl LaneBuffer {
+    fn is_empty(&self) -> bool {
+        self.bytes == 0 && self.latest.is_empty()
+    }
+
+    #[inline]
+    fn append(&mut self, bytes: usize, write: impl FnOnce(&mut BytesMut)) {
+        if self.open.capacity() - self.open.len() < bytes {
+            self.seal();
+            self.open.reserve(bytes.max(BLOCK_BYTES));
+        }
+        let before = self.open.len();
+        write(&mut self.open);
+        self.bytes += self.open.len() - before;
+    }
+
+    fn seal(&mut self) {
+        if !self.open.is_empty() {
+            self.sealed.push(self.open.split().freeze());
+        }
+    }
+
+    fn take(&mut self, into: &mut Vec<Bytes>) {
+        if self.bytes == 0 {
+            return;
+        }
+        if !self.beginning.is_empty() {
+            into.push(std::mem::take(&mut self.beginning));
+        }
+        self.seal();
+        self.bytes = 0;
+        self.sent_declarations.extend(self.buffered_declarations.drain(..));
+        if let Some(token) = self.buffered_sync.take() {
+            // The same bytes, not a copy; kept until the relay has confirmed them.
+            self.unconfirmed.push_back((token, self.sealed.clone()));
+        }
+        into.append(&mut self.sealed);
+    }
+
+    /// For a new link: everything declared so far, then what was not confirmed, then what waits.
+    fn begin_again(&mut self) {
+        let mut beginning = BytesMut::new();
+        for (number, declaration) in &self.sent_declarations {
+            frame::put_channel(u64::from(*number), declaration, &mut beginning);
+        }
+        self.beginning = beginning.freeze();
+        let unconfirmed = std::mem::take(&mut self.unconfirmed);
+        let last_token = unconfirmed.back().map(|(token, _)| *token);
+        self.seal();
+        let waiting = std::mem::take(&mut self.sealed);
+        self.sealed.extend(unconfirmed.into_iter().flat_map(|(_, pieces)| pieces));
+        self.sealed.extend(waiting);
+        self.bytes = self.sealed.iter().map(Bytes::len).sum();
+        self.buffered_sync = self.buffered_sync.or(last_token);
+    }
+
+    /// Keeps calls and declarations; everything else was for the link that is gone.
+    fn keep_calls(&mut self, unsent: &mut Vec<u64>) {
+        self.seal();
+        let mut kept = BytesMut::new();
+        for block in std::mem::take(&mut self.sealed) {
+            for bytes in Frames::new(&block).flatten() {
+                match Frame::parse(bytes) {
+                    Ok(Frame::Call { header, .. }) => unsent.push(header.id),
+                    Ok(Frame::Channel { .. }) => {}
+                    _ => continue,
+                }
+                kept.extend_from_slice(bytes);
+            }
+        }
+        self.bytes = kept.len();
+        self.open = kept;
+    }
+}
+
+impl Channels {
+    fn key(&mut self, name: &ChannelName, epoch: u64) -> ChannelKey {
+        if let Some(key) = self.by_name.get(name) {
+            return *key;
+        }
+        let declaration = Channel {
+            kind: name.kind,
+            realm_slot: REALM_SLOT,
+            name: name.name.clone(),
+            sender: self.sender,
+            epoch,
+            plugin: name.plugin.clone(),
+            content_type: name.content_type.clone(),
+        };
+        let declaration = Bytes::from(declaration.to_bytes());
+        let key = if self.slots.len() < CHANNELS_PER_LINK_MAX {
+            self.slots.push(Slot { name: name.clone(), generation: 1, declaration });
+            ChannelKey { number: (self.slots.len() - 1) as u32, generation: 1 }
+        } else {
+            // One after another: a channel in steady use is declared again at its next message, which is cheap.
+            let number = self.hand;
+            self.hand = (self.hand + 1) % self.slots.len();
+            let generation = self.slots[number].generation + 1;
+            let before = std::mem::replace(&mut self.slots[number], Slot { name: name.clone(), generation, declaration });
+            self.by_name.remove(&before.name);
+            ChannelKey { number: number as u32, generation }
+        };
+        self.by_name.insert(name.clone(), key);
+        key
+    }
+
+    fn is_current(&self, key: ChannelKey) -> bool {
+        self.slots.get(key.number as usize).is_some_and(|slot| slot.generation == key.generation)
+    }
+}
+
+/// Milliseconds since 1970-01-01 UTC.
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+impl From<NoRoom> for Fault {
+    fn from(reason: NoRoom) -> Self {
+        match reason {
+            NoRoom::Full | NoRoom::Stale => Self::Unavailable("the queue of this node is full".into()),
+            NoRoom::Closed => Self::Unavailable("the node is shutting down".into()),
+        }
+    }
+}
+
+/// Shared by everything that sends.
+pub(super) type SharedOutbox = Arc<Outbox>;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+use super::*;
+
+fn outbox() -> Outbox {
+    let sender = ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().into();
+    Outbox::new(sender, 7, 10_000)
+}
+
+fn topic(text: &str) -> ChannelName {
+    ChannelName {
+        kind: ChannelKind::Topic,
+        name: text.parse().unwrap(),
+        plugin: PluginName::EMPTY,
+        content_type: ContentType::EMPTY,
+    }
+}
+
+const PLAIN: Envelope<'static> = Envelope {
+    delivery: Delivery::Ordered,
+    priority: Priority::Normal,
+    retain: false,
+    cause_depth: 0,
+    extras: &[],
+};
+
+/// What a relay would see of one link and lane: for each message its topic as declared there, and its payload.
+struct Peer<'a> {
+    outbox: &'a Outbox,
+    link: u64,
+    channels: FxHashMap<(Lane, u64), String>,
+}
+
+impl<'a> Peer<'a> {
+    fn link_up(outbox: &'a Outbox) -> Self {
+        Self { outbox, link: outbox.link_up(), channels: FxHashMap::default() }
+    }
+
+    fn sees(&mut self, lane: Lane) -> Vec<String> {
+        let mut pieces = Vec::new();
+        self.outbox.take(self.link, lane, &mut pieces);
+        let whole = pieces.concat();
+        let mut seen = Vec::new();
+        for bytes in Frames::new(&whole) {
+            match Frame::parse(bytes.unwrap()).unwrap() {
+                Frame::Channel { number, body } => {
+                    let name = Channel::from_bytes(body).unwrap().name.to_string();
+                    self.channels.insert((lane, number), name);
+                }
+                Frame::Message { header, payload, .. } | Frame::Call { header, payload, .. } => {
+                    let name = &self.channels[&(lane, header.channel)];
+                    seen.push(format!("{name} {}", String::from_utf8_lossy(payload)));
+                }
+                Frame::Sync { token } => seen.push(format!("sync {token}")),
+                other => seen.push(format!("{other:?}")),
+            }
+        }
+        seen
+    }
+}
+
+#[test]
+fn what_waits_survives_a_link_and_what_was_sent_does_not_come_twice() {
+    let outbox = outbox();
+    let a = outbox.channel(&topic("a"));
+    let b = outbox.channel(&topic("b"));
+    let mut first = Peer::link_up(&outbox);
+    assert_eq!(outbox.publish(a, PLAIN, b"1"), Ok(1));
+    assert_eq!(first.sees(Lane::Normal), ["a 1"]);
+    assert_eq!(outbox.publish(a, PLAIN, b"2"), Ok(2));
+    assert_eq!(outbox.publish(b, PLAIN, b"3"), Ok(3));
+    outbox.link_down();
+    let mut second = Peer::link_up(&outbox);
+    assert!(first.sees(Lane::Normal).is_empty(), "the old link's writer takes nothing");
+    assert_eq!(second.sees(Lane::Normal), ["a 2", "b 3"]);
+}
+
+#[test]
+fn unconfirmed_messages_are_sent_again_on_a_new_link() {
+    let outbox = outbox();
+    let a = outbox.channel(&topic("a"));
+    let mut first = Peer::link_up(&outbox);
+    outbox.publish(a, PLAIN, b"1").unwrap();
+    let one = outbox.sync(Lane::Normal).unwrap();
+    assert_eq!(first.sees(Lane::Normal), ["a 1", "sync 1"]);
+    outbox.publish(a, PLAIN, b"2").unwrap();
+    outbox.sync(Lane::Normal).unwrap();
+    assert_eq!(first.sees(Lane::Normal), ["a 2", "sync 2"]);
+    outbox.confirmed(Lane::Normal, one);
+    outbox.publish(a, PLAIN, b"3").unwrap();
+    outbox.link_down();
+    let mut second = Peer::link_up(&outbox);
+    assert_eq!(second.sees(Lane::Normal), ["a 2", "sync 2", "a 3"]);
+    outbox.link_down();
+    let mut third = Peer::link_up(&outbox);
+    assert_eq!(third.sees(Lane::Normal), ["a 2", "sync 2", "a 3"], "still not confirmed");
+}
+
+#[test]
+fn answers_and_credit_die_with_their_link_but_unsent_calls_live() {
+    let outbox = outbox();
+    let procedure = outbox.channel(&ChannelName { kind: ChannelKind::Procedure, ..topic("math.add") });
+    let mut first = Peer::link_up(&outbox);
+    outbox.call(procedure, 1, Duration::from_secs(1), 0, &[], b"sent").unwrap();
+    assert_eq!(first.sees(Lane::Calls), ["math.add sent"]);
+    outbox.call(procedure, 2, Duration::from_secs(1), 0, &[], b"waits").unwrap();
+    outbox.reply(first.link, 9, &Ok(Bytes::from_static(b"answer")));
+    outbox.credit(first.link, 1, 100);
+    assert_eq!(outbox.link_down(), [2]);
+    outbox.reply(first.link, 10, &Ok(Bytes::new()));
+    let mut second = Peer::link_up(&outbox);
+    assert_eq!(second.sees(Lane::Calls), ["math.add waits"]);
+}
+
+#[test]
+fn latest_keeps_the_newest_of_each_topic() {
+    let outbox = outbox();
+    let (a, b) = (outbox.channel(&topic("a")), outbox.channel(&topic("b")));
+    let mut link = Peer::link_up(&outbox);
+    let latest = Envelope { delivery: Delivery::Latest, ..PLAIN };
+    for (channel, payload) in [(a, b"1"), (b, b"2"), (a, b"3")] {
+        outbox.publish(channel, latest, payload).unwrap();
+    }
+    assert_eq!(link.sees(Lane::Latest), ["a 3", "b 2"]);
+}
+
+#[test]
+fn a_full_buffer_takes_nothing_until_it_is_taken() {
+    let outbox = outbox();
+    let a = outbox.channel(&topic("a"));
+    let mut link = Peer::link_up(&outbox);
+    while outbox.publish(a, PLAIN, &[0; 1000]).is_ok() {}
+    assert_eq!(outbox.publish(a, PLAIN, b""), Err(NoRoom::Full));
+    assert!(!link.sees(Lane::Normal).is_empty());
+    assert!(outbox.publish(a, PLAIN, b"").is_ok());
+    outbox.close();
+    assert_eq!(outbox.publish(a, PLAIN, b""), Err(NoRoom::Closed));
+}
+
+#[test]
+fn channel_numbers_are_used_again_only_with_a_new_declaration() {
+    let outbox = outbox();
+    let mut link = Peer::link_up(&outbox);
+    let first = outbox.channel(&topic("t-0"));
+    outbox.publish(first, PLAIN, b"x").unwrap();
+    for n in 1..=CHANNELS_PER_LINK_MAX {
+        outbox.channel(&topic(&format!("t-{n}")));
+    }
+    assert_eq!(outbox.publish(first, PLAIN, b"x"), Err(NoRoom::Stale));
+    let again = outbox.channel(&topic(&format!("t-{CHANNELS_PER_LINK_MAX}")));
+    outbox.publish(again, PLAIN, b"y").unwrap();
+    assert_eq!(link.sees(Lane::Normal), ["t-0 x".to_owned(), format!("t-{CHANNELS_PER_LINK_MAX} y")]);
+}

@@ -1,0 +1,240 @@
+//! Everything that has to be said again on a new link: subscriptions and offers; and requests that wait for an answer.
+
+use std::sync::Arc;
+
+use macula_wire::{
+    Fault, Topic,
+    control::{self, Control, Done, Join, StoredValue, Unsubscribe, Withdraw},
+};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    offer::{Advertise, IncomingCall, OfferState},
+    outbox::REALM_SLOT,
+    subscription::{SubscriptionOptions, SubscriptionState},
+};
+
+/// Where control messages are queued while a link is up. Bounded by what programs ask for: each request waits for its
+/// answer.
+pub(super) type ControlSender = mpsc::UnboundedSender<Control>;
+
+type Waiting<T> = oneshot::Receiver<Result<T, Fault>>;
+
+/// A new offer: its state, the calls that come for it, and how the relay took it.
+type NewOffer = (Arc<OfferState>, mpsc::Receiver<IncomingCall>, Waiting<()>);
+
+#[derive(Debug, Default)]
+pub(super) struct Registry(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    link: Option<ControlSender>,
+    subscriptions: FxHashMap<u32, Entry<SubscriptionState>>,
+    offers: FxHashMap<u32, Entry<OfferState>>,
+    procedures: FxHashMap<Topic, u32>,
+    requests: FxHashMap<u64, Request>,
+    next_number: u32,
+    next_request: u64,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    state: Arc<T>,
+    /// Told how the first try ended; gone afterwards.
+    first: Option<oneshot::Sender<Result<(), Fault>>>,
+}
+
+#[derive(Debug)]
+enum Request {
+    Subscription(u32),
+    Offer(u32),
+    Join(oneshot::Sender<Result<(), Fault>>),
+    Retained(oneshot::Sender<Result<Option<StoredValue>, Fault>>),
+    Ended,
+}
+
+impl State {
+    fn request(&mut self, request: Request) -> u64 {
+        self.next_request += 1;
+        self.requests.insert(self.next_request, request);
+        self.next_request
+    }
+
+    fn send(&self, message: Control) {
+        if let Some(link) = &self.link {
+            // The link may be gone at this moment; everything is said again on the next.
+            let _ = link.send(message);
+        }
+    }
+
+    fn send_subscribe(&mut self, state: &SubscriptionState) {
+        let id = self.request(Request::Subscription(state.number));
+        let options = &state.options;
+        self.send(Control::Subscribe(control::Subscribe {
+            id,
+            slot: REALM_SLOT,
+            subscription: state.number,
+            pattern: options.pattern.clone(),
+            when_full: options.when_full,
+            queue_messages: options.queue_messages,
+            credit: state.window(),
+            retained: options.retained,
+        }));
+    }
+
+    fn send_advertise(&mut self, state: &OfferState) {
+        let id = self.request(Request::Offer(state.number));
+        self.send(Control::Advertise(control::Advertise {
+            id,
+            slot: REALM_SLOT,
+            offer: state.number,
+            procedure: state.procedure.clone(),
+            in_flight_max: state.options.in_flight_max,
+            metadata: state.options.metadata.clone(),
+        }));
+    }
+}
+
+impl Registry {
+    /// Adds a subscription; the receiver learns how the relay took it.
+    pub(super) fn subscribe(&self, options: SubscriptionOptions) -> (Arc<SubscriptionState>, Waiting<()>) {
+        let mut registry = self.0.lock();
+        registry.next_number += 1;
+        let state = Arc::new(SubscriptionState::new(registry.next_number, options));
+        let (first, waiting) = oneshot::channel();
+        registry.subscriptions.insert(state.number, Entry { state: Arc::clone(&state), first: Some(first) });
+        if registry.link.is_some() {
+            registry.send_subscribe(&state);
+        }
+        (state, waiting)
+    }
+
+    pub(super) fn unsubscribe(&self, number: u32) {
+        let mut registry = self.0.lock();
+        if registry.subscriptions.remove(&number).is_some() && registry.link.is_some() {
+            let id = registry.request(Request::Ended);
+            registry.send(Control::Unsubscribe(Unsubscribe { id, subscription: number }));
+        }
+    }
+
+    pub(super) fn subscription(&self, number: u32) -> Option<Arc<SubscriptionState>> {
+        self.0.lock().subscriptions.get(&number).map(|entry| Arc::clone(&entry.state))
+    }
+
+    /// Adds an offer; a procedure can be offered once by a node.
+    pub(super) fn advertise(&self, procedure: Topic, options: Advertise) -> Result<NewOffer, Fault> {
+        let mut registry = self.0.lock();
+        if registry.procedures.contains_key(&procedure) {
+            return Err(Fault::Conflict(format!("this node already offers {procedure}")));
+        }
+        registry.next_number += 1;
+        let (state, calls) = OfferState::new(registry.next_number, procedure.clone(), options);
+        let state = Arc::new(state);
+        let (first, waiting) = oneshot::channel();
+        registry.procedures.insert(procedure, state.number);
+        registry.offers.insert(state.number, Entry { state: Arc::clone(&state), first: Some(first) });
+        if registry.link.is_some() {
+            registry.send_advertise(&state);
+        }
+        Ok((state, calls, waiting))
+    }
+
+    pub(super) fn withdraw(&self, number: u32) {
+        let mut registry = self.0.lock();
+        let Some(entry) = registry.offers.remove(&number) else { return };
+        registry.procedures.remove(&entry.state.procedure);
+        if registry.link.is_some() {
+            let id = registry.request(Request::Ended);
+            registry.send(Control::Withdraw(Withdraw { id, offer: number }));
+        }
+    }
+
+    /// The offer of a procedure.
+    pub(super) fn offer(&self, procedure: &Topic) -> Option<Arc<OfferState>> {
+        let registry = self.0.lock();
+        let number = registry.procedures.get(procedure)?;
+        registry.offers.get(number).map(|entry| Arc::clone(&entry.state))
+    }
+
+    /// Asks for a topic's last value.
+    pub(super) fn retained(&self, topic: Topic) -> Result<Waiting<Option<StoredValue>>, Fault> {
+        let mut registry = self.0.lock();
+        if registry.link.is_none() {
+            return Err(Fault::Unavailable("there is no link to a relay".into()));
+        }
+        let (answer, waiting) = oneshot::channel();
+        let id = registry.request(Request::Retained(answer));
+        registry.send(Control::Retained(control::Retained { id, slot: REALM_SLOT, topic }));
+        Ok(waiting)
+    }
+
+    /// Answers a sign of life.
+    pub(super) fn pong(&self, beat: control::Beat) {
+        self.0.lock().send(Control::Pong(beat));
+    }
+
+    /// A new link: joins the realm first, then says everything again. Nothing of the old one is waited for any more.
+    pub(super) fn link_up(&self, link: ControlSender, join: impl FnOnce(u64) -> Join) -> Waiting<()> {
+        let mut registry = self.0.lock();
+        registry.link = Some(link);
+        let (answer, waiting) = oneshot::channel();
+        let id = registry.request(Request::Join(answer));
+        registry.send(Control::Join(join(id)));
+        let subscriptions: Vec<_> = registry.subscriptions.values().map(|entry| Arc::clone(&entry.state)).collect();
+        for state in subscriptions {
+            state.link_up();
+            registry.send_subscribe(&state);
+        }
+        let offers: Vec<_> = registry.offers.values().map(|entry| Arc::clone(&entry.state)).collect();
+        for state in offers {
+            registry.send_advertise(&state);
+        }
+        waiting
+    }
+
+    /// The link is gone: requests that only it could answer end, subscriptions and offers wait for the next.
+    pub(super) fn link_down(&self) {
+        let mut registry = self.0.lock();
+        registry.link = None;
+        registry.requests.clear();
+    }
+
+    /// The handle is closed: nothing more will come.
+    pub(super) fn close(&self) {
+        let mut registry = self.0.lock();
+        registry.link = None;
+        registry.requests.clear();
+        for entry in registry.subscriptions.values_mut() {
+            entry.first = None;
+            entry.state.close();
+        }
+        registry.offers.clear();
+        registry.procedures.clear();
+    }
+
+    /// A request has ended. A subscription or offer that is refused again on a later link is only logged: its owner
+    /// was told of its success long ago, and a later relay may take it.
+    pub(super) fn done(&self, done: Done) {
+        let mut registry = self.0.lock();
+        let outcome = match &done.fault {
+            None => Ok(()),
+            Some(fault) => Err(fault.clone()),
+        };
+        let (what, first) = match registry.requests.remove(&done.id) {
+            Some(Request::Subscription(number)) => {
+                ("subscription", registry.subscriptions.get_mut(&number).map(|entry| entry.first.take()))
+            }
+            Some(Request::Offer(number)) => ("offer", registry.offers.get_mut(&number).map(|entry| entry.first.take())),
+            Some(Request::Join(answer)) => return drop(answer.send(outcome)),
+            Some(Request::Retained(answer)) => return drop(answer.send(outcome.map(|()| done.value))),
+            Some(Request::Ended) | None => return,
+        };
+        match (first, outcome) {
+            (Some(Some(first)), outcome) => drop(first.send(outcome)),
+            (Some(None), Err(fault)) => tracing::warn!(%fault, "the relay refuses a {what} that was in force before"),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Accepts links and keeps the core's time.
+
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+
+use macula_relay::{LinkKey, Relay, Stats};
+use macula_transport::{Handshake, Listener, LocalNode};
+use macula_wire::frame::Lane;
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, watch},
+    task::spawn_local,
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{RelayConfig, link_tasks};
+
+/// How often counters are copied for readers in other threads.
+const STATS_INTERVAL: Duration = Duration::from_millis(250);
+/// How long peers get to hear the goodbye.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The core and, for each link, how to wake its writers. Lives on the relay's thread only.
+pub(super) struct Shared {
+    pub(super) relay: RefCell<Relay>,
+    /// By link index.
+    pub(super) wakers: RefCell<Vec<Option<Rc<LinkWakers>>>>,
+    /// The core's deadline may have moved.
+    deadline_moved: Notify,
+    node: LocalNode,
+}
+
+/// Wakes what writes to a link.
+pub(super) struct LinkWakers {
+    pub(super) control: Notify,
+    pub(super) lanes: [Notify; Lane::COUNT],
+    /// Lanes whose writer runs.
+    pub(super) started: RefCell<[bool; Lane::COUNT]>,
+    /// Starts the writer of a lane.
+    pub(super) start: Box<dyn Fn(Lane)>,
+}
+
+impl Shared {
+    /// Wakes the writers of all links for which the core has something. To be called after every input to the core.
+    pub(super) fn pump(&self) {
+        let mut relay = self.relay.borrow_mut();
+        let wakers = self.wakers.borrow();
+        while let Some(key) = relay.poll_ready() {
+            let Some(link) = wakers.get(key.index()).and_then(Option::as_ref) else { continue };
+            link.control.notify_one();
+            for lane in Lane::ALL.into_iter().filter(|lane| relay.has_output(key, *lane)) {
+                link.wake(lane);
+            }
+        }
+        if relay.poll_timeout().is_some() {
+            self.deadline_moved.notify_one();
+        }
+    }
+}
+
+impl LinkWakers {
+    fn wake(&self, lane: Lane) {
+        let started = std::mem::replace(&mut self.started.borrow_mut()[lane.index()], true);
+        if !started {
+            (self.start)(lane);
+        }
+        self.lanes[lane.index()].notify_one();
+    }
+}
+
+/// Runs until told to stop.
+pub(super) async fn run(config: RelayConfig, listener: Listener, stats: Arc<Mutex<Stats>>, mut stop: watch::Receiver<bool>) {
+    let shared = Rc::new(Shared {
+        relay: RefCell::new(Relay::new(config.limits)),
+        wakers: RefCell::default(),
+        deadline_moved: Notify::new(),
+        node: config.node,
+    });
+    spawn_local(keep_time(Rc::clone(&shared)));
+    spawn_local(publish_stats(Rc::clone(&shared), stats));
+    loop {
+        tokio::select! {
+            handshake = listener.accept() => match handshake {
+                Some(handshake) => drop(spawn_local(serve(Rc::clone(&shared), handshake))),
+                None => return,
+            },
+            _ = stop.changed() => break,
+        }
+    }
+    shared.relay.borrow_mut().say_goodbye("the relay is shutting down");
+    shared.pump();
+    // One turn for the writers, then the streams are closed in order.
+    tokio::task::yield_now().await;
+    listener.close("the relay is shutting down");
+    let _ = timeout(GOODBYE_TIMEOUT, listener.drained()).await;
+}
+
+async fn serve(shared: Rc<Shared>, handshake: Handshake) {
+    let from = handshake.remote_address();
+    match handshake.complete(&shared.node).await {
+        Ok(link) => link_tasks::run(shared, link).await,
+        Err(error) => tracing::warn!(%from, %error, "a connection was refused"),
+    }
+}
+
+async fn keep_time(shared: Rc<Shared>) {
+    loop {
+        let deadline = shared.relay.borrow().poll_timeout();
+        let moved = shared.deadline_moved.notified();
+        match deadline {
+            None => moved.await,
+            Some(deadline) => {
+                tokio::select! {
+                    () = sleep_until(deadline.into()) => {
+                        shared.relay.borrow_mut().handle_timeout(Instant::now().into());
+                        shared.pump();
+                    }
+                    () = moved => {}
+                }
+            }
+        }
+    }
+}
+
+async fn publish_stats(shared: Rc<Shared>, stats: Arc<Mutex<Stats>>) {
+    let mut interval = tokio::time::interval(STATS_INTERVAL);
+    loop {
+        interval.tick().await;
+        *stats.lock() = shared.relay.borrow().stats();
+    }
+}
+
+/// Forgets how to wake a link that has closed.
+pub(super) fn forget(shared: &Shared, key: LinkKey) {
+    if let Some(slot) = shared.wakers.borrow_mut().get_mut(key.index()) {
+        *slot = None;
+    }
+}

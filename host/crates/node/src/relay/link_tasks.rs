@@ -1,0 +1,256 @@
+//! The tasks of one link at a relay.
+
+use std::{cell::RefCell, rc::Rc, time::Instant};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use macula_relay::{LinkKey, Peer, Violation};
+use macula_transport::{ControlReader, ControlWriter, LaneReader, Link};
+use macula_wire::{
+    control::{Beat, Control},
+    frame::{Lane, Outgoing, Piece, Reassembly},
+    limits::{FRAME_BYTES_MAX, PING_INTERVAL, PING_TIMEOUT},
+};
+use tokio::{
+    sync::Notify,
+    task::{AbortHandle, JoinSet, spawn_local, yield_now},
+    time::sleep,
+};
+
+use super::driver::{LinkWakers, Shared, forget};
+
+/// Pieces of a stream that are read at a time; a piece is a packet's worth.
+const PIECES: usize = 32;
+/// Bytes that one lane may push through the core before others get their turn.
+const TURN_BYTES: usize = 256 << 10;
+
+/// What the tasks of a link have in common.
+struct LinkContext {
+    shared: Rc<Shared>,
+    link: Link,
+    key: LinkKey,
+    wakers: Rc<LinkWakers>,
+    /// When the peer was last heard.
+    heard: RefCell<Instant>,
+}
+
+/// Why a link ends.
+type Ended = String;
+
+/// Serves a link until it ends, then takes it out of the core.
+pub(super) async fn run(shared: Rc<Shared>, link: Link) {
+    let hello = link.peer();
+    let peer = Peer { node: hello.node, epoch: hello.epoch, role: hello.role, exporter: *link.exporter() };
+    let id = hello.node.short();
+    let key = shared.relay.borrow_mut().link_opened(peer);
+    let writers: Rc<RefCell<Vec<AbortHandle>>> = Rc::default();
+    let wakers = register(&shared, &link, key, &writers);
+    tracing::debug!(link = %id, role = ?hello.role, from = %link.remote_address(), "link opened");
+    let context = Rc::new(LinkContext { shared: Rc::clone(&shared), link: link.clone(), key, wakers, heard: RefCell::new(Instant::now()) });
+    let (control_writer, control_reader) = link.take_control();
+    let mut tasks = JoinSet::new();
+    tasks.spawn_local(read_control(Rc::clone(&context), control_reader));
+    tasks.spawn_local(write_control(Rc::clone(&context), control_writer));
+    tasks.spawn_local(accept_lanes(Rc::clone(&context)));
+    let ended = match tasks.join_next().await {
+        Some(Ok(reason)) => reason,
+        Some(Err(error)) => format!("a task failed: {error}"),
+        None => String::new(),
+    };
+    tasks.shutdown().await;
+    for writer in writers.borrow_mut().drain(..) {
+        writer.abort();
+    }
+    forget(&shared, key);
+    shared.relay.borrow_mut().link_closed(Instant::now(), key);
+    shared.pump();
+    link.close(&ended);
+    tracing::debug!(link = %id, reason = %ended, "link closed");
+}
+
+fn register(shared: &Rc<Shared>, link: &Link, key: LinkKey, writers: &Rc<RefCell<Vec<AbortHandle>>>) -> Rc<LinkWakers> {
+    let start = {
+        let (shared, link, writers) = (Rc::downgrade(shared), link.clone(), Rc::clone(writers));
+        Box::new(move |lane| {
+            if let Some(shared) = shared.upgrade() {
+                let writer = spawn_local(write_lane(shared, link.clone(), key, lane));
+                writers.borrow_mut().push(writer.abort_handle());
+            }
+        })
+    };
+    let wakers = Rc::new(LinkWakers {
+        control: Notify::new(),
+        lanes: Default::default(),
+        started: RefCell::default(),
+        start,
+    });
+    let mut all = shared.wakers.borrow_mut();
+    if all.len() <= key.index() {
+        all.resize(key.index() + 1, None);
+    }
+    all[key.index()] = Some(Rc::clone(&wakers));
+    wakers
+}
+
+impl LinkContext {
+    fn heard(&self, now: Instant) {
+        *self.heard.borrow_mut() = now;
+    }
+
+    /// Closes the link for breaking the protocol.
+    fn violated(&self, violation: &Violation) -> Ended {
+        tracing::warn!(link = %self.link.peer().node.short(), %violation, "a peer broke the protocol");
+        self.shared.relay.borrow_mut().count_violation();
+        violation.to_string()
+    }
+}
+
+async fn read_control(context: Rc<LinkContext>, mut reader: ControlReader) -> Ended {
+    loop {
+        let message = match reader.next().await {
+            Ok(message) => message,
+            Err(error) => return error.to_string(),
+        };
+        let now = Instant::now();
+        context.heard(now);
+        let handled = context.shared.relay.borrow_mut().handle_control(now, context.key, message);
+        if let Err(violation) = handled {
+            return context.violated(&violation);
+        }
+        context.shared.pump();
+    }
+}
+
+async fn write_control(context: Rc<LinkContext>, mut writer: ControlWriter) -> Ended {
+    let mut ping = 0;
+    loop {
+        let mut messages = Vec::new();
+        while let Some(message) = context.shared.relay.borrow_mut().poll_control(context.key) {
+            messages.push(message);
+        }
+        if !messages.is_empty()
+            && let Err(error) = writer.send(messages).await
+        {
+            return error.to_string();
+        }
+        tokio::select! {
+            () = context.wakers.control.notified() => {}
+            () = sleep(PING_INTERVAL) => {
+                let silence = context.heard.borrow().elapsed();
+                if silence > PING_TIMEOUT {
+                    return "the peer does not answer".into();
+                }
+                if silence >= PING_INTERVAL {
+                    ping += 1;
+                    if let Err(error) = writer.send([Control::Ping(Beat { token: ping })]).await {
+                        return error.to_string();
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn accept_lanes(context: Rc<LinkContext>) -> Ended {
+    let mut readers = JoinSet::new();
+    let mut open = [false; Lane::COUNT];
+    loop {
+        tokio::select! {
+            lane = context.link.accept_lane() => match lane {
+                Err(error) => return error.to_string(),
+                Ok(reader) => {
+                    if std::mem::replace(&mut open[reader.lane().index()], true) {
+                        return format!("lane {:?} was opened twice", reader.lane());
+                    }
+                    readers.spawn_local(read_lane(Rc::clone(&context), reader));
+                }
+            },
+            Some(ended) = readers.join_next() => match ended {
+                Ok(Ok(lane)) => open[lane.index()] = false,
+                Ok(Err(reason)) => return reason,
+                Err(error) => return format!("a task failed: {error}"),
+            },
+        }
+    }
+}
+
+/// Feeds a lane's frames to the core; a run is ended when no input is left at hand, not by a timer.
+async fn read_lane(context: Rc<LinkContext>, mut reader: LaneReader) -> Result<Lane, Ended> {
+    let lane = reader.lane();
+    let mut pieces: [Bytes; PIECES] = std::array::from_fn(|_| Bytes::new());
+    let mut reassembly = Reassembly::default();
+    let mut turn = 0;
+    loop {
+        let read = match reader.read(&mut pieces).now_or_never() {
+            Some(read) => read,
+            None => {
+                context.shared.relay.borrow_mut().flush(Instant::now());
+                context.shared.pump();
+                turn = 0;
+                reader.read(&mut pieces).await
+            }
+        };
+        let Some(count) = read.map_err(|error| error.to_string())? else { return Ok(lane) };
+        let now = Instant::now();
+        context.heard(now);
+        let fed = feed(&context, now, lane, &pieces[..count], &mut reassembly);
+        turn += fed.map_err(|violation| context.violated(&violation))?;
+        for piece in &mut pieces[..count] {
+            *piece = Bytes::new();
+        }
+        if turn >= TURN_BYTES {
+            context.shared.relay.borrow_mut().flush(now);
+            context.shared.pump();
+            turn = 0;
+            yield_now().await;
+        }
+    }
+}
+
+fn feed(
+    context: &LinkContext,
+    now: Instant,
+    lane: Lane,
+    pieces: &[Bytes],
+    reassembly: &mut Reassembly,
+) -> Result<usize, Violation> {
+    let mut relay = context.shared.relay.borrow_mut();
+    let mut fed = 0;
+    for input in pieces {
+        fed += input.len();
+        let mut at = 0;
+        while let Some(frame) = reassembly.next(input, &mut at, FRAME_BYTES_MAX)? {
+            match frame {
+                Piece::InPlace(range) => relay.handle_frame(now, context.key, lane, &input[range])?,
+                Piece::Assembled(buffer) => {
+                    relay.handle_frame(now, context.key, lane, &buffer)?;
+                    reassembly.recycle(buffer);
+                }
+            }
+        }
+    }
+    Ok(fed)
+}
+
+/// Writes what the core has for a lane, as long as the link lives.
+async fn write_lane(shared: Rc<Shared>, link: Link, key: LinkKey, lane: Lane) {
+    let Ok(mut writer) = link.open_lane(lane).await else { return };
+    let Some(wakers) = shared.wakers.borrow().get(key.index()).cloned().flatten() else { return };
+    let mut outgoing = Outgoing::default();
+    let mut pieces = Vec::new();
+    loop {
+        shared.relay.borrow_mut().poll_transmit(Instant::now(), key, lane, &mut outgoing);
+        if outgoing.is_empty() {
+            wakers.lanes[lane.index()].notified().await;
+            continue;
+        }
+        // Draining may have released receipts of other links.
+        shared.pump();
+        outgoing.take_into(&mut pieces);
+        // The reader of control notices the end of the link.
+        if writer.write(&mut pieces).await.is_err() {
+            return;
+        }
+        pieces.clear();
+    }
+}
