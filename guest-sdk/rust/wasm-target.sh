@@ -28,10 +28,13 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # A package list of its own, beside the system's: backports need not be enabled, and nothing is installed.
-mirror=$(awk '/^URIs:/ {print $2; exit}' /etc/apt/sources.list.d/debian.sources 2>/dev/null || true)
+# The mirror is the one the system uses.
+mirror=$(cat /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null |
+    awk '/^URIs:/ || /^deb / {print $2; exit}' || true)
+[[ $mirror == http* ]] || fail "no Debian mirror in /etc/apt: set up apt first"
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 mkdir -p "$work"/{lists/partial,cache/archives/partial,std/src}
-printf 'deb [signed-by=%s] %s %s main\n' "$keyring" "${mirror:-http://deb.debian.org/debian}" \
+printf 'deb [signed-by=%s] %s %s main\n' "$keyring" "$mirror" \
     "${DEBIAN_SUITE:-trixie-backports}" >"$work/sources.list"
 options=(-o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::Lists=$work/lists"
     -o "Dir::Cache=$work/cache" -o APT::Sandbox::User="$(id -un)")

@@ -4,12 +4,14 @@ use super::pattern;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// What a manifest says. Keys that are not known here are left to the real host.
+/// What a manifest says. As with the real host, a key that does not exist is an error.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Manifest {
     pub(super) name: String,
     pub(super) version: String,
+    #[serde(rename = "description")]
+    _description: String,
     pub(super) subscribe: Vec<String>,
     pub(super) publish: Vec<String>,
     pub(super) advertise: Vec<String>,
@@ -20,25 +22,49 @@ pub(super) struct Manifest {
     pub(super) procedures: Vec<Procedure>,
 }
 
+/// Of the limits, a test meets these two; the others are about memory, time and queues.
 #[derive(Debug, Deserialize)]
-#[serde(default, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct Limits {
     pub(super) timers: usize,
     pub(super) subscriptions: usize,
+    #[serde(rename = "memory-mib")]
+    _memory_mib: u32,
+    #[serde(rename = "handler-ms")]
+    _handler_ms: u32,
+    #[serde(rename = "queue-messages")]
+    _queue_messages: u32,
+    #[serde(rename = "log-bytes-per-s")]
+    _log_bytes_per_s: u32,
+    #[serde(rename = "instances")]
+    _instances: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { timers: 256, subscriptions: 64 }
+        Self {
+            timers: 256,
+            subscriptions: 64,
+            _memory_mib: 64,
+            _handler_ms: 5_000,
+            _queue_messages: 1_024,
+            _log_bytes_per_s: 65_536,
+            _instances: 1,
+        }
     }
 }
 
+/// Nothing is ever full here, so all but the pattern is only checked.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(deny_unknown_fields)]
 pub(super) struct Subscription {
     pub(super) pattern: String,
-    #[expect(dead_code, reason = "checked for its spelling, not acted on: nothing is ever full here")]
-    when_full: Option<WhenFull>,
+    #[serde(rename = "when-full")]
+    _when_full: Option<WhenFull>,
+    #[serde(rename = "queue-messages")]
+    _queue_messages: Option<u32>,
+    #[serde(rename = "retained")]
+    _retained: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -50,6 +76,7 @@ enum WhenFull {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Procedure {
     pub(super) procedure: String,
 }
@@ -113,6 +140,43 @@ mod tests {
         let settings: Vec<(String, String)> = Manifest::parse(text).settings().into_iter().collect();
         let expected = [("a", "30.0"), ("b.c", "x"), ("d", "[1,\"two\"]"), ("e.f.g", "true")];
         assert_eq!(settings, expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn everything_a_manifest_may_say_is_understood() {
+        let manifest = Manifest::parse(
+            r#"
+            name = "a"
+            version = "1"
+            description = "d"
+            subscribe = ["a.**"]
+            publish = []
+            advertise = ["p.*"]
+            call = []
+            [limits]
+            memory-mib = 64
+            handler-ms = 5000
+            timers = 3
+            subscriptions = 2
+            queue-messages = 1024
+            log-bytes-per-s = 65536
+            instances = 1
+            [[subscriptions]]
+            pattern = "a.b"
+            when-full = "latest-only"
+            queue-messages = 5
+            retained = false
+            [[procedures]]
+            procedure = "p.q"
+            "#,
+        );
+        assert_eq!((manifest.limits.timers, manifest.limits.subscriptions), (3, 2));
+    }
+
+    #[test]
+    #[should_panic(expected = "unknown field `subscription`")]
+    fn a_misspelt_key_is_an_error() {
+        Manifest::parse("[[subscription]]\npattern = \"a\"");
     }
 
     #[test]
