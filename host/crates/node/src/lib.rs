@@ -35,7 +35,7 @@ pub use home::{Home, HomeError, NodeState, RunningNode};
 pub use macula_transport::{BindError, Certificate, DialError, RelayUrl, RelayUrlError, TlsMode};
 pub use macula_wire as wire;
 pub use mesh::{
-    Advertise, CallOptions, ConnectError, IncomingCall, Link, LinkState, Mesh, MeshConfig, Offer, Publish, Publisher,
+    Advertise, CallOptions, Confirmation, ConnectError, IncomingCall, Link, LinkState, Mesh, MeshConfig, Offer, Publish, Publisher,
     Responder, Subscribe, Subscription, SubscriptionStats,
 };
 pub use realm::RealmKeys;

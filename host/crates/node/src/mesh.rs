@@ -26,5 +26,5 @@ pub use call::CallOptions;
 pub use config::{ConnectError, Link, LinkState, MeshConfig};
 pub use handle::{Mesh, Publish, Subscribe};
 pub use offer::{Advertise, IncomingCall, Offer, Responder};
-pub use publisher::Publisher;
+pub use publisher::{Confirmation, Publisher};
 pub use subscription::{Subscription, SubscriptionStats};

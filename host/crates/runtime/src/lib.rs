@@ -1,2 +1,4 @@
 //! Placeholder.
 pub mod mesh;
+mod bindings;
+mod host;

@@ -1,13 +1,13 @@
 //! Publishing to one topic again and again, without looking it up.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use macula_wire::{
     Delivery, Fault, Receipt, ReceiptLevel,
     frame::Lane,
     limits::{CAUSE_DEPTH_MAX, PAYLOAD_BYTES_MAX},
 };
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 
 use super::{
     handle::Shared,
@@ -68,12 +68,37 @@ impl Publisher {
         receipt_of(&shared, outcome)
     }
 
-    /// Waits until a relay has everything published so far through this handle's node at normal priority.
+    /// Asks a relay to confirm everything published so far by this node at normal priority, without waiting: a stream
+    /// of messages that must not overrun its subscribers keeps a few confirmations under way.
+    ///
+    /// # Errors
+    /// `unavailable` when the handle was closed.
+    pub fn confirm(&self) -> Result<Confirmation, Fault> {
+        self.shared.ask_confirmation(Lane::Normal)
+    }
+}
+
+/// A relay's word, under way, that it has what was published before.
+#[derive(Debug)]
+#[must_use = "a confirmation says something only when it is awaited"]
+pub struct Confirmation {
+    confirmed: watch::Receiver<u64>,
+    token: u64,
+    limit: Duration,
+}
+
+impl Confirmation {
+    /// Waits for it.
     ///
     /// # Errors
     /// `timeout` when no relay confirms within the configured time; what was published may still arrive.
-    pub async fn confirm(&self) -> Result<(), Fault> {
-        self.shared.confirm(Lane::Normal).await
+    pub async fn wait(mut self) -> Result<(), Fault> {
+        let reached = timeout(self.limit, self.confirmed.wait_for(|last| *last >= self.token)).await;
+        match reached {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(NoRoom::Closed.into()),
+            Err(_) => Err(Fault::Timeout),
+        }
     }
 }
 
@@ -128,14 +153,13 @@ impl Shared {
 
     /// Waits until a relay has everything on a lane.
     pub(super) async fn confirm(&self, lane: Lane) -> Result<(), Fault> {
+        self.ask_confirmation(lane)?.wait().await
+    }
+
+    fn ask_confirmation(&self, lane: Lane) -> Result<Confirmation, Fault> {
         // Listening before asking, so that an answer cannot come unnoticed.
-        let mut confirmed = self.confirmed[lane.index()].subscribe();
+        let confirmed = self.confirmed[lane.index()].subscribe();
         let token = self.outbox.sync(lane)?;
-        let reached = timeout(self.timeout, confirmed.wait_for(|last| *last >= token)).await;
-        match reached {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(NoRoom::Closed.into()),
-            Err(_) => Err(Fault::Timeout),
-        }
+        Ok(Confirmation { confirmed, token, limit: self.timeout })
     }
 }

@@ -1,0 +1,93 @@
+//! Messages that no handler could deal with, put aside for a person: published to `_mesh.deadletters.<plugin>`.
+
+use std::sync::Arc;
+
+use macula_wire::{Delivery as Class, Metadata, Pattern, PluginName, Priority, Topic, frame::Extras};
+
+use crate::{
+    log::LogLevel,
+    mailbox::Delivery,
+    mesh::{Publication, Publishing},
+    plugin::PluginCore,
+};
+
+/// How long a dead letter waits for room in the node's queue.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+/// Of the reason; the rest of the metadata needs room as well.
+const REASON_BYTES_MAX: usize = 1024;
+
+/// Where the dead letters of a plugin go.
+pub fn dead_letter_topic(plugin: &PluginName) -> Topic {
+    format!("_mesh.deadletters.{plugin}").parse().expect("a plugin's name is one segment")
+}
+
+/// The dead letters of all plugins.
+pub fn dead_letter_pattern() -> Pattern {
+    "_mesh.deadletters.*".parse().expect("a constant of the grammar")
+}
+
+impl PluginCore {
+    /// Puts a message aside. What cannot be published is logged, with all that names it.
+    pub(crate) async fn bury(&self, delivery: &Delivery, reason: &str) {
+        self.counters.dead_letters.one();
+        let message = &delivery.message;
+        self.log.host(
+            LogLevel::Warn,
+            format!(
+                "dead letter: message {}.{} of {} on {}: {reason}",
+                message.epoch,
+                message.seq,
+                message.publisher.short(),
+                message.topic
+            ),
+        );
+        let extras = Extras { metadata: Some(Arc::new(letter(delivery, reason))), ..Extras::default() };
+        let publishing = self.mesh.publish(Publication {
+            topic: &dead_letter_topic(&self.manifest.name),
+            payload: &message.payload,
+            content_type: &message.content_type,
+            delivery: Class::Ordered,
+            priority: Priority::Normal,
+            retain: false,
+            cause_depth: message.cause_depth,
+            extras: Some(&extras),
+        });
+        let outcome = match publishing {
+            Publishing::Now(outcome) => outcome,
+            Publishing::Later(pending) => match tokio::time::timeout(PATIENCE, pending).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(macula_wire::Fault::Timeout),
+            },
+        };
+        if let Err(fault) = outcome {
+            self.log.host(LogLevel::Error, format!("the dead letter could not be published and is lost: {fault}"));
+        }
+    }
+}
+
+/// What is known about the message, and what it carried itself as far as there is room.
+fn letter(delivery: &Delivery, reason: &str) -> Metadata {
+    let message = &delivery.message;
+    let reason = &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)];
+    let mut pairs: Vec<(String, String)> = [
+        ("reason", reason.to_owned()),
+        ("topic", message.topic.to_string()),
+        ("publisher", message.publisher.to_string()),
+        ("plugin", message.plugin.to_string()),
+        ("epoch", message.epoch.to_string()),
+        ("seq", message.seq.to_string()),
+        ("timestamp-ms", message.timestamp_ms.to_string()),
+        ("attempts", delivery.attempt.to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .to_vec();
+    let own = message.metadata.as_deref().map(Metadata::pairs).unwrap_or_default();
+    for pair in own {
+        pairs.push(pair.clone());
+        // Too many, too long, or a name that is taken: it stays behind.
+        if Metadata::new(pairs.clone()).is_err() {
+            pairs.pop();
+        }
+    }
+    Metadata::new(pairs).unwrap_or_default()
+}

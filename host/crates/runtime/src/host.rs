@@ -1,0 +1,187 @@
+//! What a plugin can ask of this host: one module for each interface of the contract.
+//!
+//! [`InstanceState`] is what an instance carries through its host calls. Every right is checked here, before anything
+//! reaches the mesh. A wait goes through [`InstanceState::begin_wait`]: the guest's clock stands still and another plugin
+//! may run meanwhile.
+
+mod config;
+mod content;
+mod error;
+mod identity;
+mod kv;
+mod log;
+pub(crate) mod pubsub;
+pub(crate) mod rpc;
+mod timers;
+mod topic_cache;
+mod trace;
+mod wasi;
+
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use macula_wire::{Pattern, Topic, limits::CAUSE_DEPTH_MAX};
+use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
+use wasmtime::component::{HasSelf, Linker, ResourceTable};
+use wasmtime_wasi::WasiCtx;
+
+pub(crate) use self::error::{CallFailure, HostError};
+use self::topic_cache::TopicCache;
+use crate::{
+    bindings::{Plugin, types},
+    limiter::Limiter,
+    mesh::{Inbox, Offer},
+    meter::Meter,
+    plugin::PluginCore,
+    rights::Operation,
+};
+
+/// Subscriptions, offers and other handles that one instance may hold at a time.
+const HANDLES_MAX: u32 = 1024;
+/// The same with those of WASI: streams and pollables.
+const TABLE_ENTRIES_MAX: usize = 8192;
+
+/// What an instance carries through its host calls.
+pub(crate) struct InstanceState {
+    pub(crate) plugin: Arc<PluginCore>,
+    pub(crate) shard: u32,
+    pub(crate) meter: Meter,
+    pub(crate) limiter: Limiter,
+    /// Held while guest code may run.
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
+    pub(crate) handling: Handling,
+    /// What this instance has asked for, by itself or by joining what was there.
+    pub(crate) wanted: Wanted,
+    /// Opened in the current handler; joins the mailbox when the handler returns.
+    pub(crate) staged: Staged,
+    topics: Mutex<TopicCache>,
+    handles: u32,
+    table: ResourceTable,
+    wasi: WasiCtx,
+}
+
+/// What the instance is doing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Handling {
+    /// Handlers that acted because of one another before this one.
+    pub(crate) cause_depth: u8,
+    /// When the caller gives up.
+    pub(crate) deadline: Option<tokio::time::Instant>,
+}
+
+/// Names that an instance holds.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) patterns: HashSet<Pattern>,
+    pub(crate) procedures: HashSet<Topic>,
+}
+
+/// Opened, not yet in the mailbox.
+#[derive(Default)]
+pub(crate) struct Staged {
+    pub(crate) inboxes: Vec<(u32, Pattern, Box<dyn Inbox>)>,
+    pub(crate) offers: Vec<(Topic, Box<dyn Offer>)>,
+}
+
+impl InstanceState {
+    pub(crate) fn new(plugin: Arc<PluginCore>, shard: u32) -> Self {
+        let limiter = Limiter::new(plugin.manifest.limits.memory_bytes(), plugin.memory.of(shard));
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(TABLE_ENTRIES_MAX);
+        Self {
+            wasi: wasi::context(&plugin),
+            plugin,
+            shard,
+            meter: Meter::new(),
+            limiter,
+            permit: None,
+            handling: Handling::default(),
+            wanted: Wanted::default(),
+            staged: Staged::default(),
+            topics: Mutex::default(),
+            handles: 0,
+            table,
+        }
+    }
+
+    /// The guest waits from now on: its clock stands still, and its permit goes to whoever wants it.
+    fn begin_wait(&mut self) {
+        self.meter.pause(Instant::now());
+        self.permit = None;
+    }
+
+    /// The guest is about to go on.
+    async fn end_wait(&mut self) {
+        // Only a closed semaphore gives none, and ours is never closed.
+        self.permit = Arc::clone(&self.plugin.permits).acquire_owned().await.ok();
+        self.meter.resume(Instant::now());
+    }
+
+    /// Waits for `future`, for at most `limit`; `None` when that has passed.
+    async fn wait<T>(&mut self, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+        self.begin_wait();
+        let result = tokio::time::timeout(limit, future).await.ok();
+        self.end_wait().await;
+        result
+    }
+
+    /// How long the current handler may wait: what it has left of its budget, and of its caller's patience.
+    fn patience(&self) -> Duration {
+        let left = self.meter.left();
+        match self.time_left() {
+            Some(time_left) => left.min(time_left),
+            None => left,
+        }
+    }
+
+    /// Time until the caller of the current handler gives up.
+    fn time_left(&self) -> Option<Duration> {
+        self.handling.deadline.map(|deadline| deadline.saturating_duration_since(tokio::time::Instant::now()))
+    }
+
+    /// The cause depth of what the current handler sends.
+    fn next_cause_depth(&self) -> Result<u8, types::Error> {
+        match self.handling.cause_depth + 1 {
+            depth if depth <= CAUSE_DEPTH_MAX => Ok(depth),
+            _ => Err(types::Error::QuotaExceeded(format!(
+                "feedback: {CAUSE_DEPTH_MAX} handlers have already acted because of one another"
+            ))),
+        }
+    }
+
+    /// The error for a missing right; counts it, and logs it the first time.
+    fn denied(&self, operation: Operation, target: &str) -> types::Error {
+        self.plugin.note_denial(operation, target);
+        types::Error::Denied(format!("{operation} {target}"))
+    }
+
+    /// Counts a handle that the guest is about to get.
+    fn take_handle(&mut self) -> Result<(), types::Error> {
+        if self.handles >= HANDLES_MAX {
+            return Err(types::Error::QuotaExceeded(format!("handles: {HANDLES_MAX} are open; drop some")));
+        }
+        self.handles += 1;
+        Ok(())
+    }
+}
+
+/// Everything a plugin may import.
+pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<InstanceState>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    Plugin::add_to_linker::<_, HasSelf<InstanceState>>(&mut linker, |state| state)?;
+    linker.allow_shadowing(true);
+    wasi::link_bounded_waits(&mut linker)?;
+    pubsub::link_publish(&mut linker)?;
+    linker.allow_shadowing(false);
+    Ok(linker)
+}
+
+/// The DID of a node as a plugin sees it.
+pub(crate) fn did(node: &macula_wire::NodeId) -> String {
+    node.to_string()
+}

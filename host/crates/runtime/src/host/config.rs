@@ -1,0 +1,15 @@
+//! `config`: read the plugin's settings.
+
+use super::InstanceState;
+use crate::bindings::config;
+
+impl config::Host for InstanceState {
+    fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
+        Ok(self.plugin.manifest.config.get(&key).cloned())
+    }
+
+    fn all(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
+        let config = &self.plugin.manifest.config;
+        Ok(config.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+}

@@ -1,0 +1,307 @@
+//! One instance of a component: calls its handlers, one at a time, and tells a guest's “no” from its end.
+//!
+//! After an error of any call the instance must not be entered again; its owner drops it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use macula_wire::{HandlerError, Metadata};
+use tokio::sync::OwnedSemaphorePermit;
+use wasmtime::{
+    Store, Trap, UpdateDeadline,
+    component::{Func, Instance as WasmInstance, TypedFunc},
+};
+
+use crate::{
+    bindings::{
+        MessageRef, RequestRef, config_handler,
+        lifecycle::{self, HealthStatus, StartReason},
+        message_handler::Disposition,
+        timer_handler::{self, Tick},
+        types,
+    },
+    engine::{Ticking, host_engine},
+    host::{Handling, InstanceState},
+    mailbox::{Delivery, DueTick},
+    mesh::IncomingCall,
+    plugin::{PluginCore, StopReason},
+    program::one_line,
+};
+
+/// What a guest may make the host allocate in one call: a payload of 1 MiB with its metadata, and room to be told that
+/// more is too much.
+const HOSTCALL_BYTES_MAX: usize = 8 << 20;
+
+/// How long `health` may take.
+const HEALTH_BUDGET: Duration = Duration::from_millis(100);
+
+/// Why an instance came to its end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HandlerFault {
+    /// The guest broke a rule of WebAssembly or of the contract, or aborted.
+    #[error("trapped: {0}")]
+    Trap(String),
+    /// It ran for longer than a handler may.
+    #[error("used up its {} ms of guest time", .0.as_millis())]
+    OutOfTime(Duration),
+    /// There was no room for the instance, or it could not be set up.
+    #[error("could not be set up: {0}")]
+    Setup(String),
+}
+
+type OnMessage<'a> = TypedFunc<(MessageRef<'a>,), (Disposition,)>;
+type OnCall<'a> = TypedFunc<(RequestRef<'a>,), (Result<Vec<u8>, types::HandlerError>,)>;
+
+/// An instance and its handlers.
+pub(crate) struct Instance {
+    store: Store<InstanceState>,
+    exports: Exports,
+    _ticking: Ticking,
+}
+
+struct Exports {
+    lifecycle: Option<lifecycle::Guest>,
+    on_message: Option<Func>,
+    on_call: Option<Func>,
+    timer: Option<timer_handler::Guest>,
+    config: Option<config_handler::Guest>,
+}
+
+impl Exports {
+    /// Looks up the handlers and checks their types, which [`Instance::message`] and [`Instance::call`] rely on.
+    fn load(plugin: &PluginCore, store: &mut Store<InstanceState>, instance: &WasmInstance) -> wasmtime::Result<Self> {
+        let indices = &plugin.program.exports;
+        macro_rules! load {
+            ($name:ident) => {
+                indices.$name.as_ref().map(|indices| indices.load(&mut *store, instance)).transpose()?
+            };
+        }
+        let on_message = load!(message).map(|guest| *guest.func_on_message().func());
+        if let Some(func) = on_message {
+            func.typed::<(MessageRef<'static>,), (Disposition,)>(&*store)?;
+        }
+        let on_call = load!(call).map(|guest| *guest.func_on_call().func());
+        if let Some(func) = on_call {
+            func.typed::<(RequestRef<'static>,), (Result<Vec<u8>, types::HandlerError>,)>(&*store)?;
+        }
+        Ok(Self { lifecycle: load!(lifecycle), on_message, on_call, timer: load!(timer), config: load!(config) })
+    }
+}
+
+impl Instance {
+    /// Makes an instance. Its start function, if it has one, runs on the budget of a handler.
+    pub(crate) async fn start(plugin: &Arc<PluginCore>, shard: u32) -> Result<Self, HandlerFault> {
+        let host = host_engine().map_err(|error| HandlerFault::Setup(error.to_string()))?;
+        let mut store = Store::new(&host.engine, InstanceState::new(Arc::clone(plugin), shard));
+        store.limiter(|state| &mut state.limiter);
+        store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+        store.epoch_deadline_callback(|mut store| Ok(on_tick(store.data_mut())));
+        let ticking = host.keep_ticking();
+        begin(&mut store, plugin.manifest.limits.handler_time(), Handling::default());
+        let loaded = match plugin.program.pre.instantiate_async(&mut store).await {
+            Ok(instance) => Exports::load(plugin, &mut store, &instance),
+            Err(error) => Err(error),
+        };
+        end(&mut store);
+        match loaded {
+            Ok(exports) => Ok(Self { store, exports, _ticking: ticking }),
+            Err(error) if error.is::<Trap>() => Err(fault(&store, &error)),
+            Err(error) => Err(HandlerFault::Setup(one_line(&error))),
+        }
+    }
+
+    pub(crate) fn state(&mut self) -> &mut InstanceState {
+        self.store.data_mut()
+    }
+
+    pub(crate) fn permit(&mut self) -> &mut Option<OwnedSemaphorePermit> {
+        &mut self.store.data_mut().permit
+    }
+
+    /// Runs `init`, if there is one.
+    pub(crate) async fn init(&mut self, reason: StartReason) -> Result<Result<(), types::Error>, HandlerFault> {
+        let Some(guest) = self.exports.lifecycle.clone() else { return Ok(Ok(())) };
+        self.begin(Handling::default());
+        let result = guest.call_init(&mut self.store, reason).await;
+        self.end(result)
+    }
+
+    /// Asks for the health.
+    pub(crate) async fn health(&mut self) -> Result<HealthStatus, HandlerFault> {
+        let Some(guest) = self.exports.lifecycle.clone() else { return Ok(HealthStatus::Healthy) };
+        begin(&mut self.store, HEALTH_BUDGET, Handling::default());
+        let result = guest.call_health(&mut self.store).await;
+        self.end(result)
+    }
+
+    pub(crate) fn has_health(&self) -> bool {
+        self.exports.lifecycle.is_some()
+    }
+
+    /// Says good-bye.
+    pub(crate) async fn shutdown(&mut self, reason: StopReason, grace: Duration) -> Result<(), HandlerFault> {
+        let Some(guest) = self.exports.lifecycle.clone() else { return Ok(()) };
+        let reason = match reason {
+            StopReason::Replaced => lifecycle::StopReason::Replaced,
+            StopReason::Stopped => lifecycle::StopReason::Stopped,
+            StopReason::Evicted => lifecycle::StopReason::Evicted,
+            StopReason::HostStopping => lifecycle::StopReason::HostStopping,
+        };
+        self.begin(Handling::default());
+        let result = guest.call_shutdown(&mut self.store, reason, milliseconds(grace)).await;
+        self.end(result)
+    }
+
+    /// Tells of new rights.
+    pub(crate) async fn rights_changed(&mut self) -> Result<(), HandlerFault> {
+        let Some(guest) = self.exports.config.clone() else { return Ok(()) };
+        self.begin(Handling::default());
+        let result = guest.call_on_rights_changed(&mut self.store).await;
+        self.end(result)
+    }
+
+    /// Hands over a message; `publisher` is the DID of who sent it.
+    pub(crate) async fn message(&mut self, delivery: &Delivery, publisher: &str) -> Result<Disposition, HandlerFault> {
+        let Some(func) = self.exports.on_message else {
+            // Only a plugin with the handler can have a subscription.
+            return Ok(Disposition::Reject("this plugin handles no messages".to_owned()));
+        };
+        let message = &delivery.message;
+        let argument = MessageRef {
+            topic: &message.topic,
+            payload: &message.payload,
+            content_type: message.content_type.as_str(),
+            publisher,
+            epoch: message.epoch,
+            seq: message.seq,
+            timestamp_ms: message.timestamp_ms,
+            attempt: delivery.attempt,
+            retained: message.retained,
+            subscription: delivery.subscription,
+            metadata: pairs(message.metadata.as_deref()),
+        };
+        self.begin(Handling { cause_depth: message.cause_depth, deadline: None });
+        // SAFETY: `Exports::load` has checked this function against the same types.
+        let on_message = unsafe { OnMessage::new_unchecked(func) };
+        let result = on_message.call_async(&mut self.store, (argument,)).await;
+        self.end(result.map(|(disposition,)| disposition))
+    }
+
+    /// Hands over a call; `caller` is the DID of who calls.
+    pub(crate) async fn call(
+        &mut self,
+        call: &IncomingCall,
+        caller: &str,
+        deadline: tokio::time::Instant,
+    ) -> Result<Result<Bytes, HandlerError>, HandlerFault> {
+        let Some(func) = self.exports.on_call else {
+            return Ok(Err(HandlerError::new("not-handled", "this plugin handles no calls")));
+        };
+        let request = &call.request;
+        let time_left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        let argument = RequestRef {
+            procedure: &request.procedure,
+            payload: &request.payload,
+            content_type: request.content_type.as_str(),
+            caller,
+            time_left_ms: milliseconds(time_left),
+            idempotency_key: &request.idempotency_key,
+            metadata: pairs(request.metadata.as_deref()),
+        };
+        self.begin(Handling { cause_depth: request.cause_depth, deadline: Some(deadline) });
+        // SAFETY: `Exports::load` has checked this function against the same types.
+        let on_call = unsafe { OnCall::new_unchecked(func) };
+        let result = on_call.call_async(&mut self.store, (argument,)).await;
+        let answer = self.end(result.map(|(answer,)| answer))?;
+        Ok(answer.map(Bytes::from).map_err(HandlerError::from))
+    }
+
+    /// Hands over a tick.
+    pub(crate) async fn tick(&mut self, tick: &DueTick) -> Result<Result<(), types::Error>, HandlerFault> {
+        let Some(guest) = self.exports.timer.clone() else { return Ok(Ok(())) };
+        let argument = Tick { name: tick.name.to_string(), due_ms: tick.due_ms, missed: tick.missed };
+        self.begin(Handling::default());
+        let result = guest.call_on_timer(&mut self.store, &argument).await;
+        self.end(result)
+    }
+
+    fn begin(&mut self, handling: Handling) {
+        let budget = self.store.data().plugin.manifest.limits.handler_time();
+        begin(&mut self.store, budget, handling);
+    }
+
+    fn end<T>(&mut self, result: wasmtime::Result<T>) -> Result<T, HandlerFault> {
+        end(&mut self.store);
+        match result {
+            Ok(value) => {
+                self.store.data_mut().open_staged();
+                Ok(value)
+            }
+            Err(error) => Err(fault(&self.store, &error)),
+        }
+    }
+}
+
+impl InstanceState {
+    /// What the handler has opened begins now.
+    fn open_staged(&mut self) {
+        if self.staged.inboxes.is_empty() && self.staged.offers.is_empty() {
+            return;
+        }
+        let mut mailbox = self.plugin.mailbox.lock();
+        for (id, pattern, inbox) in self.staged.inboxes.drain(..) {
+            mailbox.add_subscription(self.shard as usize, id, pattern, inbox);
+        }
+        for (procedure, offer) in self.staged.offers.drain(..) {
+            mailbox.add_offer(self.shard as usize, procedure, offer);
+        }
+    }
+}
+
+/// Running code is looked at: has it had its time? If not, others get a turn.
+fn on_tick(state: &mut InstanceState) -> UpdateDeadline {
+    state.meter.charge(Instant::now());
+    if state.meter.is_exhausted() {
+        return UpdateDeadline::Interrupt;
+    }
+    let resumption = state.meter.resumption();
+    // Tokio's own yield lets the timers and sockets of this thread have their turn; waking oneself would not.
+    let pause = async move {
+        tokio::task::yield_now().await;
+        resumption.now();
+    };
+    UpdateDeadline::YieldCustom(1, Box::pin(pause))
+}
+
+fn begin(store: &mut Store<InstanceState>, budget: Duration, handling: Handling) {
+    store.set_epoch_deadline(1);
+    let state = store.data_mut();
+    state.handling = handling;
+    state.meter.begin(budget, Instant::now());
+}
+
+fn end(store: &mut Store<InstanceState>) {
+    let state = store.data_mut();
+    let spent = state.meter.end(Instant::now());
+    state.plugin.counters.guest_ns.add(u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX));
+}
+
+fn fault(store: &Store<InstanceState>, error: &wasmtime::Error) -> HandlerFault {
+    let state = store.data();
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => HandlerFault::OutOfTime(state.meter.budget()),
+        Some(trap) => HandlerFault::Trap(trap.to_string()),
+        None => HandlerFault::Trap(error.root_cause().to_string().replace('\n', "; ")),
+    }
+}
+
+fn pairs(metadata: Option<&Metadata>) -> &[(String, String)] {
+    metadata.map(Metadata::pairs).unwrap_or_default()
+}
+
+fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,81 @@
+//! Memory and tables of one instance, held to the plugin's limits.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use wasmtime::ResourceLimiter;
+
+use crate::engine::{
+    CORE_INSTANCES_PER_COMPONENT, MEMORIES_PER_COMPONENT, TABLE_ELEMENTS_MAX, TABLES_PER_COMPONENT,
+};
+
+/// Refuses growth beyond the plugin's limit; the guest sees `memory.grow` fail, as it does on a small machine.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    bytes_max: usize,
+    /// Over all memories of the instance.
+    bytes: usize,
+    /// The same, for others to read.
+    gauge: Arc<AtomicU64>,
+}
+
+impl Limiter {
+    pub(crate) fn new(bytes_max: usize, gauge: Arc<AtomicU64>) -> Self {
+        gauge.store(0, Ordering::Relaxed);
+        Self { bytes_max, bytes: 0, gauge }
+    }
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        self.gauge.store(0, Ordering::Relaxed);
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.bytes.saturating_add(desired.saturating_sub(current));
+        if total > self.bytes_max || maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        self.bytes = total;
+        self.gauge.store(total as u64, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS_MAX && maximum.is_none_or(|maximum| desired <= maximum))
+    }
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES_PER_COMPONENT as usize
+    }
+
+    fn tables(&self) -> usize {
+        TABLES_PER_COMPONENT as usize
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES_PER_COMPONENT as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memories_count_together() {
+        let gauge = Arc::new(AtomicU64::new(9));
+        let mut limiter = Limiter::new(100, Arc::clone(&gauge));
+        assert!(limiter.memory_growing(0, 60, None).unwrap());
+        assert!(!limiter.memory_growing(0, 41, None).unwrap(), "a second memory");
+        assert!(limiter.memory_growing(0, 40, None).unwrap());
+        assert!(!limiter.memory_growing(60, 61, None).unwrap());
+        assert_eq!(gauge.load(Ordering::Relaxed), 100);
+        drop(limiter);
+        assert_eq!(gauge.load(Ordering::Relaxed), 0);
+    }
+}

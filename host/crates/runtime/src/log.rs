@@ -1,0 +1,339 @@
+//! A plugin's log: what it writes, what it prints, and what the host has to say about it.
+//!
+//! Each entry goes to `tracing` (target `plugin`, with the plugin's name) and into a ring of the last [`LINES_MAX`]
+//! entries that can be read and followed later. What the plugin writes is held to a number of bytes a second; what is
+//! above is counted, dropped, and mentioned once the flood is over. What the host says is never dropped.
+
+use std::{
+    collections::VecDeque,
+    fmt::Write,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use macula_wire::PluginName;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+/// Entries kept.
+pub const LINES_MAX: usize = 1000;
+/// Bytes kept, so that many plugins with long lines stay small.
+const RING_BYTES_MAX: usize = 512 << 10;
+/// One entry at most; longer ones are cut and say so.
+pub const ENTRY_BYTES_MAX: usize = 16 << 10;
+
+/// How important an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Each step.
+    Trace,
+    /// For those who look for a fault.
+    Debug,
+    /// What happens.
+    Info,
+    /// What should not happen.
+    Warn,
+    /// What somebody has to see to.
+    Error,
+}
+
+/// Who wrote an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogSource {
+    /// The plugin, through `log`.
+    Plugin,
+    /// The plugin, by printing.
+    Output,
+    /// The host, about the plugin.
+    Host,
+}
+
+/// One entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Counts up from 0 for each plugin; a gap in what is read means entries have left the ring.
+    pub number: u64,
+    /// Milliseconds since 1970-01-01 UTC.
+    pub timestamp_ms: u64,
+    /// How important.
+    pub level: LogLevel,
+    /// Who wrote it.
+    pub source: LogSource,
+    /// Where in the plugin; may be empty.
+    pub target: String,
+    /// The text.
+    pub message: String,
+    /// Names and values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<(String, String)>,
+}
+
+/// The log of one plugin.
+#[derive(Debug)]
+pub struct PluginLog {
+    plugin: PluginName,
+    ring: Mutex<Ring>,
+    quota: Mutex<Quota>,
+    newest: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    lines: VecDeque<Arc<LogLine>>,
+    bytes: usize,
+    next_number: u64,
+}
+
+#[derive(Debug)]
+struct Quota {
+    bytes_per_s: u32,
+    left: u32,
+    refilled: Instant,
+    /// Dropped since the last entry that was taken.
+    dropped: u64,
+}
+
+impl PluginLog {
+    pub(crate) fn new(plugin: PluginName, bytes_per_s: u32) -> Self {
+        let quota = Quota { bytes_per_s, left: bytes_per_s, refilled: Instant::now(), dropped: 0 };
+        Self { plugin, ring: Mutex::default(), quota: Mutex::new(quota), newest: watch::Sender::new(0) }
+    }
+
+    /// Entries from `number` on that are still kept, and the number to go on from.
+    pub fn lines_from(&self, number: u64) -> (Vec<Arc<LogLine>>, u64) {
+        let ring = self.ring.lock();
+        (ring.lines.iter().filter(|line| line.number >= number).cloned().collect(), ring.next_number)
+    }
+
+    /// Waits until there are entries from `number` on, and gives them.
+    pub async fn follow(&self, number: u64) -> (Vec<Arc<LogLine>>, u64) {
+        let mut newest = self.newest.subscribe();
+        // An error means that the log is gone, and `self` says otherwise.
+        let _ = newest.wait_for(|newest| *newest > number).await;
+        self.lines_from(number)
+    }
+
+    /// Whether anybody would see this level now.
+    pub(crate) fn is_enabled(&self, level: LogLevel) -> bool {
+        level >= LogLevel::Info
+            || match level {
+                LogLevel::Trace => tracing::enabled!(target: "plugin", tracing::Level::TRACE),
+                _ => tracing::enabled!(target: "plugin", tracing::Level::DEBUG),
+            }
+    }
+
+    /// Writes for the plugin, within its quota. Gives how many entries were dropped: 0 or 1.
+    pub(crate) fn write(
+        &self,
+        level: LogLevel,
+        source: LogSource,
+        target: String,
+        message: String,
+        fields: Vec<(String, String)>,
+    ) -> u64 {
+        if !self.is_enabled(level) {
+            return 0;
+        }
+        let (target, message, fields) = cut(target, message, fields);
+        let bytes = bytes_of(&target, &message, &fields);
+        match self.quota.lock().take(bytes, Instant::now()) {
+            Taken::Dropped => return 1,
+            Taken::After(0) => {}
+            Taken::After(dropped) => {
+                self.host(LogLevel::Warn, format!("{dropped} entries above the quota of log bytes were dropped"));
+            }
+        }
+        self.push(level, source, target, message, fields);
+        0
+    }
+
+    /// Writes for the host.
+    pub(crate) fn host(&self, level: LogLevel, message: String) {
+        self.push(level, LogSource::Host, String::new(), message, Vec::new());
+    }
+
+    fn push(
+        &self,
+        level: LogLevel,
+        source: LogSource,
+        target: String,
+        message: String,
+        fields: Vec<(String, String)>,
+    ) {
+        self.trace(level, source, &target, &message, &fields);
+        let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let timestamp_ms = u64::try_from(timestamp.as_millis()).unwrap_or(u64::MAX);
+        let next = self.ring.lock().push(|number| LogLine {
+            number,
+            timestamp_ms,
+            level,
+            source,
+            target,
+            message,
+            fields,
+        });
+        self.newest.send_replace(next);
+    }
+
+    fn trace(&self, level: LogLevel, source: LogSource, target: &str, message: &str, fields: &[(String, String)]) {
+        let plugin = self.plugin.as_str();
+        let mut text = String::new();
+        for (name, value) in fields {
+            // Writing to a string cannot fail.
+            let _ = write!(text, " {name}={value:?}");
+        }
+        macro_rules! emit {
+            ($level:ident) => {
+                tracing::event!(target: "plugin", tracing::Level::$level, plugin, part = target, source = ?source, "{message}{text}")
+            };
+        }
+        match level {
+            LogLevel::Trace => emit!(TRACE),
+            LogLevel::Debug => emit!(DEBUG),
+            LogLevel::Info => emit!(INFO),
+            LogLevel::Warn => emit!(WARN),
+            LogLevel::Error => emit!(ERROR),
+        }
+    }
+}
+
+impl Ring {
+    /// Adds a line and gives the number of the next.
+    fn push(&mut self, line: impl FnOnce(u64) -> LogLine) -> u64 {
+        let line = Arc::new(line(self.next_number));
+        self.next_number += 1;
+        self.bytes += bytes_of_line(&line);
+        self.lines.push_back(line);
+        while self.lines.len() > LINES_MAX || self.bytes > RING_BYTES_MAX {
+            let Some(oldest) = self.lines.pop_front() else { break };
+            self.bytes -= bytes_of_line(&oldest);
+        }
+        self.next_number
+    }
+}
+
+/// What became of a request for bytes.
+enum Taken {
+    /// Granted; so many entries were dropped before.
+    After(u64),
+    Dropped,
+}
+
+impl Quota {
+    fn take(&mut self, bytes: usize, now: Instant) -> Taken {
+        let elapsed = now.saturating_duration_since(self.refilled).min(Duration::from_secs(1));
+        let refill = u64::from(self.bytes_per_s) * elapsed.as_micros() as u64 / 1_000_000;
+        if refill > 0 {
+            let refill = u32::try_from(refill).unwrap_or(u32::MAX);
+            self.left = self.left.saturating_add(refill).min(self.bytes_per_s);
+            self.refilled = now;
+        }
+        match u32::try_from(bytes) {
+            Ok(bytes) if bytes <= self.left => {
+                self.left -= bytes;
+                Taken::After(std::mem::take(&mut self.dropped))
+            }
+            _ => {
+                self.dropped += 1;
+                Taken::Dropped
+            }
+        }
+    }
+}
+
+fn bytes_of(target: &str, message: &str, fields: &[(String, String)]) -> usize {
+    target.len() + message.len() + fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+}
+
+fn bytes_of_line(line: &LogLine) -> usize {
+    bytes_of(&line.target, &line.message, &line.fields) + size_of::<LogLine>()
+}
+
+/// Cuts an entry to [`ENTRY_BYTES_MAX`]: fields go first, then the end of the message.
+fn cut(
+    mut target: String,
+    mut message: String,
+    mut fields: Vec<(String, String)>,
+) -> (String, String, Vec<(String, String)>) {
+    if bytes_of(&target, &message, &fields) <= ENTRY_BYTES_MAX {
+        return (target, message, fields);
+    }
+    const MARK: &str = " … (cut)";
+    fields.clear();
+    truncate(&mut target, 256);
+    let room = ENTRY_BYTES_MAX - target.len() - MARK.len();
+    truncate(&mut message, room);
+    message.push_str(MARK);
+    (target, message, fields)
+}
+
+fn truncate(text: &mut String, bytes_max: usize) {
+    if text.len() > bytes_max {
+        text.truncate(text.floor_char_boundary(bytes_max));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(bytes_per_s: u32) -> PluginLog {
+        PluginLog::new("probe".parse().unwrap(), bytes_per_s)
+    }
+
+    fn say(log: &PluginLog, message: String) -> u64 {
+        log.write(LogLevel::Info, LogSource::Plugin, String::new(), message, Vec::new())
+    }
+
+    #[test]
+    fn the_ring_keeps_the_newest() {
+        let log = log(u32::MAX);
+        for number in 0..LINES_MAX + 5 {
+            say(&log, number.to_string());
+        }
+        let (lines, next) = log.lines_from(0);
+        assert_eq!((lines.len(), lines[0].number, next), (LINES_MAX, 5, LINES_MAX as u64 + 5));
+        assert_eq!(log.lines_from(next - 1).0.len(), 1);
+    }
+
+    #[test]
+    fn the_ring_is_bounded_in_bytes() {
+        let log = log(u32::MAX);
+        for _ in 0..100 {
+            say(&log, "x".repeat(ENTRY_BYTES_MAX));
+        }
+        assert!(log.lines_from(0).0.len() < 40);
+    }
+
+    #[test]
+    fn floods_are_counted_and_mentioned() {
+        let log = log(1000);
+        let dropped: u64 = (0..10).map(|_| say(&log, "x".repeat(400))).sum();
+        assert_eq!(dropped, 8);
+        log.quota.lock().left = 1000;
+        say(&log, "calm".into());
+        let (lines, _) = log.lines_from(2);
+        assert_eq!(lines[0].message, "8 entries above the quota of log bytes were dropped");
+        assert_eq!(lines[1].message, "calm");
+    }
+
+    #[test]
+    fn long_entries_are_cut_at_a_character() {
+        let log = log(u32::MAX);
+        say(&log, "ä".repeat(ENTRY_BYTES_MAX));
+        let (lines, _) = log.lines_from(0);
+        assert!(lines[0].message.ends_with("ä … (cut)"));
+        assert!(lines[0].message.len() <= ENTRY_BYTES_MAX);
+    }
+
+    #[tokio::test]
+    async fn can_be_followed() {
+        let log = log(u32::MAX);
+        let (_, next) = log.lines_from(0);
+        let (followed, ()) = futures::join!(log.follow(next), async { _ = say(&log, "now".into()) });
+        assert_eq!(followed.0[0].message, "now");
+    }
+}

@@ -1,0 +1,191 @@
+//! Messages that a handler wants again, and what waits behind them.
+//!
+//! A *lane* is one publisher on one topic while its first message is being tried again: later ones wait, so that order
+//! holds. A lane gives up its first message after [`ATTEMPTS_MAX`] attempts, after [`LANE_TIME_MAX`], or when more than
+//! [`LANE_MESSAGES_MAX`] wait behind it. Pure: time comes in as an argument.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    time::Duration,
+};
+
+use macula_wire::{Message, NodeId, Topic};
+use rustc_hash::FxBuildHasher;
+use tokio::time::Instant;
+
+use super::Delivery;
+
+/// Attempts of one message.
+pub(crate) const ATTEMPTS_MAX: u32 = 5;
+/// How long later messages wait behind one.
+pub(crate) const LANE_TIME_MAX: Duration = Duration::from_secs(30);
+/// How many wait behind one.
+pub(crate) const LANE_MESSAGES_MAX: usize = 256;
+/// First delay when the handler names none; doubled with each attempt.
+const DELAY_MIN: Duration = Duration::from_millis(200);
+
+type Key = (NodeId, Topic);
+
+/// What becomes of a message that a handler wants again.
+#[derive(Debug)]
+pub(crate) enum Retry {
+    /// It comes again.
+    Scheduled,
+    /// It has had its chances. Those behind it go on once it is settled.
+    GiveUp(Box<Delivery>, String),
+}
+
+#[derive(Debug)]
+struct Lane {
+    /// `None` while it is with the handler.
+    head: Option<Delivery>,
+    due: Instant,
+    /// The first failure.
+    since: Instant,
+    waiting: VecDeque<Delivery>,
+}
+
+/// All lanes of one shard.
+#[derive(Debug, Default)]
+pub(crate) struct Lanes {
+    lanes: HashMap<Key, Lane, FxBuildHasher>,
+    due: BTreeSet<(Instant, Key)>,
+    /// Lanes with more behind them than may be.
+    overfull: Vec<Key>,
+    messages: usize,
+    bytes: usize,
+}
+
+fn key(message: &Message) -> Key {
+    (message.publisher, message.topic.clone())
+}
+
+/// What a message costs while it is held: its payload and a guess at the rest.
+fn cost(delivery: &Delivery) -> usize {
+    delivery.message.payload.len() + 512
+}
+
+impl Lanes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
+    /// Messages and bytes held.
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.messages, self.bytes)
+    }
+
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// Holds a message whose lane is blocked; gives it back when there is no such lane.
+    pub(super) fn hold(&mut self, delivery: Delivery) -> Result<(), Delivery> {
+        if self.lanes.is_empty() {
+            return Err(delivery);
+        }
+        let key = key(&delivery.message);
+        let Some(lane) = self.lanes.get_mut(&key) else { return Err(delivery) };
+        self.messages += 1;
+        self.bytes += cost(&delivery);
+        lane.waiting.push_back(delivery);
+        if lane.waiting.len() == LANE_MESSAGES_MAX + 1 {
+            self.overfull.push(key);
+        }
+        Ok(())
+    }
+
+    /// The first message of a lane whose time has come. It stays first until it is settled or retried.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<Delivery> {
+        while let Some((due, _)) = self.due.first() {
+            if *due > now {
+                return None;
+            }
+            let (_, key) = self.due.pop_first()?;
+            if let Some(delivery) = self.lanes.get_mut(&key).and_then(|lane| lane.head.take()) {
+                self.messages -= 1;
+                self.bytes -= cost(&delivery);
+                return Some(delivery);
+            }
+        }
+        None
+    }
+
+    /// Puts a failed message at the head of its lane.
+    pub(super) fn retry(&mut self, mut delivery: Delivery, delay: Option<Duration>, now: Instant) -> Retry {
+        if delivery.attempt >= ATTEMPTS_MAX {
+            let reason = format!("{} attempts failed", delivery.attempt);
+            return Retry::GiveUp(Box::new(delivery), reason);
+        }
+        let key = key(&delivery.message);
+        let since = self.lanes.get(&key).map_or(now, |lane| lane.since);
+        let last = since + LANE_TIME_MAX;
+        if now >= last {
+            let reason = format!("it was tried for {} s", LANE_TIME_MAX.as_secs());
+            return Retry::GiveUp(Box::new(delivery), reason);
+        }
+        let delay = delay.unwrap_or(DELAY_MIN * 2_u32.pow(delivery.attempt - 1));
+        let due = now.checked_add(delay).map_or(last, |due| due.min(last));
+        delivery.attempt += 1;
+        self.messages += 1;
+        self.bytes += cost(&delivery);
+        self.due.insert((due, key.clone()));
+        let lane = self
+            .lanes
+            .entry(key)
+            .or_insert_with(|| Lane { head: None, due, since, waiting: VecDeque::new() });
+        lane.due = due;
+        lane.head = Some(delivery);
+        Retry::Scheduled
+    }
+
+    /// Ends the lane of a settled message and gives what waited in it, in order.
+    pub(super) fn release(&mut self, message: &Message) -> VecDeque<Delivery> {
+        if self.lanes.is_empty() {
+            return VecDeque::new();
+        }
+        self.remove(&key(message)).map(|lane| lane.waiting).unwrap_or_default()
+    }
+
+    /// The first message of a lane with too many behind it, and those.
+    pub(super) fn pop_overfull(&mut self) -> Option<(Delivery, VecDeque<Delivery>, String)> {
+        while let Some(key) = self.overfull.pop() {
+            // It may have been released since, or its first message may be with the handler.
+            if self.lanes.get(&key).is_some_and(|lane| lane.head.is_some())
+                && let Some(mut lane) = self.remove(&key)
+                && let Some(head) = lane.head.take()
+            {
+                let reason = format!("more than {LANE_MESSAGES_MAX} later messages came to wait behind it");
+                return Some((head, lane.waiting, reason));
+            }
+        }
+        None
+    }
+
+    /// Makes everything due.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.due.clear();
+        for (key, lane) in &mut self.lanes {
+            if lane.head.is_some() {
+                lane.due = now;
+                self.due.insert((now, key.clone()));
+            }
+        }
+    }
+
+    /// Ends all lanes and gives what was in them.
+    pub(super) fn clear(&mut self) -> Vec<Delivery> {
+        let lanes = std::mem::take(self).lanes;
+        lanes.into_values().flat_map(|lane| lane.head.into_iter().chain(lane.waiting)).collect()
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Lane> {
+        let lane = self.lanes.remove(key)?;
+        self.due.remove(&(lane.due, key.clone()));
+        let held = lane.head.iter().chain(&lane.waiting);
+        let (messages, bytes) = held.fold((0, 0), |(messages, bytes), one| (messages + 1, bytes + cost(one)));
+        self.messages -= messages;
+        self.bytes -= bytes;
+        Some(lane)
+    }
+}

@@ -1,0 +1,102 @@
+//! A component made ready to run: inspected, compiled, linked, its handlers looked up.
+
+use wasmtime::component::{Component, InstancePre, Linker};
+
+use crate::{
+    bindings::{call_handler, config_handler, lifecycle, message_handler, timer_handler},
+    cache::CodeCache,
+    engine::HostEngine,
+    host::InstanceState,
+    inspect::{Ability, Inspection, Refusal, inspect},
+    mcid::Mcid,
+};
+
+/// Why a component cannot be made ready.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProgramError {
+    /// Told from the outside.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The code is invalid, or uses what this host does not have.
+    #[error("this component cannot be compiled: {0}")]
+    Compile(String),
+    /// What it imports or exports has another type than the contract says.
+    #[error("this component does not fit macula:plugin@0.1.0: {0}")]
+    Link(String),
+}
+
+/// One version of a plugin, shared by its instances.
+pub(crate) struct Program {
+    inspection: Inspection,
+    pub(crate) pre: InstancePre<InstanceState>,
+    pub(crate) exports: ExportIndices,
+}
+
+/// Where the handlers are, for those that there are. Those for state are called when versions replace one another.
+pub(crate) struct ExportIndices {
+    pub(crate) lifecycle: Option<lifecycle::GuestIndices>,
+    pub(crate) message: Option<message_handler::GuestIndices>,
+    pub(crate) call: Option<call_handler::GuestIndices>,
+    pub(crate) timer: Option<timer_handler::GuestIndices>,
+    pub(crate) config: Option<config_handler::GuestIndices>,
+}
+
+impl Program {
+    /// Makes `bytes` ready. Blocks: compiling a large component takes seconds.
+    pub(crate) fn load(
+        host: &HostEngine,
+        linker: &Linker<InstanceState>,
+        cache: Option<&CodeCache>,
+        bytes: &[u8],
+    ) -> Result<Self, ProgramError> {
+        let inspection = inspect(bytes)?;
+        let component = match cache {
+            Some(cache) => cache.component(&host.engine, &host.compatibility, &inspection.mcid, bytes),
+            None => Component::new(&host.engine, bytes),
+        }
+        .map_err(|error| ProgramError::Compile(one_line(&error)))?;
+        let pre = linker.instantiate_pre(&component).map_err(|error| ProgramError::Link(one_line(&error)))?;
+        let exports =
+            ExportIndices::find(&pre, &inspection).map_err(|error| ProgramError::Link(one_line(&error)))?;
+        Ok(Self { inspection, pre, exports })
+    }
+
+    pub(crate) fn mcid(&self) -> &Mcid {
+        &self.inspection.mcid
+    }
+
+    pub(crate) fn inspection(&self) -> &Inspection {
+        &self.inspection
+    }
+
+    pub(crate) fn has(&self, ability: Ability) -> bool {
+        self.inspection.abilities.contains(&ability)
+    }
+}
+
+impl ExportIndices {
+    fn find(pre: &InstancePre<InstanceState>, inspection: &Inspection) -> wasmtime::Result<Self> {
+        // An interface that is exported must have the right functions; one that is not is simply absent.
+        macro_rules! indices {
+            ($ability:ident, $module:ident) => {
+                match inspection.abilities.contains(&Ability::$ability) {
+                    true => Some($module::GuestIndices::new(pre)?),
+                    false => None,
+                }
+            };
+        }
+        Ok(Self {
+            lifecycle: indices!(Lifecycle, lifecycle),
+            message: indices!(MessageHandler, message_handler),
+            call: indices!(CallHandler, call_handler),
+            timer: indices!(TimerHandler, timer_handler),
+            config: indices!(ConfigHandler, config_handler),
+        })
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn one_line(error: &wasmtime::Error) -> String {
+    format!("{error:#}").replace('\n', "; ")
+}

@@ -1,0 +1,157 @@
+//! What a plugin may do on the mesh: the runtime's one check point.
+//!
+//! [`Rights`] is an immutable table of patterns; [`RightsCell`] holds the one in force and lets it be swapped while the
+//! plugin runs. Where rights come from (a manifest's asks, delegations) is decided elsewhere. Nothing that begins with
+//! `_` can be published, advertised or called, whatever the table says: those names are the system's.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use macula_wire::{Pattern, Topic};
+use parking_lot::RwLock;
+use serde::Serialize;
+
+use crate::manifest::Asks;
+
+/// What a plugin may want to do with a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Operation {
+    /// Send messages to a topic.
+    Publish,
+    /// Receive the messages of a pattern, or read a topic's last value.
+    Subscribe,
+    /// Offer a procedure.
+    Advertise,
+    /// Call a procedure.
+    Call,
+}
+
+impl Operation {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Publish, Self::Subscribe, Self::Advertise, Self::Call];
+
+    /// The command that a delegation names, for example `/mesh/publish`.
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::Publish => "/mesh/publish",
+            Self::Subscribe => "/mesh/subscribe",
+            Self::Advertise => "/mesh/advertise",
+            Self::Call => "/mesh/call",
+        }
+    }
+
+    /// The key in a manifest, for example `publish`.
+    pub fn manifest_key(self) -> &'static str {
+        &self.command()["/mesh/".len()..]
+    }
+
+    /// The operation of a command; `None` for one that is not about topics.
+    pub fn from_command(command: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|operation| operation.command() == command)
+    }
+
+    /// Whether names of the system are out of reach for this operation.
+    fn keeps_off_reserved(self) -> bool {
+        !matches!(self, Self::Subscribe)
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.command())
+    }
+}
+
+/// What a plugin may do: patterns for each operation. The default allows nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rights(Asks);
+
+impl Rights {
+    /// Everything that was asked for.
+    pub fn as_asked(asks: &Asks) -> Self {
+        Self(asks.clone())
+    }
+
+    /// Whether `operation` on the one name `target` is allowed.
+    pub fn allows(&self, operation: Operation, target: &Topic) -> bool {
+        !(operation.keeps_off_reserved() && target.is_reserved())
+            && self.0.patterns(operation).iter().any(|pattern| pattern.matches(target))
+    }
+
+    /// Whether `operation` is allowed on every name of `target`.
+    pub fn allows_all(&self, operation: Operation, target: &Pattern) -> bool {
+        !(operation.keeps_off_reserved() && target.is_reserved())
+            && self.0.patterns(operation).iter().any(|pattern| pattern.covers(target))
+    }
+}
+
+/// The rights in force, and a number that changes with them so that decisions can be kept.
+#[derive(Debug)]
+pub(crate) struct RightsCell {
+    current: RwLock<Arc<Rights>>,
+    generation: AtomicU64,
+}
+
+impl RightsCell {
+    pub(crate) fn new(rights: Rights) -> Self {
+        Self { current: RwLock::new(Arc::new(rights)), generation: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn current(&self) -> Arc<Rights> {
+        Arc::clone(&self.current.read())
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Puts new rights in force. A decision made under an older generation must not be used afterwards.
+    pub(crate) fn replace(&self, rights: Rights) {
+        *self.current.write() = Arc::new(rights);
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rights(publish: &[&str], call: &[&str]) -> Rights {
+        let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        Rights::as_asked(&Asks { publish: parse(publish), call: parse(call), ..Asks::default() })
+    }
+
+    #[test]
+    fn patterns_must_be_covered() {
+        let rights = rights(&["alerts.**"], &[]);
+        let covers = |text: &str| rights.allows_all(Operation::Publish, &text.parse().unwrap());
+        assert!(covers("alerts.*.temperature"));
+        assert!(covers("alerts.kitchen"));
+        assert!(!covers("**"));
+        assert!(!covers("alerts"));
+        assert!(!rights.allows(Operation::Call, &"alerts.kitchen".parse().unwrap()));
+    }
+
+    #[test]
+    fn names_of_the_system_are_never_written() {
+        let rights = rights(&["_mesh.**", "**"], &["_mesh.admin.stop"]);
+        assert!(!rights.allows(Operation::Publish, &"_mesh.deadletters.x".parse().unwrap()));
+        assert!(!rights.allows(Operation::Call, &"_mesh.admin.stop".parse().unwrap()));
+        assert!(rights.allows(Operation::Publish, &"anything".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_swap_changes_the_generation() {
+        let cell = RightsCell::new(Rights::default());
+        let before = cell.generation();
+        cell.replace(rights(&["a"], &[]));
+        assert_ne!(cell.generation(), before);
+        assert!(cell.current().allows(Operation::Publish, &"a".parse().unwrap()));
+    }
+}

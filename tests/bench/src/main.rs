@@ -1,0 +1,63 @@
+//! Measures the mesh: publisher, relay and subscriber as processes of their own, TLS on as always.
+//!
+//! `cargo run --release -p macula-bench` runs everything and prints a table; `-- pubsub`, `-- calls`, `-- links` and
+//! `-- plugin` run a part. Each figure is the median of several rounds; the spread is printed beside it. A timing is
+//! never a test: nothing here fails because a machine is slow.
+
+#![expect(clippy::print_stdout, reason = "its output is the table")]
+
+mod calls;
+mod links;
+mod plugin;
+mod process;
+mod pubsub;
+mod table;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    part: Option<Part>,
+    /// Rounds of each measurement.
+    #[arg(long, global = true, default_value_t = 5)]
+    rounds: usize,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// Messages through the relay, 1→1 and 1→16.
+    Pubsub,
+    /// Calls through the relay.
+    Calls,
+    /// Memory of idle links.
+    Links,
+    /// A plugin that publishes back.
+    Plugin,
+    /// One process of a measurement; started by the others.
+    #[command(hide = true)]
+    Role(process::Role),
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(Part::Role(role)) = arguments.part {
+        return role.run();
+    }
+    let mut table = table::Table::default();
+    let all = arguments.part.is_none();
+    if all || matches!(arguments.part, Some(Part::Pubsub)) {
+        pubsub::measure(arguments.rounds, &mut table)?;
+    }
+    if all || matches!(arguments.part, Some(Part::Calls)) {
+        calls::measure(arguments.rounds, &mut table)?;
+    }
+    if all || matches!(arguments.part, Some(Part::Links)) {
+        links::measure(&mut table)?;
+    }
+    if all || matches!(arguments.part, Some(Part::Plugin)) {
+        plugin::measure(arguments.rounds, &mut table)?;
+    }
+    table.print();
+    Ok(())
+}
