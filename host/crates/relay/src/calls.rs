@@ -111,7 +111,11 @@ impl Relay {
             return Ok(());
         }
         let deadline = now + Duration::from_millis(header.time & 0xffff_ffff);
-        self.place_call(now, Placement { caller: key, number: header.id, channel: (lane, header.channel), deadline }, bytes);
+        self.place_call(
+            now,
+            Placement { caller: key, number: header.id, channel: (lane, header.channel), deadline },
+            bytes,
+        );
         Ok(())
     }
 
@@ -129,7 +133,11 @@ impl Relay {
         let offer = match chosen {
             Ok(offer) => offer,
             Err(NoProvider::Unknown) => {
-                return self.refuse_call(call.caller, call.number, Fault::NotFound(format!("nobody offers {procedure}")));
+                return self.refuse_call(
+                    call.caller,
+                    call.number,
+                    Fault::NotFound(format!("nobody offers {procedure}")),
+                );
             }
             Err(NoProvider::Busy) => {
                 let fault = Fault::Unavailable(format!("all providers of {procedure} are busy"));

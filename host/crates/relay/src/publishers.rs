@@ -30,9 +30,10 @@ impl Publishers {
     /// The entry for a publisher, held until [`Publishers::release`].
     pub(crate) fn hold(&mut self, node: NodeId, epoch: u64) -> usize {
         let name = (node, epoch);
-        let key = *self.by_name.entry(name).or_insert_with(|| {
-            self.publishers.insert(Publisher { name, last_seq: [0; Lane::COUNT], channels: 0 })
-        });
+        let key = *self
+            .by_name
+            .entry(name)
+            .or_insert_with(|| self.publishers.insert(Publisher { name, last_seq: [0; Lane::COUNT], channels: 0 }));
         let publisher = &mut self.publishers[key];
         if publisher.channels == 0 {
             self.gone.retain(|gone| *gone != key);

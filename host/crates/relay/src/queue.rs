@@ -118,7 +118,6 @@ impl FrameQueue {
         }
         dropped
     }
-
 }
 
 #[cfg(test)]

@@ -520,7 +520,14 @@ impl Relay {
     }
 
     /// Tells a link what a channel number of this relay's stands for, unless it knows; whether it was told.
-    pub(crate) fn declare(&mut self, target: LinkKey, lane: Lane, outlet: u64, channel: &Channel, realm: usize) -> bool {
+    pub(crate) fn declare(
+        &mut self,
+        target: LinkKey,
+        lane: Lane,
+        outlet: u64,
+        channel: &Channel,
+        realm: usize,
+    ) -> bool {
         let link = &mut self.links[target.index()];
         if !link.lane(lane).declared.insert(outlet) {
             return false;
@@ -610,7 +617,11 @@ impl Relay {
         self.shrink(key, bytes_before - bytes_after);
         while self.is_over_bounds(&self.subscriptions[key as usize]) {
             let subscription = &mut self.subscriptions[key as usize];
-            let chunk = if lane == Lane::Latest { subscription.latest.pop().map(Chunk::single) } else { subscription.queue(lane).pop(u64::MAX) };
+            let chunk = if lane == Lane::Latest {
+                subscription.latest.pop().map(Chunk::single)
+            } else {
+                subscription.queue(lane).pop(u64::MAX)
+            };
             let Some(chunk) = chunk else { break };
             dropped += u64::from(chunk.count);
             self.shrink(key, chunk.frames.len());
@@ -820,7 +831,10 @@ impl Relay {
     /// Whether messages wait that lack credit only.
     fn waits_on(&self, key: LinkKey, lane: Lane) -> bool {
         lane.carries_messages()
-            && self.links[key.index()].subscriptions.values().any(|sub| self.subscriptions[*sub as usize].has_waiting(lane))
+            && self.links[key.index()]
+                .subscriptions
+                .values()
+                .any(|sub| self.subscriptions[*sub as usize].has_waiting(lane))
     }
 
     /// Sends one chunk of a subscription and puts it back in line; whether it held receipts back and may not any more.
@@ -832,7 +846,11 @@ impl Relay {
         if credit == 0 {
             return false;
         }
-        let chunk = if lane == Lane::Latest { subscription.latest.pop().map(Chunk::single) } else { subscription.queue(lane).pop(credit) };
+        let chunk = if lane == Lane::Latest {
+            subscription.latest.pop().map(Chunk::single)
+        } else {
+            subscription.queue(lane).pop(credit)
+        };
         let Some(chunk) = chunk else { return false };
         let number = subscription.number;
         subscription.sent += u64::from(chunk.count);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use macula_wire::{
     Pattern, WhenFull,
-    frame::{LatestSlots, Lane},
+    frame::{Lane, LatestSlots},
 };
 
 use crate::{link::LinkKey, queue::FrameQueue};
