@@ -1,2 +1,28 @@
-//! Placeholder.
-fn main() {}
+//! `macula-host`: a node of a relay mesh over HTTP/3, and a host for sandboxed WebAssembly handlers.
+//!
+//! Glue only: subcommands in `cli`, settings in `config`, wiring in `compose`; what they do is in the crates below
+//! `host/crates`.
+
+mod admin_rpc;
+mod cli;
+mod compose;
+mod config;
+mod failure;
+mod output;
+mod plugin_mesh;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    let json = arguments.common.json;
+    match cli::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::print_failure(&failure, json);
+            failure.exit_code()
+        }
+    }
+}

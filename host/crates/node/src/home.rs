@@ -6,6 +6,7 @@
 //!   nodes/<name>/               0700  one running process at a time, by file lock
 //!     lock
 //!     key                       0600  the node's key, 32 bytes in hexadecimal
+//!     relay.key                 0600  of the relay embedded in a host
 //!     epoch                     the epoch of the last run, decimal
 //!     run.json                  0600  while running: addresses and node id
 //! ```
@@ -22,7 +23,8 @@ use std::{
 };
 
 use ed25519_dalek::SigningKey;
-use macula_wire::{NodeId, RealmName};
+use macula_transport::LocalNode;
+use macula_wire::{NodeId, RealmName, hello::Role};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -251,6 +253,19 @@ impl NodeState {
     /// Of this run: larger than that of any earlier one, and on disk before this value was given out.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// What it says of itself on links.
+    pub fn local(&self, role: Role) -> LocalNode {
+        LocalNode { key: self.key.clone(), role, epoch: self.epoch }
+    }
+
+    /// The relay inside this host: a node of its own, with a key of its own.
+    ///
+    /// # Errors
+    /// When its key cannot be read or written.
+    pub fn embedded_relay(&self) -> Result<LocalNode, HomeError> {
+        Ok(LocalNode { key: key_at(&self.path.join("relay.key"))?, role: Role::Relay, epoch: self.epoch })
     }
 
     /// Tells other processes of this user how to reach the node.

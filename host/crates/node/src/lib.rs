@@ -32,7 +32,8 @@ mod realm;
 mod relay;
 
 pub use home::{Home, HomeError, NodeState, RunningNode};
-pub use macula_transport::{BindError, Certificate, DialError, RelayUrl, RelayUrlError, TlsMode};
+pub use macula_relay::Stats as RelayStats;
+pub use macula_transport::{BindError, Certificate, DialError, LocalNode, RelayUrl, RelayUrlError, TlsMode};
 pub use macula_wire as wire;
 pub use mesh::{
     Advertise, CallOptions, Confirmation, ConnectError, IncomingCall, Link, LinkState, Mesh, MeshConfig, Offer, Publish, Publisher,

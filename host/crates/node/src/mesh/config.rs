@@ -38,7 +38,7 @@ impl MeshConfig {
 
     /// A node with a key and an epoch of its own.
     pub fn host(relay: RelayUrl, realm: RealmKeys, state: &NodeState) -> Self {
-        Self::with_node(relay, realm, LocalNode { key: state.key().clone(), role: Role::Host, epoch: state.epoch() })
+        Self::with_node(relay, realm, state.local(Role::Host))
     }
 
     fn with_node(relay: RelayUrl, realm: RealmKeys, node: LocalNode) -> Self {

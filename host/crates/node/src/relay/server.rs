@@ -32,7 +32,7 @@ impl RelayConfig {
     /// # Errors
     /// None today; the state's lock is kept by the caller.
     pub fn local(node: NodeState) -> Result<Self, HomeError> {
-        let local = LocalNode { key: node.key().clone(), role: Role::Relay, epoch: node.epoch() };
+        let local = node.local(Role::Relay);
         // The state's lock is released here: a relay on a port of its own does not need its name to be free.
         drop(node);
         Ok(Self::new(local, SocketAddr::from(([127, 0, 0, 1], 0))))

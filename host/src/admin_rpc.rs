@@ -1,0 +1,276 @@
+//! What a node tells of itself: to `macula-host status` over the mesh, and to health and metrics.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use bytes::Bytes;
+use macula_admin::{Check, Metric, MetricKind, Source};
+use macula_node::{
+    LinkState, Mesh, Offer, RelayServer, RelayUrl,
+    wire::{NodeId, Topic},
+};
+use macula_runtime::{PluginState, PluginStatus, Runtime};
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+
+use crate::failure::Failure;
+
+/// The procedure under which a node answers for its status.
+pub(crate) fn status_procedure(node: &NodeId) -> Topic {
+    format!("_mesh.admin.{}.status", node.segment()).parse().expect("an id is one segment")
+}
+
+/// Collects what there is to tell.
+pub(crate) struct NodeReport {
+    name: String,
+    mesh: Mesh,
+    relays: Vec<RelayUrl>,
+    relay: Mutex<Option<Arc<RelayServer>>>,
+    runtime: Mutex<Option<Runtime>>,
+    ready: AtomicBool,
+    stopping: AtomicBool,
+}
+
+/// The answer of [`status_procedure`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NodeStatus {
+    pub(crate) name: String,
+    pub(crate) node: NodeId,
+    pub(crate) version: String,
+    pub(crate) pid: u32,
+    pub(crate) realm: String,
+    /// Addresses of the relays it dials; its own when it embeds one.
+    pub(crate) relays: Vec<String>,
+    /// Empty when linked; otherwise why not.
+    pub(crate) link: String,
+    /// Of its own relay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) relay: Option<RelayStatus>,
+    pub(crate) plugins: Vec<PluginStatus>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RelayStatus {
+    pub(crate) address: String,
+    pub(crate) links: u64,
+    pub(crate) realms: u64,
+    pub(crate) subscriptions: u64,
+    pub(crate) offers: u64,
+    pub(crate) messages_in: u64,
+    pub(crate) messages_out: u64,
+    pub(crate) messages_dropped: u64,
+    pub(crate) calls_in: u64,
+    pub(crate) queued_bytes: u64,
+}
+
+impl NodeReport {
+    pub(crate) fn new(name: &str, mesh: &Mesh, relay: Option<Arc<RelayServer>>, relays: Vec<RelayUrl>) -> Self {
+        Self {
+            name: name.to_owned(),
+            mesh: mesh.clone(),
+            relays,
+            relay: Mutex::new(relay),
+            runtime: Mutex::new(None),
+            ready: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn set_runtime(&self, runtime: Runtime) {
+        *self.runtime.lock().unwrap_or_else(PoisonError::into_inner) = Some(runtime);
+    }
+
+    pub(crate) fn set_ready(&self) {
+        self.ready.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_stopping(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets go of the relay, so that whoever started it can stop it.
+    pub(crate) fn release_relay(&self) {
+        self.relay.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    pub(crate) fn status(&self) -> NodeStatus {
+        let relay = self.relay().map(|relay| {
+            let stats = relay.stats();
+            RelayStatus {
+                address: relay.address().to_string(),
+                links: stats.links,
+                realms: stats.realms,
+                subscriptions: stats.subscriptions,
+                offers: stats.offers,
+                messages_in: stats.messages_in,
+                messages_out: stats.messages_out,
+                messages_dropped: stats.messages_dropped,
+                calls_in: stats.calls_in,
+                queued_bytes: stats.queued_bytes,
+            }
+        });
+        NodeStatus {
+            name: self.name.clone(),
+            node: self.mesh.node(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            realm: self.mesh.realm().to_string(),
+            relays: self.relays.iter().map(ToString::to_string).collect(),
+            link: self.link_trouble().unwrap_or_default(),
+            relay,
+            plugins: self.plugins(),
+        }
+    }
+
+    fn relay(&self) -> Option<Arc<RelayServer>> {
+        self.relay.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn plugins(&self) -> Vec<PluginStatus> {
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        runtime.map(|runtime| runtime.plugins().iter().map(|plugin| plugin.status()).collect()).unwrap_or_default()
+    }
+
+    fn link_trouble(&self) -> Option<String> {
+        match &*self.mesh.link().borrow() {
+            LinkState::Up(_) => None,
+            LinkState::Down { reason, .. } => Some(reason.clone()),
+            LinkState::Closed => Some("closed".into()),
+        }
+    }
+}
+
+impl Source for NodeReport {
+    fn checks(&self) -> Vec<Check> {
+        let stopping = self.stopping.load(Ordering::Relaxed);
+        let node = if stopping {
+            Check::failing("node", "stopping")
+        } else if self.ready.load(Ordering::Relaxed) {
+            Check::passing("node")
+        } else {
+            Check::failing("node", "starting")
+        };
+        let link = match self.link_trouble() {
+            None => Check::passing("link"),
+            Some(reason) => Check::failing("link", reason),
+        };
+        let plugins = self.plugins().into_iter().map(|plugin| {
+            let name = format!("plugin {}", plugin.name);
+            match plugin.state {
+                PluginState::Running => match plugin.health {
+                    None => Check::passing(name),
+                    Some(health) => Check::failing(name, health),
+                },
+                _ => Check::failing(name, plugin.reason.unwrap_or_else(|| format!("{:?}", plugin.state).to_lowercase())),
+            }
+        });
+        [node, link].into_iter().chain(plugins).collect()
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        let mut metrics = vec![Metric::new(
+            MetricKind::Gauge,
+            "macula_link_up",
+            "Whether this node has a link to a relay",
+            u64::from(self.link_trouble().is_none()),
+        )];
+        if let Some(relay) = self.relay() {
+            metrics.extend(relay_metrics(&relay.stats()));
+        }
+        for plugin in self.plugins() {
+            metrics.extend(plugin_metrics(&plugin));
+        }
+        metrics
+    }
+}
+
+fn relay_metrics(stats: &macula_node::RelayStats) -> Vec<Metric> {
+    use MetricKind::{Counter, Gauge};
+    [
+        (Gauge, "macula_relay_links", "Links to this relay", stats.links),
+        (Gauge, "macula_relay_realms", "Realms served", stats.realms),
+        (Gauge, "macula_relay_subscriptions", "Subscriptions", stats.subscriptions),
+        (Gauge, "macula_relay_offers", "Procedures on offer", stats.offers),
+        (Gauge, "macula_relay_queued_bytes", "Bytes waiting for subscribers", stats.queued_bytes),
+        (Gauge, "macula_relay_calls_pending", "Calls waiting for an answer", stats.calls_pending),
+        (Counter, "macula_relay_messages_in", "Messages taken from publishers", stats.messages_in),
+        (Counter, "macula_relay_messages_out", "Messages handed to subscribers' links", stats.messages_out),
+        (Counter, "macula_relay_messages_dropped", "Messages dropped because a queue was full", stats.messages_dropped),
+        (Counter, "macula_relay_messages_duplicate", "Messages recognised as sent twice", stats.messages_duplicate),
+        (Counter, "macula_relay_messages_looping", "Messages that had passed too many relays", stats.messages_looping),
+        (Counter, "macula_relay_calls_in", "Calls taken from callers", stats.calls_in),
+        (Counter, "macula_relay_calls_not_run", "Calls that reached no provider", stats.calls_not_run),
+        (Counter, "macula_relay_calls_maybe_run", "Calls of unknown outcome", stats.calls_maybe_run),
+        (Counter, "macula_relay_retained_refused", "Last values not stored for lack of quota", stats.retained_refused),
+        (Counter, "macula_relay_violations", "Links closed for breaking the protocol", stats.violations),
+    ]
+    .map(|(kind, name, help, value)| Metric::new(kind, name, help, value))
+    .into()
+}
+
+fn plugin_metrics(plugin: &PluginStatus) -> Vec<Metric> {
+    use MetricKind::{Counter, Gauge};
+    let counted = &plugin.metrics;
+    let running = u64::from(plugin.state == PluginState::Running);
+    let waiting: u64 = plugin.subscriptions.iter().map(|subscription| u64::from(subscription.queued)).sum();
+    [
+        (Gauge, "macula_plugin_running", "Whether the plugin runs", running),
+        (Gauge, "macula_plugin_memory_bytes", "Linear memory", plugin.memory_bytes),
+        (Gauge, "macula_plugin_messages_waiting", "Messages waiting on this host", waiting),
+        (Counter, "macula_plugin_messages", "Messages handled", counted.messages),
+        (Counter, "macula_plugin_calls", "Calls answered", counted.calls),
+        (Counter, "macula_plugin_ticks", "Ticks of timers handled", counted.ticks),
+        (Counter, "macula_plugin_published", "Messages published", counted.published),
+        (Counter, "macula_plugin_retries", "Messages asked for again", counted.retries),
+        (Counter, "macula_plugin_rejected", "Messages refused for good", counted.rejected),
+        (Counter, "macula_plugin_dead_letters", "Messages put aside", counted.dead_letters),
+        (Counter, "macula_plugin_errors", "Errors returned by handlers", counted.errors),
+        (Counter, "macula_plugin_traps", "Instances ended by a trap or for lack of time", counted.traps),
+        (Counter, "macula_plugin_restarts", "Instances begun after the first", counted.restarts),
+        (Counter, "macula_plugin_denied", "Things asked for without the right", counted.denied),
+        (Counter, "macula_plugin_messages_dropped", "Messages dropped because a queue was full", counted.dropped),
+        (Counter, "macula_plugin_log_dropped", "Log entries above the quota", counted.log_dropped),
+        (Counter, "macula_plugin_guest_nanoseconds", "Time that the plugin's own code has run", counted.guest_ns),
+    ]
+    .map(|(kind, name, help, value)| Metric::new(kind, name, help, value).label("plugin", plugin.name.as_str()))
+    .into()
+}
+
+/// Answers [`status_procedure`].
+pub(crate) struct AdminRpc {
+    task: JoinHandle<()>,
+}
+
+impl AdminRpc {
+    pub(crate) async fn start(mesh: &Mesh, report: Arc<NodeReport>) -> Result<Self, Failure> {
+        let procedure = status_procedure(&mesh.node());
+        let mesh = mesh.clone();
+        // Without a link yet, the offer is made when there is one.
+        let task = tokio::spawn(async move {
+            loop {
+                match mesh.advertise(procedure.clone()).await {
+                    Ok(offer) => return answer(offer, &report).await,
+                    Err(error) => tracing::debug!(%error, "administration is not on offer yet"),
+                }
+                if matches!(*mesh.link().borrow(), LinkState::Closed) {
+                    return;
+                }
+            }
+        });
+        Ok(Self { task })
+    }
+
+    pub(crate) async fn stop(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}
+
+async fn answer(mut offer: Offer, report: &NodeReport) {
+    while let Some(call) = offer.next().await {
+        let status = serde_json::to_vec(&report.status()).expect("a status is plain data");
+        call.responder.answer(Ok(Bytes::from(status)));
+    }
+}

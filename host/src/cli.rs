@@ -1,0 +1,147 @@
+//! The command line: one subcommand a module.
+
+mod build;
+mod call;
+mod client;
+mod inspect;
+mod key;
+mod publish;
+mod relay;
+mod run;
+mod status;
+mod subscribe;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use macula_node::{
+    RelayUrl,
+    wire::{Priority, RealmName},
+};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::{config, failure::Failure};
+
+/// A node of a relay mesh over HTTP/3, and a host for sandboxed WebAssembly handlers.
+#[derive(Debug, Parser)]
+#[command(name = "macula-host", version, propagate_version = true, max_term_width = 110)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) common: CommonFlags,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags of all commands.
+#[derive(Debug, Args)]
+pub(crate) struct CommonFlags {
+    /// Realm to act in [default: local.dev, env: MACULA_REALM]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) realm: Option<RealmName>,
+    /// Capability to act by
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token: Option<PathBuf>,
+    /// Settings [default: $MACULA_HOME/macula.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print JSON for programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Log more to standard error (twice: everything)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+/// Flags of commands that run a node.
+#[derive(Debug, Args)]
+pub(crate) struct NodeFlags {
+    /// UDP address of the relay; 0.0.0.0:9443 takes links from other machines [default: 127.0.0.1:9443, env: MACULA_QUIC_PORT]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Relay to dial (repeat for more): quic://HOST[:PORT][#NODE-ID]
+    #[arg(long, value_name = "URL")]
+    pub(crate) relay: Vec<RelayUrl>,
+    /// Name of this node's state in MACULA_HOME
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// TCP address of health and metrics [default: 127.0.0.1:8080, env: HEALTH_PORT]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) health: Option<SocketAddr>,
+}
+
+/// Flags of commands that talk to a running node.
+#[derive(Debug, Args)]
+pub(crate) struct ClientFlags {
+    /// Node to talk to: quic://HOST[:PORT][#NODE-ID] [default: the one that runs here, env: MACULA_NODE]
+    #[arg(long, value_name = "URL")]
+    pub(crate) node: Option<RelayUrl>,
+    /// How long to wait for the node and for an answer [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = config::duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Queue to take where there is competition: high, normal or low [default: normal]
+    #[arg(long, value_name = "PRIORITY")]
+    pub(crate) priority: Option<Priority>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run plugins: component files, or folders with their source, which are built first
+    Run(run::Run),
+    /// Run a relay without plugins
+    Relay(relay::Relay),
+    /// Publish a message, or many
+    Publish(publish::Publish),
+    /// Print messages as they come
+    Subscribe(subscribe::Subscribe),
+    /// Call a procedure
+    Call(call::Call),
+    /// Show what a component needs and can do, without running it
+    Inspect(inspect::Inspect),
+    /// Build a plugin from its source
+    Build(build::Build),
+    /// Show what runs here
+    Status(status::Status),
+    /// Show or make node keys
+    Key(key::Key),
+}
+
+/// Runs the command that was given.
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    let Arguments { common, command } = arguments;
+    log_to_stderr(&common, &command);
+    match command {
+        Command::Run(run) => run.run(&common),
+        Command::Relay(relay) => relay.run(&common),
+        Command::Publish(publish) => publish.run(&common),
+        Command::Subscribe(subscribe) => subscribe.run(&common),
+        Command::Call(call) => call.run(&common),
+        Command::Inspect(inspect) => inspect.run(&common),
+        Command::Build(build) => build.run(&common),
+        Command::Status(status) => status.run(&common),
+        Command::Key(key) => key.run(&common),
+    }
+}
+
+/// Nodes log what happens to them; other commands only what is wrong. `RUST_LOG` overrides.
+fn log_to_stderr(common: &CommonFlags, command: &Command) {
+    let runs_a_node = matches!(command, Command::Run(_) | Command::Relay(_));
+    let default = match (common.verbose, runs_a_node) {
+        (0, true) => "warn,macula_host=info,macula_node=info,macula_runtime=info,plugin=info",
+        (0, false) => "error",
+        (1, _) => "info,macula_host=debug,macula_node=debug,macula_runtime=debug,macula_transport=debug,plugin=debug",
+        _ => "debug,plugin=trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let registry = tracing_subscriber::registry().with(filter);
+    if common.json {
+        registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).init();
+    } else {
+        let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        registry.with(tracing_subscriber::fmt::layer().compact().with_ansi(ansi).with_writer(std::io::stderr)).init();
+    }
+}
+
+/// A runtime for commands that talk to a node and end.
+fn client_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}

@@ -1,0 +1,58 @@
+//! `macula-host run [FILE.wasm|DIR]...`
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::{CommonFlags, NodeFlags, build};
+use crate::{
+    compose::{self, Plugin, Purpose},
+    config::{Settings, Table},
+    failure::Failure,
+    output::Format,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// Components (FILE.wasm), or folders with the source of a plugin, which are built first
+    #[arg(value_name = "FILE.wasm|DIR")]
+    plugins: Vec<PathBuf>,
+    /// Manifest to use in place of FILE.toml beside the component; for one plugin only
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    #[command(flatten)]
+    node: NodeFlags,
+}
+
+impl Run {
+    pub(super) fn run(self, common: &CommonFlags) -> Result<(), Failure> {
+        if self.manifest.is_some() && self.plugins.len() != 1 {
+            return Err(Failure::usage("--manifest goes with exactly one plugin"));
+        }
+        let settings = Settings::load(common)?;
+        let node = settings.node(&self.node, Table::Node, "host")?;
+        let mut plugins = Vec::new();
+        for path in &self.plugins {
+            plugins.push(Plugin { path: component(path)?, manifest: self.manifest.clone() });
+        }
+        compose::run(&settings, &node, Purpose::Host(plugins), Format::of(common.json))
+    }
+}
+
+/// The component to run: a file as it is, a folder after building it.
+fn component(path: &Path) -> Result<PathBuf, Failure> {
+    if path.is_dir() {
+        return Ok(build::build(path)?.component);
+    }
+    if path.is_file() {
+        return Ok(path.to_owned());
+    }
+    let text = path.to_string_lossy();
+    if text.starts_with("bafkr") {
+        return Err(Failure::failed(format!("{text} is a content id; running one is not built yet, name a file")));
+    }
+    if !text.contains('/') && text.contains('@') {
+        return Err(Failure::failed(format!("{text} is a registry name; running one is not built yet, name a file")));
+    }
+    Err(Failure::not_found(format!("there is no file or folder {}", path.display())))
+}

@@ -1,0 +1,157 @@
+//! `macula-host subscribe PATTERN [--count N]`
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use macula_node::{
+    Subscribe as Options, Subscription,
+    wire::{Message, Pattern, WhenFull},
+};
+use serde::Serialize;
+
+use super::{ClientFlags, CommonFlags, client, client_runtime};
+use crate::{
+    config::{self, Settings},
+    failure::{Failure, Kind},
+    output,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Subscribe {
+    /// Which topics, for example 'alerts.*' or 'sensors.**' (quote it for the shell)
+    pattern: Pattern,
+    /// End after so many messages
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// End after so long; with --count, too few messages by then are a failure
+    #[arg(long = "for", value_name = "DURATION", value_parser = config::duration)]
+    span: Option<Duration>,
+    /// What happens when messages come faster than they are printed
+    #[arg(long, value_enum, default_value = "drop-oldest")]
+    when_full: WhenFullFlag,
+    /// Messages that may wait
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    queue: u32,
+    /// Leave out the stored last values
+    #[arg(long)]
+    live: bool,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum WhenFullFlag {
+    DropOldest,
+    LatestOnly,
+    Block,
+}
+
+/// A message as a line of JSON; a payload that is no text is in base64.
+#[derive(Serialize)]
+struct MessageLine<'a> {
+    topic: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_base64: Option<String>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    content_type: &'a str,
+    publisher: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    plugin: &'a str,
+    epoch: u64,
+    seq: u64,
+    timestamp_ms: u64,
+    retained: bool,
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    metadata: std::collections::BTreeMap<&'a str, &'a str>,
+}
+
+impl Subscribe {
+    pub(super) fn run(self, common: &CommonFlags) -> Result<(), Failure> {
+        let settings = Settings::load(common)?;
+        let client = settings.client(&self.client)?;
+        let when_full = match self.when_full {
+            WhenFullFlag::DropOldest => WhenFull::DropOldest,
+            WhenFullFlag::LatestOnly => WhenFull::LatestOnly,
+            WhenFullFlag::Block => WhenFull::Block,
+        };
+        let options = Options { when_full, queue_messages: self.queue, retained: !self.live };
+        client_runtime()?.block_on(async {
+            let mesh = client::connect(&settings, &client).await?;
+            let mut subscription = mesh.subscribe_with(self.pattern.clone(), options).await?;
+            if !common.json {
+                output::note(format!("subscribed to {} in {}", self.pattern, mesh.realm()));
+            }
+            let outcome = self.print(&mut subscription, common).await;
+            let dropped = subscription.stats().dropped;
+            if dropped > 0 {
+                output::note(format!("{dropped} messages were dropped because they came faster than they were printed"));
+            }
+            drop(subscription);
+            mesh.close().await;
+            outcome
+        })
+    }
+
+    async fn print(&self, subscription: &mut Subscription, common: &CommonFlags) -> Result<(), Failure> {
+        let mut printed = 0;
+        let end = async {
+            match self.span {
+                Some(span) => tokio::time::sleep(span).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(end);
+        while self.count.is_none_or(|count| printed < count) {
+            let message = tokio::select! {
+                biased;
+                _ = tokio::signal::ctrl_c() => return Ok(()),
+                message = subscription.next() => message,
+                () = &mut end => return self.ended(printed),
+            };
+            let Some(message) = message else { break };
+            // Whoever read the output is gone: nothing is left to do.
+            if !print_message(&message, common) {
+                return Ok(());
+            }
+            printed += 1;
+        }
+        Ok(())
+    }
+
+    fn ended(&self, printed: u64) -> Result<(), Failure> {
+        match self.count {
+            Some(count) => Err(Failure::new(Kind::Unreachable, format!("{printed} of {count} messages came in time"))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn print_message(message: &Message, common: &CommonFlags) -> bool {
+    let text = std::str::from_utf8(&message.payload).ok();
+    if !common.json {
+        return match text {
+            Some(text) => output::line(format_args!("{} {text}", message.topic)),
+            None => output::line(format_args!("{} <{} bytes>", message.topic, message.payload.len())),
+        };
+    }
+    let pairs = message.metadata.iter().flat_map(|metadata| metadata.pairs());
+    output::json(&MessageLine {
+        topic: &message.topic,
+        payload: text,
+        payload_base64: text.is_none().then(|| base64(&message.payload)),
+        content_type: message.content_type.as_str(),
+        publisher: message.publisher.to_string(),
+        plugin: message.plugin.as_str(),
+        epoch: message.epoch,
+        seq: message.seq,
+        timestamp_ms: message.timestamp_ms,
+        retained: message.retained,
+        metadata: pairs.map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+    })
+}
+
+fn base64(bytes: &[u8]) -> String {
+    data_encoding::BASE64.encode(bytes)
+}

@@ -1,0 +1,346 @@
+//! Wires a node together: relay, mesh handle, plugins, administration, health; and takes it apart in order.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use macula_admin::{AdminServer, BindError as HealthBindError};
+use macula_node::{
+    Certificate, LinkState, Mesh, MeshConfig, NodeState, RelayConfig, RelayServer, RelayUrl, RunningNode,
+    wire::{NodeId, hello::Role},
+};
+use macula_runtime::{Grant, PluginHandle, PluginSource, Runtime, RuntimeConfig, StartError, StartOptions, StopReason};
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    admin_rpc::{AdminRpc, NodeReport},
+    config::{HealthAddress, NodeSettings, Settings},
+    failure::{Failure, Kind},
+    output::{self, Format},
+    plugin_mesh::NodeMeshes,
+};
+
+/// How long plugins get to finish what they have begun.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A running node.
+pub(crate) struct Node {
+    state: NodeState,
+    relay: Option<Arc<RelayServer>>,
+    mesh: Mesh,
+    runtime: Option<Runtime>,
+    report: Arc<NodeReport>,
+    admin: AdminRpc,
+    health: Option<AdminServer>,
+    relays: Vec<RelayUrl>,
+}
+
+/// What a node is for.
+pub(crate) enum Purpose {
+    /// Forwards only.
+    Relay,
+    /// Runs plugins.
+    Host(Vec<Plugin>),
+}
+
+/// A plugin to run.
+pub(crate) struct Plugin {
+    pub(crate) path: PathBuf,
+    pub(crate) manifest: Option<PathBuf>,
+}
+
+/// The line that says that a node is up, as programs read it.
+#[derive(Serialize)]
+struct Ready<'a> {
+    ready: bool,
+    name: &'a str,
+    node: NodeId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relay: Option<String>,
+    relays: Vec<String>,
+    realm: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<String>,
+    plugins: Vec<ReadyPlugin>,
+}
+
+#[derive(Serialize)]
+struct ReadyPlugin {
+    name: String,
+    version: String,
+    mcid: String,
+    state: macula_runtime::PluginState,
+}
+
+/// Starts a node, says that it is ready, serves until told to stop, and stops.
+pub(crate) fn run(settings: &Settings, node: &NodeSettings, purpose: Purpose, format: Format) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("macula-host").build()?;
+    let outcome = runtime.block_on(async {
+        // Told to stop while starting is told to stop.
+        let mut stop = std::pin::pin!(stop_signal()?);
+        let started = tokio::select! {
+            started = Node::start(settings, node, purpose) => started?,
+            () = &mut stop => return Ok(()),
+        };
+        started.say_ready(format);
+        stop.await;
+        tracing::info!("stopping");
+        tokio::select! {
+            () = started.stop() => {}
+            () = stop_signal()? => tracing::warn!("told to stop twice: not waiting for what is under way"),
+        }
+        Ok(())
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+/// Ends at SIGINT or SIGTERM.
+fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+impl Node {
+    async fn start(settings: &Settings, node: &NodeSettings, purpose: Purpose) -> Result<Self, Failure> {
+        let state = settings.home.node(&node.name)?;
+        let embeds_relay = node.relays.is_empty() || matches!(purpose, Purpose::Relay);
+        let relay = embeds_relay.then(|| start_relay(&state, node, &purpose)).transpose()?.map(Arc::new);
+        let relays = match &relay {
+            Some(relay) => vec![relay.url()],
+            None => node.relays.clone(),
+        };
+        let mesh = start_mesh(settings, &state, &relays, &purpose).await?;
+        let report = Arc::new(NodeReport::new(&node.name, &mesh, relay.clone(), relays.clone()));
+        let health = start_health(node.health, &report)?;
+        let running = RunningNode {
+            name: node.name.clone(),
+            pid: std::process::id(),
+            node: relay.as_ref().map_or(mesh.node(), |relay| relay.node()),
+            relay: relay.as_ref().map(|relay| relay.address()),
+            relays: relays.iter().map(ToString::to_string).collect(),
+            health: health.as_ref().map(AdminServer::address),
+            admin: Some(mesh.node()),
+        };
+        let admin = AdminRpc::start(&mesh, Arc::clone(&report)).await?;
+        state.announce(&running)?;
+        let mut started = Self { state, relay, mesh, runtime: None, report, admin, health, relays };
+        if let Purpose::Host(plugins) = purpose
+            && let Err(failure) = started.start_plugins(settings, plugins).await
+        {
+            started.stop().await;
+            return Err(failure);
+        }
+        started.report.set_ready();
+        Ok(started)
+    }
+
+    async fn start_plugins(&mut self, settings: &Settings, plugins: Vec<Plugin>) -> Result<(), Failure> {
+        let config = RuntimeConfig {
+            cache_dir: Some(self.state.path().join("native")),
+            state_dir: Some(self.state.path().join("plugins")),
+            ..RuntimeConfig::default()
+        };
+        let provider = Arc::new(NodeMeshes(self.mesh.clone()));
+        let runtime = Runtime::new(config, provider).map_err(Failure::failed)?;
+        self.report.set_runtime(runtime.clone());
+        self.runtime = Some(runtime.clone());
+        for plugin in plugins {
+            // A file that the user of this machine names on the command line gets what it asks, in the local realm.
+            let manifest = self.manifest_of(settings, &plugin)?;
+            let options = StartOptions { manifest, grant: Grant::AsAsked };
+            let started = runtime.start(PluginSource::Path(plugin.path), options).await.map_err(refused)?;
+            tracing::info!(plugin = %started.name(), mcid = %started.mcid(), "plugin started");
+        }
+        Ok(())
+    }
+
+    /// The manifest to use in place of the one beside the component: the one that was named, with what the config file
+    /// says of this plugin on top. `None` leaves the one beside it.
+    fn manifest_of(&self, settings: &Settings, plugin: &Plugin) -> Result<Option<PathBuf>, Failure> {
+        let stem = plugin.path.file_stem().unwrap_or_default().to_string_lossy();
+        let Some(table) = settings.file.plugin.get(&*stem) else { return Ok(plugin.manifest.clone()) };
+        let base = plugin.manifest.clone().unwrap_or_else(|| plugin.path.with_extension("toml"));
+        let mut merged = match std::fs::read_to_string(&base) {
+            Ok(text) => text.parse().map_err(|error| Failure::usage(format!("{}: {error}", base.display())))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && plugin.manifest.is_none() => toml::Table::new(),
+            Err(error) => return Err(Failure::from(error).during(format!("cannot read {}", base.display()))),
+        };
+        overlay(&mut merged, table);
+        let directory = self.state.path().join("settings");
+        std::fs::create_dir_all(&directory)?;
+        let path = directory.join(format!("{stem}.toml"));
+        std::fs::write(&path, merged.to_string())?;
+        Ok(Some(path))
+    }
+
+    fn plugins(&self) -> Vec<PluginHandle> {
+        self.runtime.as_ref().map(Runtime::plugins).unwrap_or_default()
+    }
+
+    fn say_ready(&self, format: Format) {
+        let plugins = self.plugins();
+        let ready = Ready {
+            ready: true,
+            name: self.state.name(),
+            node: self.mesh.node(),
+            relay: self.relay.as_ref().map(|relay| relay.url().to_string()),
+            relays: self.relays.iter().map(ToString::to_string).collect(),
+            realm: self.mesh.realm().to_string(),
+            health: self.health.as_ref().map(|health| format!("http://{}", health.address())),
+            plugins: plugins.iter().map(ready_plugin).collect(),
+        };
+        match format {
+            Format::Json => {
+                output::json(&ready);
+            }
+            Format::Text => {
+                output::line(ready.text());
+            }
+        }
+    }
+
+    /// Finishes what is under way, then closes in the order in which things depend on one another.
+    async fn stop(self) {
+        self.report.set_stopping();
+        if let Some(runtime) = &self.runtime {
+            runtime.stop_all(StopReason::HostStopping, GRACE).await;
+        }
+        self.admin.stop().await;
+        self.mesh.close().await;
+        if let Some(health) = self.health {
+            health.stop().await;
+        }
+        self.report.release_relay();
+        if let Some(relay) = self.relay.and_then(Arc::into_inner) {
+            relay.stop().await;
+        }
+    }
+}
+
+impl Ready<'_> {
+    fn text(&self) -> String {
+        let mut lines = vec![format!("ready: node {} ({})", self.node, self.name)];
+        match &self.relay {
+            Some(relay) => lines.push(format!("  relay    {relay}")),
+            None => lines.extend(self.relays.iter().map(|relay| format!("  via      {relay}"))),
+        }
+        lines.push(format!("  realm    {}", self.realm));
+        if let Some(health) = &self.health {
+            lines.push(format!("  health   {health}/health"));
+        }
+        for plugin in &self.plugins {
+            let version = if plugin.version.is_empty() { String::new() } else { format!(" {}", plugin.version) };
+            let state = serde_json::to_value(plugin.state).ok().and_then(|state| state.as_str().map(str::to_owned)).unwrap_or_default();
+            lines.push(format!("  plugin   {}{version} ({state}) {}", plugin.name, plugin.mcid));
+        }
+        lines.join("\n")
+    }
+}
+
+fn ready_plugin(plugin: &PluginHandle) -> ReadyPlugin {
+    ReadyPlugin {
+        name: plugin.name().to_string(),
+        version: plugin.manifest().version.clone(),
+        mcid: plugin.mcid().to_string(),
+        state: plugin.state(),
+    }
+}
+
+fn start_relay(state: &NodeState, node: &NodeSettings, purpose: &Purpose) -> Result<RelayServer, Failure> {
+    let local = match purpose {
+        Purpose::Relay => state.local(Role::Relay),
+        // A host and the relay inside it are two nodes: each proves a key of its own to the other.
+        Purpose::Host(_) => state.embedded_relay()?,
+    };
+    let mut config = RelayConfig::new(local, node.listen);
+    if let Some((chain, key)) = &node.certificate {
+        config.certificate = Certificate::Files { chain: chain.clone(), key: key.clone() };
+    }
+    RelayServer::start(config).map_err(|error| {
+        let in_use = error.to_string().contains("in use");
+        let hint = if in_use { "; is another node running? choose another port with --listen 127.0.0.1:0" } else { "" };
+        Failure::failed(format!("{error}{hint}"))
+    })
+}
+
+async fn start_mesh(settings: &Settings, state: &NodeState, relays: &[RelayUrl], purpose: &Purpose) -> Result<Mesh, Failure> {
+    let mut config = match purpose {
+        Purpose::Host(_) => MeshConfig::host(relays[0].clone(), settings.realm.clone(), state),
+        // A relay serves administration through a link to itself, under a key of the moment.
+        Purpose::Relay => {
+            let mut config = MeshConfig::new(relays[0].clone(), settings.realm.clone());
+            config.node.role = Role::Host;
+            config
+        }
+    };
+    config.relays = relays.to_vec();
+    config.tls = settings.tls;
+    let is_local = relays.iter().all(RelayUrl::is_loopback);
+    let mesh = Mesh::start(config);
+    let mut link = mesh.link();
+    // A relay elsewhere may come later; that it is the wrong one, or that one here does not answer, is said at once.
+    let settled = |link: &LinkState| match link {
+        LinkState::Up(_) | LinkState::Closed => true,
+        LinkState::Down { hopeless, .. } => *hopeless,
+    };
+    let wait = if is_local { Duration::from_secs(10) } else { Duration::from_secs(3) };
+    let first = tokio::time::timeout(wait, link.wait_for(settled)).await;
+    let reason = match first {
+        Ok(Ok(state)) => match &*state {
+            LinkState::Up(_) => None,
+            LinkState::Down { reason, .. } => Some((Kind::Failed, reason.clone())),
+            LinkState::Closed => Some((Kind::Failed, "closed".into())),
+        },
+        Ok(Err(_)) => Some((Kind::Failed, "closed".into())),
+        Err(_) if is_local => Some((Kind::Unreachable, "no relay answers".into())),
+        Err(_) => None,
+    };
+    match reason {
+        None => Ok(mesh),
+        Some((kind, reason)) => {
+            mesh.close().await;
+            Err(Failure::new(kind, reason))
+        }
+    }
+}
+
+fn start_health(address: HealthAddress, report: &Arc<NodeReport>) -> Result<Option<AdminServer>, Failure> {
+    let source: Arc<dyn macula_admin::Source> = Arc::clone(report) as _;
+    let (HealthAddress::Given(wanted) | HealthAddress::Default(wanted)) = address;
+    match (AdminServer::start(wanted, Arc::clone(&source)), address) {
+        (Ok(server), _) => Ok(Some(server)),
+        (Err(HealthBindError { .. }), HealthAddress::Default(_)) => {
+            let other = SocketAddr::new(wanted.ip(), 0);
+            let server = AdminServer::start(other, source).map_err(Failure::failed)?;
+            tracing::warn!("port {} is in use; health and metrics are on {}", wanted.port(), server.address());
+            Ok(Some(server))
+        }
+        (Err(error), HealthAddress::Given(_)) => Err(Failure::failed(error)),
+    }
+}
+
+/// Puts the values of `over` into `base`, tables within tables.
+fn overlay(base: &mut toml::Table, over: &toml::Table) {
+    for (key, value) in over {
+        match (base.get_mut(key), value) {
+            (Some(toml::Value::Table(base)), toml::Value::Table(over)) => overlay(base, over),
+            _ => drop(base.insert(key.clone(), value.clone())),
+        }
+    }
+}
+
+fn refused(error: StartError) -> Failure {
+    let kind = match &error {
+        StartError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Kind::NotFound,
+        StartError::Manifest { .. } => Kind::Usage,
+        StartError::Open { source: macula_node::wire::Fault::Denied(_), .. } => Kind::Denied,
+        _ => Kind::Failed,
+    };
+    Failure::new(kind, error)
+}

@@ -1,0 +1,202 @@
+//! Settings: flag before environment before file before default, checked once, here.
+
+mod environment;
+mod file;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use macula_node::{Home, RealmKeys, RelayUrl, TlsMode, wire::{Priority, RealmName}};
+
+pub(crate) use environment::Environment;
+pub(crate) use file::{File, PluginTable};
+
+use crate::{
+    cli::{ClientFlags, CommonFlags, NodeFlags},
+    failure::{Failure, Kind},
+};
+
+/// Default UDP port of relays.
+pub(crate) const QUIC_PORT: u16 = 9443;
+/// Default port of health and metrics.
+pub(crate) const HEALTH_PORT: u16 = 8080;
+/// Default of `--timeout`.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What every command needs.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) home: Home,
+    pub(crate) realm: RealmKeys,
+    pub(crate) tls: TlsMode,
+    pub(crate) environment: Environment,
+    pub(crate) file: File,
+}
+
+/// What `run` and `relay` need beside.
+#[derive(Debug)]
+pub(crate) struct NodeSettings {
+    pub(crate) name: String,
+    pub(crate) listen: SocketAddr,
+    pub(crate) relays: Vec<RelayUrl>,
+    pub(crate) health: HealthAddress,
+    pub(crate) certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// Where health is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HealthAddress {
+    /// Chosen: a busy port is a failure.
+    Given(SocketAddr),
+    /// Nobody chose: a busy port is replaced by another.
+    Default(SocketAddr),
+}
+
+/// What client verbs need beside.
+#[derive(Debug)]
+pub(crate) struct ClientSettings {
+    pub(crate) node: Option<RelayUrl>,
+    pub(crate) timeout: Duration,
+    pub(crate) priority: Priority,
+}
+
+impl Settings {
+    /// Reads environment and file, opens the home, and finds the realm.
+    pub(crate) fn load(flags: &CommonFlags) -> Result<Self, Failure> {
+        let environment = Environment::read()?;
+        let home = match environment.home.clone() {
+            Some(path) => Home::open(path)?,
+            None => Home::open(Home::default_path()?)?,
+        };
+        let file = File::read(flags.config.as_deref(), &home)?;
+        let realm = realm(flags, &environment, &file, &home)?;
+        if flags.token.is_some() {
+            return Err(Failure::failed(
+                "--token: this version knows no capabilities yet; every process of this user may act in realm local.dev",
+            ));
+        }
+        let tls = match &environment.tls_mode {
+            Some(mode) => *mode,
+            None => file.node.tls_mode.as_deref().map(str::parse).transpose().map_err(Failure::usage)?.unwrap_or_default(),
+        };
+        if tls == TlsMode::Development {
+            tracing::warn!("MACULA_TLS_MODE=development: certificates of relays on this machine are not checked");
+        }
+        environment.warn_of_what_is_not_in_force();
+        Ok(Self { home, realm, tls, environment, file })
+    }
+
+    /// For `run` (`default_name` host) and `relay` (relay).
+    pub(crate) fn node(&self, flags: &NodeFlags, table: Table, default_name: &str) -> Result<NodeSettings, Failure> {
+        let file = match table {
+            Table::Node => &self.file.node,
+            Table::Relay => &self.file.relay,
+        };
+        let name = flags.name.clone().or_else(|| file.name.clone()).unwrap_or_else(|| default_name.to_owned());
+        let listen = match (&flags.listen, self.environment.quic_port, &file.listen) {
+            (Some(address), _, _) => *address,
+            (None, Some(port), _) => SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            (None, None, Some(address)) => parse("listen", address)?,
+            (None, None, None) => SocketAddr::from((Ipv4Addr::LOCALHOST, QUIC_PORT)),
+        };
+        let health = match (&flags.health, self.environment.health_port, &file.health) {
+            (Some(address), _, _) => HealthAddress::Given(*address),
+            (None, Some(port), _) => HealthAddress::Given(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+            (None, None, Some(address)) => HealthAddress::Given(parse("health", address)?),
+            (None, None, None) => HealthAddress::Default(SocketAddr::from((Ipv4Addr::LOCALHOST, HEALTH_PORT))),
+        };
+        let relays = if flags.relay.is_empty() {
+            file.relay.iter().map(|url| url.parse().map_err(|error| Failure::usage(format!("relay in the config file: {error}")))).collect::<Result<_, _>>()?
+        } else {
+            flags.relay.clone()
+        };
+        let certificate = match (&file.tls_cert, &file.tls_key) {
+            (Some(chain), Some(key)) => Some((chain.clone(), key.clone())),
+            (None, None) => None,
+            _ => return Err(Failure::usage("the config file has one of tls-cert and tls-key; both are needed")),
+        };
+        Ok(NodeSettings { name, listen, relays, health, certificate })
+    }
+
+    /// For client verbs.
+    pub(crate) fn client(&self, flags: &ClientFlags) -> Result<ClientSettings, Failure> {
+        let node = match (&flags.node, &self.environment.node) {
+            (Some(url), _) | (None, Some(url)) => Some(url.clone()),
+            (None, None) => None,
+        };
+        let timeout = match (&flags.timeout, &self.file.node.timeout) {
+            (Some(timeout), _) => *timeout,
+            (None, Some(text)) => duration(text).map_err(|error| Failure::usage(format!("timeout in the config file: {error}")))?,
+            (None, None) => TIMEOUT,
+        };
+        let priority = match (flags.priority, &self.file.node.priority) {
+            (Some(priority), _) => priority,
+            (None, Some(text)) => text.parse().map_err(|error| Failure::usage(format!("priority in the config file: {error}")))?,
+            (None, None) => Priority::Normal,
+        };
+        Ok(ClientSettings { node, timeout, priority })
+    }
+}
+
+/// Which table of the file a node reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Table {
+    Node,
+    Relay,
+}
+
+fn parse<T: std::str::FromStr>(key: &str, text: &str) -> Result<T, Failure>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error| Failure::usage(format!("{key} = {text:?} in the config file: {error}")))
+}
+
+fn realm(flags: &CommonFlags, environment: &Environment, file: &File, home: &Home) -> Result<RealmKeys, Failure> {
+    let chosen: Option<RealmName> = match (&flags.realm, &environment.realm, &file.node.realm) {
+        (Some(realm), _, _) | (None, Some(realm), _) => Some(realm.clone()),
+        (None, None, Some(text)) => Some(parse("realm", text)?),
+        (None, None, None) => None,
+    };
+    let local = home.local_realm()?;
+    match chosen {
+        Some(name) if name != *local.name() => {
+            let message = format!("realm {name} is not known here: nothing in this home lets a node into it (known: {})", local.name());
+            Err(Failure::new(Kind::Denied, message))
+        }
+        _ => Ok(local),
+    }
+}
+
+/// `10s`, `250ms`, `2m`, `1h`, or a number of seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let unit_at = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let scale = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("{text:?} is no duration (expected a number and ms, s, m or h, like 250ms)")),
+    };
+    let seconds: f64 = number.parse::<f64>().map_err(|_| format!("{text:?} is no duration (expected 10s, 250ms, 2m or 1h)"))?;
+    Duration::try_from_secs_f64(seconds * scale).map_err(|_| format!("{text:?} is out of range"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        for bad in ["", "s", "-1s", "10 s", "1d", "1e400"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

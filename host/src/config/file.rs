@@ -1,0 +1,86 @@
+//! The config file: `$MACULA_HOME/macula.toml`, or `--config`. Keys are the flags' names; an unknown one is an error.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
+
+use macula_node::Home;
+use serde::Deserialize;
+
+use crate::failure::{Failure, Kind};
+
+/// The file as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct File {
+    /// For `run` and client verbs.
+    #[serde(default)]
+    pub(crate) node: NodeTable,
+    /// For `relay`.
+    #[serde(default)]
+    pub(crate) relay: NodeTable,
+    /// By realm name; realms beside the local one have no settings yet.
+    #[serde(default)]
+    #[expect(dead_code, reason = "a table for a realm is accepted, and refused when it has keys")]
+    realm: BTreeMap<String, RealmTable>,
+    /// By plugin name: as the file beside a component, which it overrides.
+    #[serde(default)]
+    pub(crate) plugin: BTreeMap<String, PluginTable>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct NodeTable {
+    pub(crate) name: Option<String>,
+    pub(crate) listen: Option<String>,
+    #[serde(default)]
+    pub(crate) relay: Vec<String>,
+    pub(crate) health: Option<String>,
+    pub(crate) realm: Option<String>,
+    pub(crate) priority: Option<String>,
+    pub(crate) timeout: Option<String>,
+    pub(crate) tls_mode: Option<String>,
+    /// PEM files of a certificate that a public authority vouches for.
+    pub(crate) tls_cert: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RealmTable {}
+
+/// Settings and limits of a plugin, in the form of a manifest.
+pub(crate) type PluginTable = toml::Table;
+
+impl File {
+    pub(crate) fn read(given: Option<&Path>, home: &Home) -> Result<Self, Failure> {
+        let default = home.path().join("macula.toml");
+        let path = given.unwrap_or(&default);
+        match std::fs::read_to_string(path) {
+            Ok(text) => toml::from_str(&text).map_err(|error| {
+                // The error's own text shows the line and points at the place.
+                Failure::usage(format!("{}: {}", path.display(), error.to_string().trim_end()))
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && given.is_none() => Ok(Self::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Failure::new(Kind::NotFound, format!("there is no config file {}", path.display())))
+            }
+            Err(error) => Err(Failure::failed(format!("cannot read {}: {error}", path.display()))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_are_named_with_their_line() {
+        let error = toml::from_str::<File>("[node]\nlisten = \"127.0.0.1:1\"\nlissten = 1\n").unwrap_err().to_string();
+        assert!(error.contains("line 3") && error.contains("lissten"), "{error}");
+        let file: File = toml::from_str("[plugin.\"sensor-alert\".config]\nthreshold = 3\n[realm.\"io.example\"]\n").unwrap();
+        assert!(file.plugin.contains_key("sensor-alert"));
+    }
+}

@@ -1,0 +1,117 @@
+//! What ends a command other than success: one sentence for people, one exit code for programs.
+
+use std::{fmt, process::ExitCode};
+
+use macula_node::{
+    ConnectError, HomeError, RelayStartError,
+    wire::{CallError, Fault},
+};
+
+/// Why a command ended. Exit codes are part of the command line's contract.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    kind: Kind,
+    message: String,
+}
+
+/// What programs decide by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It did not work: content refused, port in use.
+    Failed = 1,
+    /// An argument or setting that can never be valid.
+    Usage = 2,
+    /// A right is missing.
+    Denied = 3,
+    /// No such file, procedure, content.
+    NotFound = 4,
+    /// No answer in time.
+    Unreachable = 5,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: Kind, message: impl fmt::Display) -> Self {
+        Self { kind, message: message.to_string() }
+    }
+
+    pub(crate) fn failed(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Failed, message)
+    }
+
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    pub(crate) fn not_found(message: impl fmt::Display) -> Self {
+        Self::new(Kind::NotFound, message)
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.kind as u8)
+    }
+
+    /// With what was being done in front.
+    pub(crate) fn during(self, what: impl fmt::Display) -> Self {
+        Self { message: format!("{what}: {}", self.message), ..self }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<HomeError> for Failure {
+    fn from(error: HomeError) -> Self {
+        let kind = if matches!(error, HomeError::Name(_)) { Kind::Usage } else { Kind::Failed };
+        Self::new(kind, error)
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        let kind = if matches!(error, ConnectError::Unreachable(_)) { Kind::Unreachable } else { Kind::Failed };
+        Self::new(kind, error)
+    }
+}
+
+impl From<RelayStartError> for Failure {
+    fn from(error: RelayStartError) -> Self {
+        Self::failed(error)
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        let kind = match fault {
+            Fault::Denied(_) => Kind::Denied,
+            Fault::NotFound(_) => Kind::NotFound,
+            Fault::Timeout | Fault::Unavailable(_) => Kind::Unreachable,
+            Fault::Invalid(_) | Fault::TooLarge(_) => Kind::Usage,
+            _ => Kind::Failed,
+        };
+        Self::new(kind, fault)
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        let kind = match &error {
+            CallError::Handler(_) => Kind::Failed,
+            CallError::NotRun(fault) | CallError::MaybeRun(fault) => Self::from(fault.clone()).kind,
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        let kind = if error.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Failed };
+        Self::new(kind, error)
+    }
+}

@@ -1,0 +1,73 @@
+//! What commands print: results on standard output, everything else on standard error.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this module is where commands print")]
+
+use std::io::{IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::failure::{Failure, Kind};
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// One JSON document a line, for programs.
+    Json,
+}
+
+impl Format {
+    pub(crate) fn of(json: bool) -> Self {
+        if json { Self::Json } else { Self::Text }
+    }
+}
+
+/// A result line; flushed, so that a reader behind a pipe sees it now. False when nobody reads any more.
+pub(crate) fn line(text: impl std::fmt::Display) -> bool {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
+}
+
+/// A result as one JSON line.
+pub(crate) fn json(value: &impl Serialize) -> bool {
+    line(serde_json::to_string(value).expect("results are plain data"))
+}
+
+/// Bytes as they are, with a line break when people read them and none is there.
+pub(crate) fn bytes(bytes: &[u8]) -> bool {
+    let mut out = std::io::stdout().lock();
+    let broken = bytes.ends_with(b"\n");
+    out.write_all(bytes).and_then(|()| if broken { Ok(()) } else { out.write_all(b"\n") }).and_then(|()| out.flush()).is_ok()
+}
+
+/// Something worth knowing that is no result.
+pub(crate) fn note(text: impl std::fmt::Display) {
+    eprintln!("{text}");
+}
+
+/// Whether somebody watches: then notes and progress are welcome.
+pub(crate) fn is_watched() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+#[derive(Serialize)]
+struct FailureLine<'a> {
+    error: &'a str,
+    kind: &'static str,
+}
+
+pub(crate) fn print_failure(failure: &Failure, json: bool) {
+    let message = failure.to_string();
+    if !json {
+        return eprintln!("macula-host: {message}");
+    }
+    let kind = match failure.kind() {
+        Kind::Failed => "failed",
+        Kind::Usage => "usage",
+        Kind::Denied => "denied",
+        Kind::NotFound => "not-found",
+        Kind::Unreachable => "unreachable",
+    };
+    eprintln!("{}", serde_json::to_string(&FailureLine { error: &message, kind }).expect("two strings"));
+}
