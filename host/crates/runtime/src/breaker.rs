@@ -199,7 +199,10 @@ mod tests {
         }
         assert_eq!(crash(&mut breaker, 10), Verdict::GiveUp);
         let refused = open(&file, b"x", 1000).unwrap_err();
-        assert!(refused.to_string().contains("crashed 10 times") && refused.to_string().contains("it fell"), "{refused}");
+        assert!(
+            refused.to_string().contains("crashed 10 times") && refused.to_string().contains("it fell"),
+            "{refused}"
+        );
         assert!(open(&file, b"repaired", 1000).is_ok());
         assert!(open(&file, b"x", 10 + 300_000).is_ok(), "rested");
     }

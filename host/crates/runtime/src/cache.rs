@@ -64,9 +64,11 @@ impl CodeCache {
             }
         }
         let component = Component::new(engine, bytes)?;
-        if let Err(error) = component.serialize().map_err(io::Error::other).and_then(|code| {
-            self.store(&path, &self.seal_context(mcid, compatibility), code)
-        }) {
+        if let Err(error) = component
+            .serialize()
+            .map_err(io::Error::other)
+            .and_then(|code| self.store(&path, &self.seal_context(mcid, compatibility), code))
+        {
             tracing::warn!(path = %path.display(), %error, "cannot store native code; the next start compiles again");
         }
         Ok(component)
@@ -200,7 +202,7 @@ pub(crate) mod private {
 
     /// Fills `bytes` from the operating system's generator.
     pub(crate) fn random(bytes: &mut [u8]) -> io::Result<()> {
-        getrandom::fill(bytes).map_err(io::Error::other)
+        getrandom::fill(bytes).map_err(|error| io::Error::other(error.to_string()))
     }
 
     #[cfg(unix)]

@@ -29,8 +29,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::WasiCtx;
 
-pub(crate) use self::error::{CallFailure, HostError};
 use self::topic_cache::TopicCache;
+pub(crate) use self::{
+    error::{CallFailure, HostError, describe},
+    rpc::IN_FLIGHT_DEFAULT,
+};
 use crate::{
     bindings::{Plugin, types},
     limiter::Limiter,

@@ -129,7 +129,9 @@ pub enum Refusal {
     #[error("this component imports {0}, and this host speaks macula:plugin@0.1.x")]
     ImportVersion(String),
     /// WASI that plugins do not get.
-    #[error("this component imports {0}, which plugins do not get: of WASI there are clocks, randomness, and an empty file system and environment, in version 0.2")]
+    #[error(
+        "this component imports {0}, which plugins do not get: of WASI there are clocks, randomness, and an empty file system and environment, in version 0.2"
+    )]
     Wasi(String),
     /// An interface that this host has never heard of.
     #[error("this component imports {0}, which this host does not offer")]
@@ -276,9 +278,8 @@ mod tests {
 
     #[test]
     fn tells_abilities_and_imports() {
-        let bytes = handling(
-            r#"(import "macula:plugin/pubsub@0.1.0" (instance)) (import "wasi:cli/stdout@0.2.6" (instance))"#,
-        );
+        let bytes =
+            handling(r#"(import "macula:plugin/pubsub@0.1.0" (instance)) (import "wasi:cli/stdout@0.2.6" (instance))"#);
         let inspection = inspect(&bytes).unwrap();
         assert_eq!(inspection.abilities, [Ability::MessageHandler]);
         assert_eq!(inspection.imports, ["macula:plugin/pubsub@0.1.0", "wasi:cli/stdout@0.2.6"]);
@@ -306,7 +307,10 @@ mod tests {
             (Vec::new(), "no WebAssembly file"),
             (wat::parse_str("(module)").unwrap(), "a core WebAssembly module, not a component"),
             (component(""), "exports none of"),
-            (import("wasi:http/outgoing-handler@0.2.3"), "imports wasi:http/outgoing-handler@0.2.3, which plugins do not"),
+            (
+                import("wasi:http/outgoing-handler@0.2.3"),
+                "imports wasi:http/outgoing-handler@0.2.3, which plugins do not",
+            ),
             (import("wasi:sockets/tcp@0.2.0"), "imports wasi:sockets/tcp@0.2.0"),
             (import("wasi:clocks/monotonic-clock@0.3.0"), "imports wasi:clocks/monotonic-clock@0.3.0"),
             (import("acme:db/store@1.0.0"), "imports acme:db/store@1.0.0, which this host does not offer"),

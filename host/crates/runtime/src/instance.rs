@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use macula_wire::{HandlerError, Metadata};
+use macula_wire::{HandlerError, Metadata, Request};
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::{
     Store, Trap, UpdateDeadline,
@@ -26,7 +26,6 @@ use crate::{
     engine::{Ticking, host_engine},
     host::{Handling, InstanceState},
     mailbox::{Delivery, DueTick},
-    mesh::IncomingCall,
     plugin::{PluginCore, StopReason},
     program::one_line,
 };
@@ -193,14 +192,13 @@ impl Instance {
     /// Hands over a call; `caller` is the DID of who calls.
     pub(crate) async fn call(
         &mut self,
-        call: &IncomingCall,
+        request: &Request,
         caller: &str,
         deadline: tokio::time::Instant,
     ) -> Result<Result<Bytes, HandlerError>, HandlerFault> {
         let Some(func) = self.exports.on_call else {
             return Ok(Err(HandlerError::new("not-handled", "this plugin handles no calls")));
         };
-        let request = &call.request;
         let time_left = deadline.saturating_duration_since(tokio::time::Instant::now());
         let argument = RequestRef {
             procedure: &request.procedure,

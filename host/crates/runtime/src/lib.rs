@@ -1,4 +1,46 @@
-//! Placeholder.
-pub mod mesh;
+//! Runs mesh handlers: WebAssembly components that speak the contract in `wit/`.
+//!
+//! A component is inspected before anything of it is compiled ([`inspect()`]), made ready once ([`Runtime::start`]), and
+//! lives as a [plugin](PluginHandle): a mailbox that outlives its instances, and instances that handle one thing at a
+//! time. What it may do is checked at one place ([`Rights`]), what it may use is bounded ([`Limits`]), and what becomes of
+//! each message, call and crash follows rules that are written down in `docs/plugins/runtime.md`.
+//!
+//! The crate sees the mesh through traits of its own ([`mesh`]); whoever embeds it implements them. [`testing`] has a
+//! mesh in memory.
+
+mod actor;
 mod bindings;
+mod breaker;
+mod cache;
+mod dead_letter;
+mod engine;
 mod host;
+mod inspect;
+mod instance;
+mod limiter;
+mod log;
+mod mailbox;
+mod manifest;
+mod mcid;
+pub mod mesh;
+mod meter;
+mod plugin;
+mod program;
+mod rights;
+mod runtime;
+mod status;
+pub mod testing;
+
+pub use actor::InitError;
+pub use breaker::{CrashLoop, CrashPolicy};
+pub use dead_letter::{dead_letter_pattern, dead_letter_topic};
+pub use engine::EngineError;
+pub use inspect::{Ability, Inspection, Refusal, inspect};
+pub use log::{LogLevel, LogLine, LogSource, PluginLog};
+pub use manifest::{Asks, Limits, Manifest, ManifestError, ManifestSubscription, ManifestText, SECTION};
+pub use mcid::{Mcid, McidError};
+pub use plugin::{PluginHandle, StopReason};
+pub use program::ProgramError;
+pub use rights::{Operation, Rights};
+pub use runtime::{Grant, PluginSource, Runtime, RuntimeConfig, RuntimeError, StartError, StartOptions};
+pub use status::{Metrics, PluginState, PluginStatus, SubscriptionStatus};

@@ -7,9 +7,7 @@ use std::sync::{
 
 use wasmtime::ResourceLimiter;
 
-use crate::engine::{
-    CORE_INSTANCES_PER_COMPONENT, MEMORIES_PER_COMPONENT, TABLE_ELEMENTS_MAX, TABLES_PER_COMPONENT,
-};
+use crate::engine::{CORE_INSTANCES_PER_COMPONENT, MEMORIES_PER_COMPONENT, TABLE_ELEMENTS_MAX, TABLES_PER_COMPONENT};
 
 /// Refuses growth beyond the plugin's limit; the guest sees `memory.grow` fail, as it does on a small machine.
 #[derive(Debug)]

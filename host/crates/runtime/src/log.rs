@@ -17,11 +17,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 /// Entries kept.
-pub const LINES_MAX: usize = 1000;
+pub(crate) const LINES_MAX: usize = 1000;
 /// Bytes kept, so that many plugins with long lines stay small.
 const RING_BYTES_MAX: usize = 512 << 10;
 /// One entry at most; longer ones are cut and say so.
-pub const ENTRY_BYTES_MAX: usize = 16 << 10;
+pub(crate) const ENTRY_BYTES_MAX: usize = 16 << 10;
 
 /// How important an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -155,26 +155,12 @@ impl PluginLog {
         self.push(level, LogSource::Host, String::new(), message, Vec::new());
     }
 
-    fn push(
-        &self,
-        level: LogLevel,
-        source: LogSource,
-        target: String,
-        message: String,
-        fields: Vec<(String, String)>,
-    ) {
+    fn push(&self, level: LogLevel, source: LogSource, target: String, message: String, fields: Vec<(String, String)>) {
         self.trace(level, source, &target, &message, &fields);
         let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let timestamp_ms = u64::try_from(timestamp.as_millis()).unwrap_or(u64::MAX);
-        let next = self.ring.lock().push(|number| LogLine {
-            number,
-            timestamp_ms,
-            level,
-            source,
-            target,
-            message,
-            fields,
-        });
+        let next =
+            self.ring.lock().push(|number| LogLine { number, timestamp_ms, level, source, target, message, fields });
         self.newest.send_replace(next);
     }
 
@@ -333,7 +319,7 @@ mod tests {
     async fn can_be_followed() {
         let log = log(u32::MAX);
         let (_, next) = log.lines_from(0);
-        let (followed, ()) = futures::join!(log.follow(next), async { _ = say(&log, "now".into()) });
+        let (followed, ()) = tokio::join!(log.follow(next), async { _ = say(&log, "now".into()) });
         assert_eq!(followed.0[0].message, "now");
     }
 }

@@ -57,7 +57,10 @@ pub(crate) struct Delivery {
 /// Something for an instance to do.
 pub(crate) enum Work {
     Deliver(Delivery),
-    Answer { call: IncomingCall, taken: Instant },
+    Answer {
+        call: IncomingCall,
+        taken: Instant,
+    },
     Tick(DueTick),
     /// Too many wait behind it: it becomes a dead letter.
     Bury(Delivery, String),
@@ -328,7 +331,10 @@ impl Mailbox {
     /// The handler wants it again, after `delay` or a growing one.
     pub(crate) fn retry(&mut self, delivery: Delivery, delay: Option<Duration>, now: Instant) -> Retry {
         if self.is_draining {
-            return Retry::GiveUp(Box::new(delivery), "the plugin was stopped before it could be tried again".to_owned());
+            return Retry::GiveUp(
+                Box::new(delivery),
+                "the plugin was stopped before it could be tried again".to_owned(),
+            );
         }
         let owner = self.shard_of(&delivery.message.topic);
         self.shards[owner].lanes.retry(delivery, delay, now)

@@ -105,7 +105,8 @@ impl Manifest {
         beside: Option<ManifestText<'_>>,
         stem: &str,
     ) -> Result<Self, ManifestError> {
-        let embedded = embedded.map(|text| raw::read(ManifestText { origin: "the embedded manifest", text })).transpose()?;
+        let embedded =
+            embedded.map(|text| raw::read(ManifestText { origin: "the embedded manifest", text })).transpose()?;
         let beside = beside.map(raw::read).transpose()?;
         match (embedded, beside) {
             (Some(base), Some(over)) => base.narrowed_by(over)?.validate(stem),

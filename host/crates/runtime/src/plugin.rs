@@ -357,7 +357,9 @@ impl PluginHandle {
         let actors = std::mem::take(&mut *self.actors.lock());
         for mut actor in actors {
             if tokio::time::timeout_at(deadline + STOP_MARGIN, &mut actor).await.is_err() {
-                self.core.log.host(LogLevel::Warn, format!("did not stop within {} ms and was ended", grace.as_millis()));
+                self.core
+                    .log
+                    .host(LogLevel::Warn, format!("did not stop within {} ms and was ended", grace.as_millis()));
                 actor.abort();
                 // Cancelled, as it was just told to be.
                 let _ = actor.await;

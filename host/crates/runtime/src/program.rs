@@ -57,8 +57,7 @@ impl Program {
         }
         .map_err(|error| ProgramError::Compile(one_line(&error)))?;
         let pre = linker.instantiate_pre(&component).map_err(|error| ProgramError::Link(one_line(&error)))?;
-        let exports =
-            ExportIndices::find(&pre, &inspection).map_err(|error| ProgramError::Link(one_line(&error)))?;
+        let exports = ExportIndices::find(&pre, &inspection).map_err(|error| ProgramError::Link(one_line(&error)))?;
         Ok(Self { inspection, pre, exports })
     }
 

@@ -78,6 +78,24 @@ impl Rights {
         Self(asks.clone())
     }
 
+    /// The part of these rights that `asks` asks for. Where neither pattern covers the other, nothing is left: an
+    /// intersection of patterns is not always a pattern, and less is safe.
+    pub fn within(&self, asks: &Asks) -> Self {
+        let both = |operation: Operation| {
+            let (held, asked) = (self.0.patterns(operation), asks.patterns(operation));
+            let narrower = |own: &Pattern, other: &Pattern| {
+                if own.covers(other) { Some(other.clone()) } else { other.covers(own).then(|| own.clone()) }
+            };
+            held.iter().flat_map(|own| asked.iter().filter_map(move |other| narrower(own, other))).collect()
+        };
+        Self(Asks {
+            subscribe: both(Operation::Subscribe),
+            publish: both(Operation::Publish),
+            advertise: both(Operation::Advertise),
+            call: both(Operation::Call),
+        })
+    }
+
     /// Whether `operation` on the one name `target` is allowed.
     pub fn allows(&self, operation: Operation, target: &Topic) -> bool {
         !(operation.keeps_off_reserved() && target.is_reserved())

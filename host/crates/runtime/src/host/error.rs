@@ -8,6 +8,7 @@ use crate::bindings::{rpc, types};
 
 /// What a host function that may fail gives back.
 #[derive(Debug)]
+#[allow(unreachable_pub, reason = "the generated code names it in a public place")]
 pub enum HostError {
     /// The guest gets it as a value.
     Guest(types::Error),
@@ -17,6 +18,7 @@ pub enum HostError {
 
 /// The same for calls.
 #[derive(Debug)]
+#[allow(unreachable_pub, reason = "the generated code names it in a public place")]
 pub enum CallFailure {
     /// The guest gets it as a value.
     Guest(rpc::CallError),

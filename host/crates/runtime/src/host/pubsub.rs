@@ -23,6 +23,7 @@ use crate::{
 
 /// A plugin's handle of a subscription. Dropping it changes nothing.
 #[derive(Debug)]
+#[allow(unreachable_pub, reason = "the generated code names it in a public place")]
 pub struct SubscriptionHandle {
     id: u32,
     pattern: Pattern,
@@ -31,18 +32,19 @@ pub struct SubscriptionHandle {
 /// `publish`, without the copies that lifting its arguments would make: topic and payload are read where the guest has
 /// them. It takes the place of the generated one.
 pub(super) fn link_publish(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
-    type Arguments = (WasmStr, WasmList<u8>, Option<pubsub::PublishOptions>);
-    let publish = |mut store: StoreContextMut<'_, InstanceState>, (topic, payload, options): Arguments| {
-        let begun = begin_in_place(&store, &topic, &payload, options.as_ref());
-        Box::new(async move {
-            let outcome = match begun? {
-                Ok(publishing) => store.data_mut().finish_publish(publishing).await,
-                Err(error) => Err(error),
-            };
-            Ok((outcome,))
-        }) as Box<dyn Future<Output = wasmtime::Result<(Result<pubsub::Receipt, types::Error>,)>> + Send + '_>
-    };
-    linker.instance("macula:plugin/pubsub@0.1.0")?.func_wrap_async("publish", publish)
+    linker.instance("macula:plugin/pubsub@0.1.0")?.func_wrap_async(
+        "publish",
+        |mut store, (topic, payload, options): (WasmStr, WasmList<u8>, Option<pubsub::PublishOptions>)| {
+            let begun = begin_in_place(&store, &topic, &payload, options.as_ref());
+            Box::new(async move {
+                let outcome = match begun? {
+                    Ok(publishing) => store.data_mut().finish_publish(publishing).await,
+                    Err(error) => Err(error),
+                };
+                Ok((outcome,))
+            })
+        },
+    )
 }
 
 fn begin_in_place(
@@ -306,7 +308,9 @@ fn subscribe_options(
     };
     let queue_messages = options.queue_messages.unwrap_or(queue_messages_default);
     if !(1..=QUEUE_MESSAGES_MAX).contains(&queue_messages) {
-        return Err(types::Error::Invalid(format!("queue-messages is 1 to {QUEUE_MESSAGES_MAX}, not {queue_messages}")));
+        return Err(types::Error::Invalid(format!(
+            "queue-messages is 1 to {QUEUE_MESSAGES_MAX}, not {queue_messages}"
+        )));
     }
     let when_full = match options.when_full {
         pubsub::WhenFull::DropOldest => WhenFull::DropOldest,

@@ -32,6 +32,7 @@ const IN_FLIGHT_MAX: u32 = 65_536;
 
 /// A plugin's handle of an offer. Dropping it changes nothing.
 #[derive(Debug)]
+#[allow(unreachable_pub, reason = "the generated code names it in a public place")]
 pub struct AdvertisementHandle {
     procedure: Topic,
 }

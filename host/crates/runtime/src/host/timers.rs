@@ -11,10 +11,7 @@ use crate::{
 };
 
 impl InstanceState {
-    fn set_timer(
-        &self,
-        set: impl FnOnce(&mut Timers, Instant) -> Result<(), TimerError>,
-    ) -> Result<(), HostError> {
+    fn set_timer(&self, set: impl FnOnce(&mut Timers, Instant) -> Result<(), TimerError>) -> Result<(), HostError> {
         self.require_timer_handler()?;
         let mut mailbox = self.plugin.mailbox.lock();
         set(mailbox.timers(self.shard as usize), Instant::now()).map_err(|error| {

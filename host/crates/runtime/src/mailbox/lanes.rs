@@ -130,10 +130,7 @@ impl Lanes {
         self.messages += 1;
         self.bytes += cost(&delivery);
         self.due.insert((due, key.clone()));
-        let lane = self
-            .lanes
-            .entry(key)
-            .or_insert_with(|| Lane { head: None, due, since, waiting: VecDeque::new() });
+        let lane = self.lanes.entry(key).or_insert_with(|| Lane { head: None, due, since, waiting: VecDeque::new() });
         lane.due = due;
         lane.head = Some(delivery);
         Retry::Scheduled

@@ -1,0 +1,518 @@
+//! The life of one instance slot of a plugin: start an instance, hand it work one piece at a time, replace it when it
+//! crashes, end it when the plugin stops.
+//!
+//! States: *starting* (`init`) → *running* → *backing off* after a crash → *starting* …, until *stopped* by order or
+//! *failed* after too many crashes. Only the very first `init` may refuse the start; later ones count as crashes. A
+//! message that was with an instance when it crashed is tried again by the next one.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use macula_wire::{CallError, Fault, HandlerError, NodeId, limits::PAYLOAD_BYTES_MAX};
+use rustc_hash::FxHashMap;
+use tokio::{
+    sync::{OwnedSemaphorePermit, oneshot},
+    time::{Instant, Sleep},
+};
+
+use crate::{
+    bindings::{
+        lifecycle::{HealthStatus, StartReason},
+        message_handler::Disposition,
+        types,
+    },
+    breaker::Verdict,
+    host::{describe, did},
+    instance::{HandlerFault, Instance},
+    log::LogLevel,
+    mailbox::{Delivery, DueTick, Retry, Work},
+    mesh::IncomingCall,
+    plugin::{PluginCore, StopOrder},
+    status::PluginState,
+};
+
+/// Pieces of work after which other tasks of this thread get a turn.
+const WORK_IN_A_ROW: u32 = 64;
+/// Unhealthy answers in a row after which the instance is replaced.
+const UNHEALTHY_MAX: u32 = 3;
+/// Pause before `init` is tried again when it said it was not ready; doubled each time.
+const INIT_DELAY_MIN: Duration = Duration::from_millis(200);
+const INIT_DELAY_MAX: Duration = Duration::from_secs(30);
+/// Publishers whose DID is kept as text.
+const DIDS_MAX: usize = 1024;
+
+/// Why a plugin did not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InitError {
+    /// `init` returned an error.
+    #[error("its init refused to start: {0}")]
+    Refused(String),
+    /// `init`, or making the instance, came to a bad end.
+    #[error("it failed before it was ready: {0}")]
+    Crashed(String),
+    /// It was stopped before `init` was done.
+    #[error("it was stopped before it was ready")]
+    Stopped,
+}
+
+/// Something to do.
+enum Task {
+    Work(Work),
+    Health,
+    RightsChanged,
+    Stop,
+}
+
+/// How an instance came to its end.
+enum Ended {
+    /// As ordered.
+    Stopped,
+    /// To be replaced, after a pause.
+    Replace(Duration),
+    /// For good.
+    GivenUp,
+}
+
+/// How an attempt to get an instance ended.
+enum Started {
+    Running(Box<Instance>),
+    Refused(InitError),
+    Stopped,
+    GivenUp,
+}
+
+/// One instance slot of a plugin.
+pub(crate) struct Actor {
+    plugin: Arc<PluginCore>,
+    shard: u32,
+    health_interval: Duration,
+    health_due: Option<Instant>,
+    unhealthy: u32,
+    rights_generation: u64,
+    dids: Dids,
+    permit: Option<BoxFuture<'static, Option<OwnedSemaphorePermit>>>,
+    alarm: Alarm,
+    /// Pieces of work since others had a turn.
+    in_a_row: u32,
+}
+
+impl Actor {
+    pub(crate) fn new(plugin: Arc<PluginCore>, shard: u32, health_interval: Duration) -> Self {
+        let rights_generation = plugin.rights.generation();
+        Self {
+            plugin,
+            shard,
+            health_interval,
+            health_due: None,
+            unhealthy: 0,
+            rights_generation,
+            dids: Dids::default(),
+            permit: None,
+            alarm: Alarm::default(),
+            in_a_row: 0,
+        }
+    }
+
+    /// Lives. `ready` is told when the first instance is running, or why there is none.
+    pub(crate) async fn run(mut self, ready: oneshot::Sender<Result<(), InitError>>) {
+        let mut ready = Some(ready);
+        let mut reason = StartReason::Fresh;
+        loop {
+            let started = self.start(reason).await;
+            let outcome = match &started {
+                Started::Running(_) => Ok(()),
+                Started::Refused(error) => Err(error.clone()),
+                Started::Stopped | Started::GivenUp => Err(InitError::Stopped),
+            };
+            if let Some(ready) = ready.take() {
+                // Whoever started the plugin may have lost interest; it lives on.
+                let _ = ready.send(outcome);
+            }
+            let Started::Running(mut instance) = started else { return };
+            let ended = self.serve(&mut instance).await;
+            drop(instance);
+            match ended {
+                Ended::Stopped | Ended::GivenUp => return,
+                Ended::Replace(delay) => {
+                    if self.pause(delay).await.is_none() {
+                        return;
+                    }
+                }
+            }
+            self.plugin.counters.restarts.one();
+            reason = StartReason::Restarted;
+        }
+    }
+
+    /// Waits, unless the plugin is stopped meanwhile: then `None`.
+    async fn pause(&mut self, delay: Duration) -> Option<()> {
+        tokio::select! {
+            () = tokio::time::sleep(delay) => Some(()),
+            _ = self.plugin.life.stop_order() => None,
+        }
+    }
+
+    fn enter(&self, state: PluginState, reason: Option<String>) {
+        self.plugin.life.enter(self.shard, state, reason);
+    }
+
+    // Starting.
+
+    /// Tries until there is an instance whose `init` has said yes.
+    async fn start(&mut self, reason: StartReason) -> Started {
+        let is_first = reason == StartReason::Fresh;
+        let mut delay = INIT_DELAY_MIN;
+        loop {
+            if self.plugin.life.is_stopping() {
+                return Started::Stopped;
+            }
+            self.enter(PluginState::Starting, None);
+            let crash = match self.try_start(reason).await {
+                Ok((mut instance, Ok(()))) => {
+                    self.welcome(&mut instance);
+                    return Started::Running(instance);
+                }
+                Ok((_, Err(error @ (types::Error::Timeout | types::Error::Unavailable(_))))) => {
+                    let text =
+                        format!("init is not ready: {}; trying again in {} ms", describe(&error), delay.as_millis());
+                    self.plugin.log.host(LogLevel::Warn, text.clone());
+                    self.enter(PluginState::BackingOff, Some(text));
+                    if self.pause(delay).await.is_none() {
+                        return Started::Stopped;
+                    }
+                    delay = (delay * 2).min(INIT_DELAY_MAX);
+                    continue;
+                }
+                Ok((_, Err(error))) if is_first => return Started::Refused(InitError::Refused(describe(&error))),
+                Err(fault) if is_first => {
+                    self.plugin.counters.traps.one();
+                    return Started::Refused(InitError::Crashed(fault.to_string()));
+                }
+                Ok((_, Err(error))) => format!("init refused to start again: {}", describe(&error)),
+                Err(fault) => fault.to_string(),
+            };
+            match self.crashed(&crash).await {
+                Some(delay) if self.pause(delay).await.is_some() => {}
+                Some(_) => return Started::Stopped,
+                None => return Started::GivenUp,
+            }
+        }
+    }
+
+    async fn try_start(
+        &mut self,
+        reason: StartReason,
+    ) -> Result<(Box<Instance>, Result<(), types::Error>), HandlerFault> {
+        let permit = Arc::clone(&self.plugin.permits).acquire_owned().await.ok();
+        let mut instance = Box::new(Instance::start(&self.plugin, self.shard).await?);
+        *instance.permit() = permit;
+        let outcome = instance.init(reason).await?;
+        *instance.permit() = None;
+        Ok((instance, outcome))
+    }
+
+    /// The instance takes over what the one before had, as far as it has asked for it.
+    fn welcome(&mut self, instance: &mut Instance) {
+        let wanted = &instance.state().wanted;
+        self.plugin.mailbox.lock().keep_only(
+            self.shard as usize,
+            |pattern| wanted.patterns.contains(pattern),
+            |procedure| wanted.procedures.contains(procedure),
+        );
+        self.unhealthy = 0;
+        self.rights_generation = self.plugin.rights.generation();
+        self.health_due = instance.has_health().then(|| Instant::now() + self.health_interval);
+        self.enter(PluginState::Running, None);
+    }
+
+    // Running.
+
+    async fn serve(&mut self, instance: &mut Instance) -> Ended {
+        loop {
+            let task = std::future::poll_fn(|cx| self.poll_task(instance, cx)).await;
+            let outcome = match task {
+                Task::Work(work) => self.work(instance, work).await,
+                Task::Health => match self.check_health(instance).await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => return self.replace_unhealthy(instance).await,
+                    Err(fault) => Err(fault),
+                },
+                Task::RightsChanged => {
+                    self.rights_generation = self.plugin.rights.generation();
+                    instance.rights_changed().await
+                }
+                Task::Stop => {
+                    self.stop(instance).await;
+                    return Ended::Stopped;
+                }
+            };
+            if let Err(fault) = outcome {
+                self.plugin.counters.traps.one();
+                return match self.crashed(&fault.to_string()).await {
+                    Some(delay) => Ended::Replace(delay),
+                    None => Ended::GivenUp,
+                };
+            }
+            self.in_a_row += 1;
+            if self.in_a_row >= WORK_IN_A_ROW {
+                self.in_a_row = 0;
+                *instance.permit() = None;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// The next thing to do. The permit to run guest code comes first: nothing is taken that could not be handled now.
+    fn poll_task(&mut self, instance: &mut Instance, cx: &mut Context<'_>) -> Poll<Task> {
+        self.plugin.bell.of(self.shard as usize).register(cx.waker());
+        loop {
+            if instance.permit().is_none() {
+                *instance.permit() = ready!(self.poll_permit(cx));
+            }
+            if let Some(task) = self.next_task() {
+                return Poll::Ready(task);
+            }
+            *instance.permit() = None;
+            self.in_a_row = 0;
+            let due = self.plugin.mailbox.lock().next_due(self.shard as usize);
+            ready!(self.alarm.poll(due.into_iter().chain(self.health_due).min(), cx));
+        }
+    }
+
+    fn poll_permit(&mut self, cx: &mut Context<'_>) -> Poll<Option<OwnedSemaphorePermit>> {
+        if self.permit.is_none() {
+            if let Ok(permit) = Arc::clone(&self.plugin.permits).try_acquire_owned() {
+                return Poll::Ready(Some(permit));
+            }
+            let permits = Arc::clone(&self.plugin.permits);
+            self.permit = Some(Box::pin(async move { permits.acquire_owned().await.ok() }));
+        }
+        let Some(acquiring) = &mut self.permit else { return Poll::Pending };
+        let permit = ready!(acquiring.as_mut().poll(cx));
+        self.permit = None;
+        Poll::Ready(permit)
+    }
+
+    fn next_task(&mut self) -> Option<Task> {
+        if self.plugin.rights.generation() != self.rights_generation {
+            return Some(Task::RightsChanged);
+        }
+        // The clock is looked at when there is nothing to do, and now and then when there is a lot.
+        if self.in_a_row == 0 && self.health_due.is_some_and(|due| due <= Instant::now()) {
+            return Some(Task::Health);
+        }
+        let work = self.plugin.mailbox.lock().next(self.shard as usize, Instant::now);
+        match work {
+            Some(work) => Some(Task::Work(work)),
+            // What waits for a retry is due at once when a plugin drains, so nothing is left now.
+            None if self.plugin.life.is_stopping() => Some(Task::Stop),
+            None => None,
+        }
+    }
+
+    async fn work(&mut self, instance: &mut Instance, work: Work) -> Result<(), HandlerFault> {
+        match work {
+            Work::Deliver(delivery) => self.deliver(instance, delivery).await,
+            Work::Answer { call, taken } => self.answer(instance, call, taken).await,
+            Work::Tick(tick) => self.tick(instance, &tick).await,
+            Work::Bury(delivery, reason) => {
+                self.plugin.bury(&delivery, &reason).await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn deliver(&mut self, instance: &mut Instance, delivery: Delivery) -> Result<(), HandlerFault> {
+        let publisher = self.dids.of(&delivery.message.publisher);
+        match instance.message(&delivery, &publisher).await {
+            Ok(Disposition::Ack) => {}
+            Ok(Disposition::Retry(delay)) => {
+                let delay = delay.map(|delay| Duration::from_millis(delay.into()));
+                self.retry(delivery, delay, None).await;
+                return Ok(());
+            }
+            Ok(Disposition::Reject(reason)) => {
+                self.plugin.counters.rejected.one();
+                let text = format!("rejected a message on {}: {reason}", delivery.message.topic);
+                self.plugin.log.host(LogLevel::Warn, text);
+            }
+            Ok(Disposition::DeadLetter(reason)) => self.plugin.bury(&delivery, &reason).await,
+            Err(fault) => {
+                self.retry(delivery, None, Some(&fault)).await;
+                return Err(fault);
+            }
+        }
+        self.plugin.counters.messages.one();
+        self.settle(&delivery);
+        Ok(())
+    }
+
+    /// Lets go of what waits behind a message. Nothing waits behind one that has not failed.
+    fn settle(&self, delivery: &Delivery) {
+        if delivery.attempt > 1 {
+            self.plugin.mailbox.lock().settle(delivery);
+        }
+    }
+
+    async fn retry(&mut self, delivery: Delivery, delay: Option<Duration>, fault: Option<&HandlerFault>) {
+        self.plugin.counters.retries.one();
+        let outcome = self.plugin.mailbox.lock().retry(delivery, delay, Instant::now());
+        if let Retry::GiveUp(delivery, reason) = outcome {
+            let reason = match fault {
+                Some(fault) => format!("{reason}; the last time the handler {fault}"),
+                None => reason,
+            };
+            self.plugin.bury(&delivery, &reason).await;
+            self.plugin.mailbox.lock().settle(&delivery);
+        }
+    }
+
+    /// Answers a call, exactly once, whatever happens.
+    async fn answer(
+        &mut self,
+        instance: &mut Instance,
+        call: IncomingCall,
+        taken: Instant,
+    ) -> Result<(), HandlerFault> {
+        let deadline = taken + call.request.time_left;
+        if deadline <= Instant::now() {
+            call.answer.fail(CallError::NotRun(Fault::Timeout));
+            return Ok(());
+        }
+        let caller = self.dids.of(&call.request.caller);
+        match instance.call(&call.request, &caller, deadline).await {
+            Ok(outcome) => {
+                self.plugin.counters.calls.one();
+                match outcome.map_err(|error| self.carriable(error)) {
+                    Ok(answer) if answer.len() > PAYLOAD_BYTES_MAX => {
+                        // The limit is a constant far below 4 GiB.
+                        call.answer.fail(CallError::MaybeRun(Fault::TooLarge(PAYLOAD_BYTES_MAX as u32)));
+                    }
+                    outcome => call.answer.answer(outcome),
+                }
+                Ok(())
+            }
+            Err(fault) => {
+                let text = match fault {
+                    HandlerFault::OutOfTime(_) => "the handler ran for too long and was ended",
+                    HandlerFault::Trap(_) | HandlerFault::Setup(_) => "the handler trapped",
+                };
+                call.answer.fail(CallError::MaybeRun(Fault::Other(text.to_owned())));
+                Err(fault)
+            }
+        }
+    }
+
+    /// A handler's error that breaks its own rules is replaced by one that says so.
+    fn carriable(&self, error: HandlerError) -> HandlerError {
+        self.plugin.counters.errors.one();
+        match error.check() {
+            Ok(()) => error,
+            Err(broken) => HandlerError::new("malformed-error", broken.to_string()),
+        }
+    }
+
+    async fn tick(&mut self, instance: &mut Instance, tick: &DueTick) -> Result<(), HandlerFault> {
+        let outcome = instance.tick(tick).await?;
+        self.plugin.counters.ticks.one();
+        if let Err(error) = outcome {
+            self.plugin.counters.errors.one();
+            let text = format!("timer {:?}: {}", tick.name, describe(&error));
+            self.plugin.log.host(LogLevel::Warn, text);
+        }
+        Ok(())
+    }
+
+    // Health and the end.
+
+    /// Whether the instance may go on.
+    async fn check_health(&mut self, instance: &mut Instance) -> Result<bool, HandlerFault> {
+        self.health_due = Some(Instant::now() + self.health_interval);
+        let health = instance.health().await?;
+        let note = match &health {
+            HealthStatus::Healthy => None,
+            HealthStatus::Degraded(text) => Some(format!("degraded: {text}")),
+            HealthStatus::Unhealthy(text) => Some(format!("unhealthy: {text}")),
+        };
+        if let Some(note) = &note {
+            self.plugin.log.host(LogLevel::Warn, note.clone());
+        }
+        self.plugin.life.note_health(note);
+        self.unhealthy = if matches!(health, HealthStatus::Unhealthy(_)) { self.unhealthy + 1 } else { 0 };
+        Ok(self.unhealthy < UNHEALTHY_MAX)
+    }
+
+    async fn replace_unhealthy(&mut self, instance: &mut Instance) -> Ended {
+        let text = format!("was unhealthy {UNHEALTHY_MAX} times in a row");
+        // It is to go anyway; that it cannot even say good-bye changes nothing.
+        let _ = instance.shutdown(crate::plugin::StopReason::Stopped, Duration::ZERO).await;
+        match self.crashed(&text).await {
+            Some(delay) => Ended::Replace(delay),
+            None => Ended::GivenUp,
+        }
+    }
+
+    async fn stop(&mut self, instance: &mut Instance) {
+        let StopOrder { reason, deadline } = self.plugin.life.stop_order().await;
+        let grace = deadline.saturating_duration_since(Instant::now());
+        if let Err(fault) = instance.shutdown(reason, grace).await {
+            self.plugin.log.host(LogLevel::Warn, format!("its shutdown {fault}"));
+        }
+    }
+
+    /// Counts a crash; gives the pause before the next instance, or `None` when there is to be none.
+    async fn crashed(&mut self, reason: &str) -> Option<Duration> {
+        match self.plugin.record_crash(reason).await {
+            Verdict::RestartAfter(delay) => {
+                let text = format!("{reason}; a new instance starts in {} ms", delay.as_millis());
+                self.plugin.log.host(LogLevel::Error, text.clone());
+                self.enter(PluginState::BackingOff, Some(text));
+                Some(delay)
+            }
+            Verdict::GiveUp => {
+                self.plugin.fail(self.shard, reason.to_owned()).await;
+                None
+            }
+        }
+    }
+}
+
+/// DIDs as text: making one costs as much as handling a message.
+#[derive(Default)]
+struct Dids(FxHashMap<NodeId, Arc<str>>);
+
+impl Dids {
+    fn of(&mut self, node: &NodeId) -> Arc<str> {
+        if let Some(text) = self.0.get(node) {
+            return Arc::clone(text);
+        }
+        if self.0.len() >= DIDS_MAX {
+            self.0.clear();
+        }
+        let text: Arc<str> = did(node).into();
+        self.0.insert(*node, Arc::clone(&text));
+        text
+    }
+}
+
+/// Wakes at a time that changes.
+#[derive(Default)]
+struct Alarm(Option<Pin<Box<Sleep>>>);
+
+impl Alarm {
+    /// Ready when `due` has come; never when there is none.
+    fn poll(&mut self, due: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(due) = due else { return Poll::Pending };
+        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if sleep.deadline() != due {
+            sleep.as_mut().reset(due);
+        }
+        sleep.as_mut().poll(cx)
+    }
+}

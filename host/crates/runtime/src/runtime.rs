@@ -1,0 +1,497 @@
+//! Starts plugins and keeps track of them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use macula_wire::{Fault, PluginName};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, oneshot};
+use wasmtime::component::Linker;
+
+use crate::{
+    actor::{Actor, InitError},
+    breaker::{self, Breaker, CrashLoop, CrashPolicy},
+    cache::CodeCache,
+    engine::{EngineError, HostEngine, host_engine},
+    host::{self, IN_FLIGHT_DEFAULT, InstanceState},
+    inspect::{Ability, Inspection},
+    log::LogLevel,
+    manifest::{Manifest, ManifestError, ManifestText},
+    mcid::Mcid,
+    mesh::{MeshProvider, SubscribeOptions},
+    plugin::{PluginCore, PluginHandle, PluginParts, StopReason},
+    program::{Program, ProgramError},
+    rights::{Operation, Rights},
+};
+
+/// Largest component that is read: an interpreter with its libraries has a tenth of that.
+const COMPONENT_BYTES_MAX: u64 = 128 << 20;
+
+/// How plugins are run on this host.
+#[derive(Debug, Clone)]
+pub struct RuntimeConfig {
+    /// Where native code is kept (made if need be, readable by this user only). `None`: components are compiled at each
+    /// start, which takes from 20 ms (Rust) to seconds (JavaScript).
+    pub cache_dir: Option<PathBuf>,
+    /// Where crashes are remembered across restarts of the host. `None`: they are not.
+    pub state_dir: Option<PathBuf>,
+    /// Handlers that may run at a time, over all plugins; others wait their turn with nothing taken. Waiting in a host
+    /// call does not count.
+    pub handlers_max: usize,
+    /// How often plugins are asked for their health.
+    pub health_interval: Duration,
+    /// How crashes are answered.
+    pub crash_policy: CrashPolicy,
+}
+
+impl Default for RuntimeConfig {
+    fn default() -> Self {
+        Self {
+            cache_dir: None,
+            state_dir: None,
+            handlers_max: 256,
+            health_interval: Duration::from_secs(10),
+            crash_policy: CrashPolicy::default(),
+        }
+    }
+}
+
+/// A component to run.
+#[derive(Debug, Clone)]
+pub enum PluginSource {
+    /// A file; `<stem>.toml` beside it sets the plugin up, when it is there.
+    Path(PathBuf),
+    /// Bytes from elsewhere.
+    Bytes {
+        /// Names the plugin when its manifest does not.
+        name: String,
+        /// The component.
+        bytes: Bytes,
+    },
+}
+
+/// What a plugin gets of what it asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Grant {
+    /// All of it: a file named by whoever runs this host, in a realm for development.
+    AsAsked,
+    /// Log and timers only.
+    Nothing,
+    /// What these rights and its manifest both say.
+    Within(Rights),
+}
+
+/// How to start a plugin.
+#[derive(Debug, Clone)]
+pub struct StartOptions {
+    /// A manifest to use in place of the one beside the file.
+    pub manifest: Option<PathBuf>,
+    /// What it gets.
+    pub grant: Grant,
+}
+
+impl From<Grant> for StartOptions {
+    fn from(grant: Grant) -> Self {
+        Self { manifest: None, grant }
+    }
+}
+
+/// Why there is no runtime.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RuntimeError {
+    /// This machine cannot run WebAssembly.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The directory for native code cannot be used.
+    #[error("cannot keep native code in {}: {source}", path.display())]
+    Cache {
+        /// The directory.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// The contract cannot be offered: a fault of this program.
+    #[error("cannot offer the plugin contract: {0}")]
+    Contract(String),
+}
+
+/// Why a plugin did not start. Nothing of it is left running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The component or its manifest cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// It cannot run here.
+    #[error("{what}: {source}")]
+    Program {
+        /// The file, or the name it came under.
+        what: String,
+        /// What went wrong.
+        source: ProgramError,
+    },
+    /// Its manifest is wrong.
+    #[error("{what}: {source}")]
+    Manifest {
+        /// The file, or the name it came under.
+        what: String,
+        /// What went wrong.
+        source: ManifestError,
+    },
+    /// Another plugin runs under this name.
+    #[error("a plugin named {0:?} is running already; stop it, or set `name` in the manifest")]
+    NameTaken(String),
+    /// It was given up not long ago.
+    #[error("plugin {name:?} is not started: {source}")]
+    CrashLoop {
+        /// Its name.
+        name: String,
+        /// What was remembered.
+        source: CrashLoop,
+    },
+    /// Its manifest opens something that it has no handler for.
+    #[error("plugin {name:?}: the manifest's {what} needs the export {}, which the component lacks", ability.interface())]
+    Unhandled {
+        /// Its name.
+        name: String,
+        /// For example `subscription to a.b`.
+        what: String,
+        /// The missing export.
+        ability: Ability,
+    },
+    /// What its manifest opens could not be opened.
+    #[error("plugin {name:?}: the manifest's {what} could not be opened: {source}")]
+    Open {
+        /// Its name.
+        name: String,
+        /// For example `subscription to a.b`.
+        what: String,
+        /// What the mesh said.
+        source: Fault,
+    },
+    /// It did not become ready.
+    #[error("plugin {name:?} did not start: {source}")]
+    Init {
+        /// Its name.
+        name: String,
+        /// What went wrong.
+        source: InitError,
+    },
+    /// The host is stopping.
+    #[error("the host is stopping")]
+    Stopping,
+}
+
+/// Runs plugins. Cheap to clone.
+#[derive(Clone)]
+pub struct Runtime(Arc<Shared>);
+
+struct Shared {
+    config: RuntimeConfig,
+    host: &'static HostEngine,
+    linker: Linker<InstanceState>,
+    cache: Option<CodeCache>,
+    provider: Arc<dyn MeshProvider>,
+    permits: Arc<Semaphore>,
+    /// Components that are in use, by content id.
+    programs: Mutex<HashMap<Mcid, Weak<Program>>>,
+    plugins: Mutex<BTreeMap<PluginName, Slot>>,
+}
+
+/// A name that is taken.
+enum Slot {
+    /// By a plugin whose start has begun.
+    Reserved,
+    Plugin(PluginHandle),
+}
+
+/// What was read of a plugin before anything of it runs.
+struct Material {
+    what: String,
+    stem: String,
+    program: Arc<Program>,
+    beside: Option<(String, String)>,
+}
+
+impl Runtime {
+    /// Prepares to run plugins on the meshes that `provider` gives.
+    ///
+    /// # Errors
+    /// When this machine cannot run WebAssembly, or the cache directory cannot be used.
+    pub fn new(config: RuntimeConfig, provider: Arc<dyn MeshProvider>) -> Result<Self, RuntimeError> {
+        let host = host_engine()?;
+        let linker = host::linker(&host.engine).map_err(|error| RuntimeError::Contract(format!("{error:#}")))?;
+        let cache = config
+            .cache_dir
+            .as_deref()
+            .map(|path| CodeCache::open(path).map_err(|source| RuntimeError::Cache { path: path.to_owned(), source }))
+            .transpose()?;
+        let permits = Arc::new(Semaphore::new(config.handlers_max));
+        Ok(Self(Arc::new(Shared {
+            config,
+            host,
+            linker,
+            cache,
+            provider,
+            permits,
+            programs: Mutex::default(),
+            plugins: Mutex::default(),
+        })))
+    }
+
+    /// Starts a plugin and waits until its `init` has returned. While that says that it is not ready yet, this waits on;
+    /// the plugin can be seen among [`Runtime::plugins`] meanwhile. Dropping the future does not stop it.
+    ///
+    /// # Errors
+    /// When it does not start; then nothing of it is left.
+    pub async fn start(
+        &self,
+        source: PluginSource,
+        options: impl Into<StartOptions>,
+    ) -> Result<PluginHandle, StartError> {
+        let options = options.into();
+        let material = self.read(source, options.manifest).await?;
+        let manifest = material.manifest()?;
+        let reservation = Reservation::take(self, &manifest.name)?;
+        let core = self.assemble(manifest, material.program, options.grant)?;
+        self.open_manifest(&core).await?;
+        let handle = PluginHandle { core, actors: Arc::default() };
+        reservation.fill(handle.clone());
+        // Begun here, so that a caller who stops waiting leaves a whole plugin behind.
+        let (runtime, starting) = (self.clone(), handle.clone());
+        let started = tokio::spawn(async move { runtime.start_instances(&starting).await }).await;
+        match started {
+            Ok(Ok(())) => Ok(handle),
+            Ok(Err(source)) => {
+                let name = handle.name().to_string();
+                self.remove(&handle, StopReason::Stopped, Duration::ZERO).await;
+                Err(StartError::Init { name, source })
+            }
+            Err(_) => Err(StartError::Stopping),
+        }
+    }
+
+    /// All plugins, by name.
+    pub fn plugins(&self) -> Vec<PluginHandle> {
+        let plugins = self.0.plugins.lock();
+        let running = plugins.values().filter_map(|slot| match slot {
+            Slot::Plugin(handle) => Some(handle.clone()),
+            Slot::Reserved => None,
+        });
+        running.collect()
+    }
+
+    /// The plugin of this name.
+    pub fn plugin(&self, name: &str) -> Option<PluginHandle> {
+        self.plugins().into_iter().find(|handle| handle.name().as_str() == name)
+    }
+
+    /// Stops a plugin: nothing new is taken, what had been taken is handled, `shutdown` runs; after `grace` it is ended
+    /// where it stands. Its name is free afterwards.
+    pub async fn stop(&self, plugin: &PluginHandle, reason: StopReason, grace: Duration) {
+        self.remove(plugin, reason, grace).await;
+    }
+
+    /// Stops all plugins, at the same time.
+    pub async fn stop_all(&self, reason: StopReason, grace: Duration) {
+        join_all(self.plugins().iter().map(|plugin| self.remove(plugin, reason, grace))).await;
+    }
+
+    /// Looks at a component as a start would, without running it: what it is, or why it would be refused.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or the component or its embedded manifest would be refused.
+    pub async fn inspect(&self, path: &Path) -> Result<(Inspection, Manifest), StartError> {
+        let material = self.read(PluginSource::Path(path.to_owned()), None).await?;
+        let manifest = material.manifest()?;
+        Ok((material.program.inspection().clone(), manifest))
+    }
+
+    /// Reads, inspects and compiles, away from the async threads.
+    async fn read(&self, source: PluginSource, manifest: Option<PathBuf>) -> Result<Material, StartError> {
+        let runtime = self.clone();
+        let reading = tokio::task::spawn_blocking(move || runtime.read_blocking(source, manifest));
+        // Reading neither panics nor is cancelled but at the end of the process.
+        reading.await.unwrap_or(Err(StartError::Stopping))
+    }
+
+    fn read_blocking(&self, source: PluginSource, manifest: Option<PathBuf>) -> Result<Material, StartError> {
+        let (what, stem, bytes, beside) = match source {
+            PluginSource::Path(path) => {
+                let bytes = read_component(&path)?;
+                let beside = manifest.is_none().then(|| path.with_extension("toml")).filter(|path| path.is_file());
+                let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+                (path.display().to_string(), stem, bytes, beside)
+            }
+            PluginSource::Bytes { name, bytes } => (name.clone(), name, bytes, None),
+        };
+        let beside = manifest.or(beside).map(|path| read_manifest(&path)).transpose()?;
+        let program = self.program(&bytes).map_err(|source| StartError::Program { what: what.clone(), source })?;
+        Ok(Material { what, stem, program, beside })
+    }
+
+    fn program(&self, bytes: &[u8]) -> Result<Arc<Program>, ProgramError> {
+        let mcid = Mcid::of(bytes);
+        if let Some(program) = self.0.programs.lock().get(&mcid).and_then(Weak::upgrade) {
+            return Ok(program);
+        }
+        let program = Arc::new(Program::load(self.0.host, &self.0.linker, self.0.cache.as_ref(), bytes)?);
+        let mut programs = self.0.programs.lock();
+        programs.retain(|_, program| program.strong_count() > 0);
+        programs.insert(mcid, Arc::downgrade(&program));
+        Ok(program)
+    }
+
+    fn assemble(&self, manifest: Manifest, program: Arc<Program>, grant: Grant) -> Result<Arc<PluginCore>, StartError> {
+        let name = manifest.name.clone();
+        let file = self.0.config.state_dir.as_ref().map(|directory| directory.join(format!("{name}.json")));
+        let breaker = Breaker::open(file, program.mcid(), self.0.config.crash_policy.clone(), breaker::now_ms())
+            .map_err(|source| StartError::CrashLoop { name: name.to_string(), source })?;
+        let rights = match grant {
+            Grant::AsAsked => Rights::as_asked(&manifest.asks),
+            Grant::Nothing => Rights::default(),
+            Grant::Within(rights) => rights.within(&manifest.asks),
+        };
+        let mesh = self.0.provider.for_plugin(&name);
+        let permits = Arc::clone(&self.0.permits);
+        Ok(Arc::new(PluginCore::new(PluginParts { manifest, program, mesh, rights, permits, breaker })))
+    }
+
+    /// Opens what is to be open before `init`.
+    async fn open_manifest(&self, core: &PluginCore) -> Result<(), StartError> {
+        let name = || core.manifest.name.to_string();
+        for subscription in &core.manifest.subscriptions {
+            let pattern = &subscription.pattern;
+            let what = format!("subscription to {pattern}");
+            if !core.program.has(Ability::MessageHandler) {
+                return Err(StartError::Unhandled { name: name(), what, ability: Ability::MessageHandler });
+            }
+            if !core.rights.current().allows_all(Operation::Subscribe, pattern) {
+                core.note_denial(Operation::Subscribe, pattern);
+                continue;
+            }
+            let options = SubscribeOptions {
+                when_full: subscription.when_full,
+                queue_messages: subscription.queue_messages.unwrap_or(core.manifest.limits.queue_messages),
+                retained: subscription.retained,
+            };
+            match core.mesh.subscribe(pattern, options).await {
+                Ok(inbox) => core.mailbox.lock().add_manifest_subscription(pattern.clone(), inbox),
+                Err(source) => return Err(StartError::Open { name: name(), what, source }),
+            }
+        }
+        for procedure in &core.manifest.procedures {
+            let what = format!("offer of {procedure}");
+            if !core.program.has(Ability::CallHandler) {
+                return Err(StartError::Unhandled { name: name(), what, ability: Ability::CallHandler });
+            }
+            if !core.rights.current().allows(Operation::Advertise, procedure) {
+                core.note_denial(Operation::Advertise, procedure);
+                continue;
+            }
+            match core.mesh.advertise(procedure, IN_FLIGHT_DEFAULT).await {
+                Ok(offer) => core.mailbox.lock().add_manifest_offer(procedure.clone(), offer),
+                Err(source) => return Err(StartError::Open { name: name(), what, source }),
+            }
+        }
+        Ok(())
+    }
+
+    /// One after another: what the first refuses, the others need not try.
+    async fn start_instances(&self, handle: &PluginHandle) -> Result<(), InitError> {
+        let core = &handle.core;
+        for shard in 0..core.manifest.limits.instances {
+            let (ready, is_ready) = oneshot::channel();
+            let actor = Actor::new(Arc::clone(core), shard, self.0.config.health_interval);
+            handle.actors.lock().push(tokio::spawn(actor.run(ready)));
+            is_ready.await.unwrap_or(Err(InitError::Stopped))?;
+        }
+        let text = format!("{} started, component {}", core.manifest.version, core.program.mcid());
+        core.log.host(LogLevel::Info, text.trim_start().to_owned());
+        Ok(())
+    }
+
+    async fn remove(&self, handle: &PluginHandle, reason: StopReason, grace: Duration) {
+        handle.stop(reason, grace).await;
+        let mut plugins = self.0.plugins.lock();
+        let is_this = |slot: &Slot| matches!(slot, Slot::Plugin(other) if Arc::ptr_eq(&other.core, &handle.core));
+        if plugins.get(handle.name()).is_some_and(is_this) {
+            plugins.remove(handle.name());
+        }
+    }
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").field("plugins", &self.plugins()).finish_non_exhaustive()
+    }
+}
+
+/// A name held while its plugin is being started; given back unless it is filled.
+struct Reservation {
+    runtime: Runtime,
+    name: PluginName,
+    is_filled: bool,
+}
+
+impl Reservation {
+    fn take(runtime: &Runtime, name: &PluginName) -> Result<Self, StartError> {
+        let mut plugins = runtime.0.plugins.lock();
+        if plugins.contains_key(name) {
+            return Err(StartError::NameTaken(name.to_string()));
+        }
+        plugins.insert(name.clone(), Slot::Reserved);
+        Ok(Self { runtime: runtime.clone(), name: name.clone(), is_filled: false })
+    }
+
+    fn fill(mut self, handle: PluginHandle) {
+        self.is_filled = true;
+        self.runtime.0.plugins.lock().insert(self.name.clone(), Slot::Plugin(handle));
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if !self.is_filled {
+            self.runtime.0.plugins.lock().remove(&self.name);
+        }
+    }
+}
+
+impl Material {
+    fn manifest(&self) -> Result<Manifest, StartError> {
+        let beside = self.beside.as_ref().map(|(origin, text)| ManifestText { origin, text });
+        Manifest::resolve(self.program.inspection().manifest.as_deref(), beside, &self.stem)
+            .map_err(|source| StartError::Manifest { what: self.what.clone(), source })
+    }
+}
+
+fn read_component(path: &Path) -> Result<Bytes, StartError> {
+    let failed = |source| StartError::Read { path: path.to_owned(), source };
+    let size = fs::metadata(path).map_err(failed)?.len();
+    if size > COMPONENT_BYTES_MAX {
+        let text = format!("it has {size} bytes, and a component has at most {COMPONENT_BYTES_MAX}");
+        return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, text)));
+    }
+    fs::read(path).map(Bytes::from).map_err(failed)
+}
+
+fn read_manifest(path: &Path) -> Result<(String, String), StartError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok((path.display().to_string(), text)),
+        Err(source) => Err(StartError::Read { path: path.to_owned(), source }),
+    }
+}

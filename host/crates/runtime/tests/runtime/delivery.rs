@@ -1,0 +1,183 @@
+//! What becomes of messages: every disposition, order, dead letters.
+
+use macula_runtime::dead_letter_topic;
+use macula_wire::{Message, Metadata};
+
+use super::support::{Fixture, MANIFEST, logged, until};
+
+fn dead_letters(fixture: &Fixture) -> Vec<Message> {
+    fixture.mesh.published("_mesh.deadletters.probe")
+}
+
+fn value(message: &Message, name: &str) -> String {
+    message.metadata.as_ref().and_then(|metadata| metadata.value(name)).unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_message_reaches_the_handler_whole() {
+    let fixture = Fixture::new();
+    let plugin = fixture.probe().await;
+    let mut message = fixture.mesh.message("in.kitchen", "describe");
+    message.content_type = "text/plain".parse().unwrap();
+    message.metadata = Some(Metadata::new(vec![("unit".into(), "c".into())]).unwrap().into());
+    fixture.mesh.send(&message);
+    let report = fixture.reports(1).await.remove(0);
+    let publisher = message.publisher;
+    let seq = message.seq;
+    assert_eq!(report, format!("in.kitchen text/plain {publisher} {seq} 1 0 false [(\"unit\", \"c\")]"));
+    until(&plugin, |status| status.metrics.messages == 1).await;
+}
+
+#[tokio::test]
+async fn a_publish_carries_its_options() {
+    let fixture = Fixture::new();
+    fixture.probe().await;
+    assert!(fixture.ask("publish-acked out.x hello").await.starts_with("Ok("));
+    let message = fixture.mesh.published("out.x").remove(0);
+    assert_eq!(message.content_type.as_str(), "text/plain");
+    assert_eq!(value(&message, "unit"), "celsius");
+    assert_eq!((message.plugin.as_str(), message.cause_depth), ("probe", 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_end_as_a_dead_letter() {
+    let fixture = Fixture::new();
+    let plugin = fixture.probe().await;
+    fixture.tell("retry");
+    fixture.mesh.wait_for("_mesh.deadletters.probe", 1).await;
+    let letter = dead_letters(&fixture).remove(0);
+    assert_eq!(&letter.payload[..], b"retry");
+    assert_eq!(value(&letter, "reason"), "5 attempts failed");
+    assert_eq!((value(&letter, "topic"), value(&letter, "attempts")), ("in.x".into(), "5".into()));
+    let metrics = until(&plugin, |status| status.held_messages == 0).await.metrics;
+    assert_eq!((metrics.retries, metrics.dead_letters, metrics.traps), (5, 1, 0));
+    assert_eq!(dead_letter_topic(plugin.name()), letter.topic);
+}
+
+#[tokio::test(start_paused = true)]
+async fn later_messages_of_the_same_topic_wait_behind_a_retry() {
+    let fixture = Fixture::new();
+    fixture.probe().await;
+    fixture.mesh.publish("in.a", "retry-once 5000");
+    fixture.mesh.publish("in.a", "publish done a2");
+    fixture.mesh.publish("in.a", "publish done a3");
+    fixture.mesh.publish("in.b", "publish done b1");
+    assert_eq!(fixture.mesh.wait_for("done", 3).await, ["b1", "a2", "a3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_far_away_is_cut_to_what_others_may_wait() {
+    let fixture = Fixture::new();
+    fixture.probe().await;
+    let begin = tokio::time::Instant::now();
+    fixture.mesh.publish("in.a", "retry-once 4000000000");
+    fixture.mesh.publish("in.a", "publish done x");
+    fixture.mesh.wait_for("done", 1).await;
+    assert_eq!(begin.elapsed().as_secs(), 30);
+}
+
+#[tokio::test]
+async fn too_many_behind_one_make_it_a_dead_letter() {
+    let fixture = Fixture::new();
+    fixture.probe().await;
+    fixture.mesh.publish("in.a", "retry 30000");
+    for _ in 0..300 {
+        fixture.mesh.publish("in.a", "publish done x");
+    }
+    fixture.mesh.wait_for("done", 300).await;
+    assert!(value(&dead_letters(&fixture)[0], "reason").contains("more than 256 later messages"));
+}
+
+#[tokio::test]
+async fn a_rejected_message_is_counted_and_logged() {
+    let fixture = Fixture::new();
+    let plugin = fixture.probe().await;
+    fixture.tell("reject not mine");
+    assert_eq!(logged(&plugin, "rejected").await, "rejected a message on in.x: not mine");
+    assert_eq!(until(&plugin, |status| status.metrics.messages == 1).await.metrics.rejected, 1);
+    assert!(dead_letters(&fixture).is_empty());
+}
+
+#[tokio::test]
+async fn a_dead_letter_on_request() {
+    let fixture = Fixture::new();
+    let plugin = fixture.probe().await;
+    fixture.tell("dead look at this");
+    fixture.mesh.wait_for("_mesh.deadletters.probe", 1).await;
+    assert_eq!(value(&dead_letters(&fixture)[0], "reason"), "look at this");
+    until(&plugin, |status| status.metrics.dead_letters == 1).await;
+}
+
+#[tokio::test]
+async fn subscriptions_come_and_go() {
+    let fixture = Fixture::new();
+    let plugin = fixture.probe().await;
+    assert_eq!(fixture.ask("subscribe more.*").await, "subscribed 1");
+    assert!(fixture.ask("subscribe more.*").await.contains("Conflict"));
+    assert!(fixture.ask("subscribe in.**").await.contains("by the manifest already"));
+    assert!(fixture.ask("subscribe a..b").await.contains("Invalid"));
+    fixture.mesh.publish("more.x", "describe");
+    let reports = fixture.reports(5).await;
+    assert!(reports[4].starts_with("more.x ") && reports[4].contains(" 1 1 false"), "{}", reports[4]);
+    assert_eq!(fixture.ask("stats").await, "more.* 1");
+    assert_eq!(fixture.ask("unsubscribe more.*").await, "unsubscribed");
+    assert_eq!(fixture.mesh.patterns(), ["in.**"]);
+    assert_eq!(plugin.status().subscriptions.len(), 1);
+}
+
+#[tokio::test]
+async fn a_forgotten_handle_ends_nothing() {
+    let fixture = Fixture::new();
+    fixture.probe().await;
+    assert_eq!(fixture.ask("subscribe-drop more.*").await, "subscribed");
+    fixture.mesh.publish("more.x", "publish done x");
+    fixture.mesh.wait_for("done", 1).await;
+}
+
+#[tokio::test]
+async fn no_inbox_starves() {
+    let fixture = Fixture::new();
+    fixture.probe().await;
+    fixture.ask("subscribe other.*").await;
+    for _ in 0..500 {
+        fixture.mesh.publish("in.busy", "publish busy x");
+    }
+    fixture.mesh.publish("other.calm", "publish calm x");
+    fixture.mesh.wait_for("calm", 1).await;
+    assert!(fixture.mesh.published("busy").len() < 10);
+}
+
+#[tokio::test]
+async fn the_last_value_can_be_read() {
+    let fixture = Fixture::new();
+    fixture.probe().await;
+    assert_eq!(fixture.ask("retained nothing.here").await, "None");
+}
+
+#[tokio::test]
+async fn publish_refuses_what_can_never_be_right() {
+    let fixture = Fixture::new();
+    fixture.probe().await;
+    assert!(fixture.ask("publish a..b x").await.contains("Invalid"));
+    assert!(fixture.ask("publish-size out.x 1048577").await.contains("TooLarge(1048576)"));
+    assert!(fixture.ask("publish-size out.x 1048576").await.contains("Ok("));
+    assert!(fixture.ask("publish-meta out.x macula-ttl 5").await.contains("reserved for the platform"));
+    assert!(fixture.ask("publish-meta out.x traceparent 5").await.contains("traceparent"));
+}
+
+#[tokio::test]
+async fn the_mesh_may_refuse() {
+    let fixture = Fixture::new();
+    fixture.probe().await;
+    fixture.mesh.fail_next(macula_wire::Fault::Unavailable("no link".into()));
+    // The refused one, then the report of it.
+    assert!(fixture.ask("publish out.x y").await.contains("Unavailable(\"no link\")"));
+}
+
+#[tokio::test]
+async fn a_manifest_with_nothing_to_open_is_fine() {
+    let fixture = Fixture::new();
+    let manifest = MANIFEST.split("[[subscriptions]]").next().unwrap();
+    let plugin = fixture.start("probe", manifest).await;
+    assert!(plugin.status().subscriptions.is_empty());
+}

@@ -1,0 +1,116 @@
+//! What a plugin may use: time, stack, memory, log.
+
+use std::time::{Duration, Instant};
+
+use super::support::{Fixture, MANIFEST, logged, until};
+
+fn with_limits(limits: &str) -> String {
+    format!("{MANIFEST}\n[limits]\n{limits}")
+}
+
+#[tokio::test]
+async fn an_endless_loop_is_stopped_while_others_go_on() {
+    let fixture = Fixture::forgiving();
+    let looping = fixture.start("looping", &with_limits("handler-ms = 300").replace("in.**", "loop.**")).await;
+    fixture.start("other", &MANIFEST.replace("probe.do", "other.do")).await;
+    fixture.mesh.publish("loop.x", "loop");
+    until(&looping, |status| status.subscriptions[0].delivered == 1).await;
+    // One thread runs both: the other's answer proves that the loop gives way.
+    assert_eq!(fixture.ask("handled").await, "handled 1");
+    assert_eq!(looping.metrics().traps, 0, "the loop was still running");
+    let text = logged(&looping, "guest time").await;
+    assert!(text.starts_with("used up its 300 ms of guest time"), "{text}");
+    assert!(looping.metrics().guest_ns >= 300_000_000);
+}
+
+#[tokio::test]
+async fn endless_recursion_is_a_trap() {
+    let fixture = Fixture::forgiving();
+    let plugin = fixture.probe().await;
+    fixture.tell("recurse");
+    assert!(logged(&plugin, "trapped").await.contains("stack"));
+    assert_eq!(fixture.ask("handled").await, "handled 1");
+}
+
+#[tokio::test]
+async fn memory_ends_at_the_limit() {
+    let fixture = Fixture::new();
+    let plugin = fixture.start("probe", &with_limits("memory-mib = 16")).await;
+    assert_eq!(fixture.ask("grow 4").await, "grown");
+    let before = plugin.status().memory_bytes;
+    assert!((4 << 20..16 << 20).contains(&before), "{before}");
+    assert_eq!(fixture.ask("grow 100").await, "grow refused");
+    assert!(plugin.status().memory_bytes <= 16 << 20);
+    assert_eq!(plugin.metrics().traps, 0);
+}
+
+#[tokio::test]
+async fn too_little_memory_to_begin_with_is_said() {
+    let fixture = Fixture::new();
+    let refused = fixture.try_start("probe", &with_limits("memory-mib = 1")).await;
+    let text = refused.unwrap_err().to_string();
+    assert!(text.contains("could not be set up") && text.contains("memory"), "{text}");
+}
+
+#[tokio::test]
+async fn a_flood_of_log_is_counted_and_dropped() {
+    let fixture = Fixture::new();
+    let plugin = fixture.start("probe", &with_limits("log-bytes-per-s = 20000")).await;
+    assert_eq!(fixture.ask("flood 5000").await, "flooded");
+    let kept = plugin.log().lines_from(0).0.iter().filter(|line| line.target == "flood").count();
+    let dropped = plugin.metrics().log_dropped;
+    assert!((15..500).contains(&kept), "{kept}");
+    assert_eq!(dropped, 5000 - kept as u64);
+}
+
+#[tokio::test]
+async fn waiting_in_the_host_is_not_charged() {
+    let fixture = Fixture::new();
+    let plugin = fixture.start("probe", &with_limits("handler-ms = 200")).await;
+    // One wait, and guest time on both sides of it that would be too much with it.
+    let begin = Instant::now();
+    assert_eq!(fixture.ask("sleep 150\nsleep 150").await, "slept");
+    assert!(begin.elapsed() >= Duration::from_millis(300));
+    let metrics = plugin.metrics();
+    assert!(metrics.guest_ns < 100_000_000 && metrics.traps == 0, "{metrics:?}");
+}
+
+#[tokio::test]
+async fn running_is_charged() {
+    let fixture = Fixture::new();
+    let plugin = fixture.probe().await;
+    fixture.ask("spin 60").await;
+    let spun = Duration::from_nanos(until(&plugin, |status| status.metrics.messages == 1).await.metrics.guest_ns);
+    assert!(spun >= Duration::from_millis(20), "{spun:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publish_waits_no_longer_than_a_handler_may() {
+    let fixture = Fixture::new();
+    let plugin = fixture.probe().await;
+    fixture.mesh.hold_acks();
+    let begin = tokio::time::Instant::now();
+    assert!(fixture.ask("publish-acked out.x y").await.contains("Timeout"));
+    assert_eq!(begin.elapsed().as_secs(), 4, "what was left of 5 s of guest time");
+    assert_eq!(plugin.metrics().traps, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sleep_longer_than_a_handler_may_take_ends_it() {
+    let fixture = Fixture::forgiving();
+    let plugin = fixture.probe().await;
+    fixture.tell("sleep 3600000");
+    assert!(logged(&plugin, "trapped").await.contains("wasi:io/poll"));
+}
+
+#[tokio::test]
+async fn handles_are_bounded() {
+    let fixture = Fixture::new();
+    fixture.start("probe", &with_limits("subscriptions = 3\ntimers = 2")).await;
+    assert_eq!(fixture.ask("subscribe a").await, "subscribed 1");
+    assert_eq!(fixture.ask("subscribe b").await, "subscribed 2");
+    assert!(fixture.ask("subscribe c").await.contains("QuotaExceeded(\"subscriptions: 3 are open\")"));
+    assert_eq!(fixture.ask("after a 100000").await, "Ok(())");
+    assert_eq!(fixture.ask("after b 100000").await, "Ok(())");
+    assert!(fixture.ask("after c 100000").await.contains("QuotaExceeded(\"timers: 2 are set already\")"));
+}

@@ -1,0 +1,14 @@
+//! Plugins on a mesh in memory, driven through the scripted plugin in `tests/guest` (built into `tests/probe.wasm` by
+//! `tests/guest/build.sh`). No test sleeps: they wait for what they expect, or run in paused time.
+
+mod calls;
+mod crashes;
+mod delivery;
+mod examples;
+mod lifecycle;
+mod limits;
+mod refusals;
+mod rights;
+mod sharing;
+mod support;
+mod timers;
