@@ -12,7 +12,7 @@ use std::{
 use macula_node::{Home, RealmKeys, RelayUrl, TlsMode, wire::{Priority, RealmName}};
 
 pub(crate) use environment::Environment;
-pub(crate) use file::{File, PluginTable};
+pub(crate) use file::File;
 
 use crate::{
     cli::{ClientFlags, CommonFlags, NodeFlags},

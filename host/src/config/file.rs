@@ -52,7 +52,7 @@ pub(crate) struct NodeTable {
 struct RealmTable {}
 
 /// Settings and limits of a plugin, in the form of a manifest.
-pub(crate) type PluginTable = toml::Table;
+type PluginTable = toml::Table;
 
 impl File {
     pub(crate) fn read(given: Option<&Path>, home: &Home) -> Result<Self, Failure> {
