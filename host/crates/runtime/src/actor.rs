@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{
     bindings::{
-        lifecycle::{HealthStatus, StartReason},
+        lifecycle::{self, HealthStatus, StartReason},
         message_handler::Disposition,
         types,
     },
@@ -451,7 +451,7 @@ impl Actor {
     async fn replace_unhealthy(&mut self, instance: &mut Instance) -> Ended {
         let text = format!("was unhealthy {UNHEALTHY_MAX} times in a row");
         // It is to go anyway; that it cannot even say good-bye changes nothing.
-        let _ = instance.shutdown(crate::plugin::StopReason::Stopped, Duration::ZERO).await;
+        let _ = instance.shutdown(lifecycle::StopReason::Other, Duration::ZERO).await;
         match self.crashed(&text).await {
             Some(delay) => Ended::Replace(delay),
             None => Ended::GivenUp,
@@ -461,7 +461,7 @@ impl Actor {
     async fn stop(&mut self, instance: &mut Instance) {
         let StopOrder { reason, deadline } = self.plugin.life.stop_order().await;
         let grace = deadline.saturating_duration_since(Instant::now());
-        if let Err(fault) = instance.shutdown(reason, grace).await {
+        if let Err(fault) = instance.shutdown(reason.into(), grace).await {
             self.plugin.log.host(LogLevel::Warn, format!("its shutdown {fault}"));
         }
     }

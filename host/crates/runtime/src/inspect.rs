@@ -178,13 +178,13 @@ impl<'a> Outline<'a> {
         let mut outline = Self::default();
         let mut depth = 0_u32;
         for payload in Parser::new(0).parse_all(bytes) {
-            match payload.map_err(damaged)? {
+            match payload.map_err(|error| damaged(&error))? {
                 Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Err(Refusal::CoreModule),
                 Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
                 Payload::End(_) => depth = depth.saturating_sub(1),
                 Payload::ComponentImportSection(imports) if depth == 0 => {
                     for import in imports {
-                        let import = import.map_err(damaged)?;
+                        let import = import.map_err(|error| damaged(&error))?;
                         // Types alone bring nothing in; they only name what an instance has.
                         if import.ty.kind() != ComponentExternalKind::Type {
                             outline.imports.push(import.name.name.to_owned());
@@ -193,14 +193,14 @@ impl<'a> Outline<'a> {
                 }
                 Payload::ComponentExportSection(exports) if depth == 0 => {
                     for export in exports {
-                        outline.exports.push(export.map_err(damaged)?.name.name.to_owned());
+                        outline.exports.push(export.map_err(|error| damaged(&error))?.name.name.to_owned());
                     }
                 }
-                Payload::CustomSection(section) if section.name() == manifest::SECTION => {
-                    // The outermost wins: whoever made the component knows best.
-                    if depth == 0 || outline.manifest.is_none() {
-                        outline.manifest = Some(section.data());
-                    }
+                // The outermost wins: whoever made the component knows best.
+                Payload::CustomSection(section)
+                    if section.name() == manifest::SECTION && (depth == 0 || outline.manifest.is_none()) =>
+                {
+                    outline.manifest = Some(section.data());
                 }
                 _ => {}
             }
@@ -209,7 +209,7 @@ impl<'a> Outline<'a> {
     }
 }
 
-fn damaged(error: wasmparser::BinaryReaderError) -> Refusal {
+fn damaged(error: &wasmparser::BinaryReaderError) -> Refusal {
     Refusal::Damaged(format!("{} at byte {}", error.message(), error.offset()))
 }
 

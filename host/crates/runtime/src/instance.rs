@@ -141,14 +141,12 @@ impl Instance {
     }
 
     /// Says good-bye.
-    pub(crate) async fn shutdown(&mut self, reason: StopReason, grace: Duration) -> Result<(), HandlerFault> {
+    pub(crate) async fn shutdown(
+        &mut self,
+        reason: lifecycle::StopReason,
+        grace: Duration,
+    ) -> Result<(), HandlerFault> {
         let Some(guest) = self.exports.lifecycle.clone() else { return Ok(()) };
-        let reason = match reason {
-            StopReason::Replaced => lifecycle::StopReason::Replaced,
-            StopReason::Stopped => lifecycle::StopReason::Stopped,
-            StopReason::Evicted => lifecycle::StopReason::Evicted,
-            StopReason::HostStopping => lifecycle::StopReason::HostStopping,
-        };
         self.begin(Handling::default());
         let result = guest.call_shutdown(&mut self.store, reason, milliseconds(grace)).await;
         self.end(result)
@@ -255,6 +253,17 @@ impl InstanceState {
         }
         for (procedure, offer) in self.staged.offers.drain(..) {
             mailbox.add_offer(self.shard as usize, procedure, offer);
+        }
+    }
+}
+
+impl From<StopReason> for lifecycle::StopReason {
+    fn from(reason: StopReason) -> Self {
+        match reason {
+            StopReason::Replaced => Self::Replaced,
+            StopReason::Stopped => Self::Stopped,
+            StopReason::Evicted => Self::Evicted,
+            StopReason::HostStopping => Self::HostStopping,
         }
     }
 }

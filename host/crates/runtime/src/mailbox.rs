@@ -198,8 +198,8 @@ impl Mailbox {
     pub(crate) fn next(&mut self, shard: usize, now: impl FnOnce() -> Instant) -> Option<Work> {
         if self.shards[shard].has_clockwork() {
             let now = now();
-            if let Some((head, reason)) = self.overdue(shard) {
-                return Some(Work::Bury(head, reason));
+            if let Some(overdue) = self.overdue(shard) {
+                return Some(overdue);
             }
             if let Some(tick) = self.shards[shard].timers.pop_due(now) {
                 return Some(Work::Tick(tick));
@@ -218,7 +218,8 @@ impl Mailbox {
         if let Some(delivery) = self.next_message(shard) {
             return Some(Work::Deliver(delivery));
         }
-        if calls_before >= CALLS_IN_A_ROW { self.next_call() } else { None }
+        // What was taken just now may have been one too many for a lane.
+        self.overdue(shard).or_else(|| if calls_before >= CALLS_IN_A_ROW { self.next_call() } else { None })
     }
 
     fn next_call(&mut self) -> Option<Work> {
@@ -235,11 +236,11 @@ impl Mailbox {
                 Some(delivery) => delivery,
                 None => self.take(shard)?,
             };
-            // Behind one that is tried again: it has to wait.
-            match self.shards[shard].lanes.hold(delivery) {
-                Ok(()) => {}
-                Err(delivery) => return Some(delivery),
+            let lanes = &mut self.shards[shard].lanes;
+            if !lanes.blocks(&delivery.message) {
+                return Some(delivery);
             }
+            lanes.hold(delivery);
         }
     }
 
@@ -250,10 +251,12 @@ impl Mailbox {
                 if other == shard {
                     return Some(delivery);
                 }
-                if let Err(delivery) = self.hand_over(other, delivery) {
+                if self.shards[other].ready.len() >= READY_MAX {
                     self.stalled = Some((other, delivery));
                     return None;
                 }
+                self.shards[other].ready.push_back(delivery);
+                self.bell.ring(other);
             }
             if self.is_draining || self.holds_too_much() {
                 return None;
@@ -279,16 +282,6 @@ impl Mailbox {
             }
         }
         None
-    }
-
-    fn hand_over(&mut self, shard: usize, delivery: Delivery) -> Result<(), Delivery> {
-        let ready = &mut self.shards[shard].ready;
-        if ready.len() >= READY_MAX {
-            return Err(delivery);
-        }
-        ready.push_back(delivery);
-        self.bell.ring(shard);
-        Ok(())
     }
 
     fn shard_of(&self, topic: &Topic) -> usize {
@@ -341,13 +334,13 @@ impl Mailbox {
     }
 
     /// A message that too many others have come to wait behind, if there is one. It has left its lane.
-    fn overdue(&mut self, shard: usize) -> Option<(Delivery, String)> {
+    fn overdue(&mut self, shard: usize) -> Option<Work> {
         let shard = &mut self.shards[shard];
         let (head, waiting, reason) = shard.lanes.pop_overfull()?;
         for delivery in waiting.into_iter().rev() {
             shard.ready.push_front(delivery);
         }
-        Some((head, reason))
+        Some(Work::Bury(head, reason))
     }
 
     // Subscriptions and offers.

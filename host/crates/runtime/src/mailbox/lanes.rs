@@ -79,20 +79,24 @@ impl Lanes {
         self.due.first().map(|(due, _)| *due)
     }
 
-    /// Holds a message whose lane is blocked; gives it back when there is no such lane.
-    pub(super) fn hold(&mut self, delivery: Delivery) -> Result<(), Delivery> {
-        if self.lanes.is_empty() {
-            return Err(delivery);
-        }
+    /// Whether a message has to wait behind another one.
+    pub(super) fn blocks(&self, message: &Message) -> bool {
+        !self.lanes.is_empty() && self.lanes.contains_key(&key(message))
+    }
+
+    /// Holds a message that [`Lanes::blocks`].
+    pub(super) fn hold(&mut self, delivery: Delivery) {
         let key = key(&delivery.message);
-        let Some(lane) = self.lanes.get_mut(&key) else { return Err(delivery) };
+        let Some(lane) = self.lanes.get_mut(&key) else {
+            debug_assert!(false, "only blocked messages are held");
+            return;
+        };
         self.messages += 1;
         self.bytes += cost(&delivery);
         lane.waiting.push_back(delivery);
         if lane.waiting.len() == LANE_MESSAGES_MAX + 1 {
             self.overfull.push(key);
         }
-        Ok(())
     }
 
     /// The first message of a lane whose time has come. It stays first until it is settled or retried.

@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(timers.next_due(), Some(start + 20 * MS), "the same keeps its rhythm");
         timers.every("a", 30 * MS, start + 5 * MS).unwrap();
         assert_eq!(timers.next_due(), Some(start + 35 * MS));
-        timers.after("a", 0 * MS, start).unwrap();
+        timers.after("a", Duration::ZERO, start).unwrap();
         assert_eq!(ticks(&mut timers, start), [("a".into(), 0)]);
     }
 

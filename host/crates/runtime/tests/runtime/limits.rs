@@ -28,8 +28,11 @@ async fn endless_recursion_is_a_trap() {
     let fixture = Fixture::forgiving();
     let plugin = fixture.probe().await;
     fixture.tell("recurse");
-    assert!(logged(&plugin, "trapped").await.contains("stack"));
-    assert_eq!(fixture.ask("handled").await, "handled 1");
+    let text = logged(&plugin, "trapped").await;
+    // Which of the guest's two stacks ends first depends on what it keeps there.
+    assert!(text.contains("stack") || text.contains("out of bounds"), "{text}");
+    fixture.mesh.publish("in.other", "handled");
+    assert_eq!(fixture.reports(1).await, ["handled 1"]);
 }
 
 #[tokio::test]
@@ -67,9 +70,10 @@ async fn a_flood_of_log_is_counted_and_dropped() {
 async fn waiting_in_the_host_is_not_charged() {
     let fixture = Fixture::new();
     let plugin = fixture.start("probe", &with_limits("handler-ms = 200")).await;
-    // One wait, and guest time on both sides of it that would be too much with it.
+    // Together longer than the handler may run.
     let begin = Instant::now();
-    assert_eq!(fixture.ask("sleep 150\nsleep 150").await, "slept");
+    fixture.tell("sleep 150\nsleep 150");
+    assert_eq!(fixture.reports(2).await, ["slept", "slept"]);
     assert!(begin.elapsed() >= Duration::from_millis(300));
     let metrics = plugin.metrics();
     assert!(metrics.guest_ns < 100_000_000 && metrics.traps == 0, "{metrics:?}");
@@ -91,7 +95,7 @@ async fn a_publish_waits_no_longer_than_a_handler_may() {
     fixture.mesh.hold_acks();
     let begin = tokio::time::Instant::now();
     assert!(fixture.ask("publish-acked out.x y").await.contains("Timeout"));
-    assert_eq!(begin.elapsed().as_secs(), 4, "what was left of 5 s of guest time");
+    assert!((4..=5).contains(&begin.elapsed().as_secs()), "what was left of 5 s of guest time");
     assert_eq!(plugin.metrics().traps, 0);
 }
 

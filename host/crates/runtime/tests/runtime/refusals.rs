@@ -77,8 +77,8 @@ async fn an_altered_file_in_the_cache_is_not_run() {
     fixture.stop(&plugin).await;
     drop(plugin);
     let native = fixture.home.path().join("native");
-    let file = fs::read_dir(native).unwrap().map(|entry| entry.unwrap().path());
-    let file = file.filter(|path| path.extension().is_some_and(|extension| extension == "native")).next().unwrap();
+    let mut files = fs::read_dir(native).unwrap().map(|entry| entry.unwrap().path());
+    let file = files.find(|path| path.extension().is_some_and(|extension| extension == "native")).unwrap();
     let mut code = fs::read(&file).unwrap();
     let middle = code.len() / 2;
     code[middle] ^= 0xff;
