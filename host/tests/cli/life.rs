@@ -1,0 +1,90 @@
+//! Starting, stopping, dying and coming back.
+
+use crate::process::{Home, prebuilt};
+
+#[test]
+fn killing_the_relay_loses_no_subscription() {
+    let home = Home::new();
+    let relay = home.node(&["relay"]);
+    let (url, port) = (relay.relay(), relay.port());
+    let host = home.node(&["run", &prebuilt("calculator"), &prebuilt("sensor-alert"), "--relay", &url]);
+    let mut alerts = home.subscriber(&["alerts.**", "--count", "1", "-v", "--node", &url]);
+    alerts.note("linked");
+    relay.process.signal("-KILL");
+    drop(relay);
+    let relay = home.node(&["relay", "--listen", &format!("127.0.0.1:{port}")]);
+    // Both come back by themselves, and say again what they want and offer.
+    alerts.note("linked");
+    let mut host = host;
+    host.process.note("linked");
+    host.process.note("linked");
+    assert_eq!(home.output(&["call", "math.add", "[1, 1]", "--node", &url]).succeeded().trim(), "2.0");
+    home.output(&["publish", "sensors.attic.temperature", "50", "--node", &url]).succeeded();
+    assert!(alerts.line().starts_with("alerts.attic.temperature"));
+    host.stop();
+    relay.stop();
+}
+
+#[test]
+fn a_node_says_how_it_is() {
+    let home = Home::new();
+    let node = home.node(&["run", &prebuilt("calculator")]);
+    assert!(node.page("/live", "localhost").0.contains("200"));
+    let (status, body) = node.page("/ready", "localhost");
+    assert!(status.contains("200"), "{body}");
+    assert!(node.page("/health", "127.0.0.1").1.contains("healthy"));
+    let (_, metrics) = node.page("/metrics", "localhost");
+    assert!(metrics.contains("macula_plugin_running{plugin=\"calculator\"} 1"), "{metrics}");
+    assert!(metrics.contains("macula_link_up 1"));
+    let (status, _) = node.page("/metrics", "evil.example");
+    assert!(status.contains("421"), "{status}");
+    let text = home.output(&["status"]).succeeded();
+    assert!(text.contains("plugin calculator"), "{text}");
+    node.stop();
+    home.output(&["status"]).failed(4, "no node is running here");
+}
+
+#[test]
+fn an_interrupt_drains_and_ends_in_peace() {
+    let home = Home::new();
+    let node = home.node(&["run", &prebuilt("sensor-alert")]);
+    node.process.signal("-INT");
+    let finished = node.process.wait();
+    assert_eq!(finished.code, Some(0), "{}", finished.err);
+    assert!(!home.path().join("nodes/host/run.json").exists());
+}
+
+#[test]
+fn a_node_that_was_killed_leaves_nothing_in_the_way() {
+    let home = Home::new();
+    let node = home.node(&["run"]);
+    let id = node.ready["node"].clone();
+    node.process.signal("-KILL");
+    node.process.wait();
+    home.output(&["publish", "a.b", "x", "--timeout", "5s"]).failed(5, "no node is running here");
+    let node = home.node(&["run"]);
+    assert_eq!(node.ready["node"], id, "the key stays");
+    node.stop();
+}
+
+#[test]
+fn settings_come_from_flag_then_environment_then_file() {
+    let home = Home::new();
+    std::fs::write(home.path().join("macula.toml"), "[node]\nname = \"from-file\"\n").unwrap();
+    let node = home.node(&["run"]);
+    assert_eq!(node.ready["name"], "from-file");
+    node.stop();
+    let node = home.node(&["run", "--name", "from-flag"]);
+    assert_eq!(node.ready["name"], "from-flag");
+    node.stop();
+    let mut command = home.command(&["run", "--json", "--listen", "127.0.0.1:0"]);
+    let mut process = crate::process::Process::start({
+        command.env("HEALTH_PORT", "0").env("MACULA_REALM", "local.dev").env("CLUSTER_SECRET", "x");
+        command
+    });
+    process.note("CLUSTER_SECRET is set, but clustering is not built yet");
+    assert!(process.line().contains("\"ready\":true"));
+    let mut command = home.command(&["key", "list"]);
+    let output = command.env("MACULA_QUIC_PORT", "many").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}

@@ -1,0 +1,11 @@
+//! The binary as its users see it: real processes on loopback, each test in a home of its own.
+//!
+//! Nothing here sleeps: a test waits for lines that the processes print. A wait that takes longer than
+//! [`process::PATIENCE`] fails.
+
+mod bad_input;
+mod life;
+mod main_job;
+mod process;
+mod readme;
+mod tls;
