@@ -151,10 +151,10 @@ impl Host {
         let options = StartOptions { manifest: Some(file), grant: Grant::AsAsked };
         self.runtime.start(PluginSource::Path(path.to_owned()), options).await.unwrap()
     }
+}
 
-    async fn stop(&self, plugin: PluginHandle) {
-        self.runtime.stop(&plugin, StopReason::Stopped, Duration::from_secs(1)).await;
-    }
+async fn stop(plugin: &PluginHandle) {
+    plugin.stop(StopReason::Stopped, Duration::from_secs(1)).await;
 }
 
 async fn handled(plugin: &PluginHandle, count: u64) {
@@ -185,7 +185,7 @@ async fn through_the_runtime() -> f64 {
         figures.push(begin.elapsed().as_nanos() as f64 / BATCH as f64);
     }
     assert_eq!(plugin.metrics().published, (BATCHES * BATCH) as u64);
-    host.stop(plugin).await;
+    stop(&plugin).await;
     median(figures)
 }
 
@@ -212,7 +212,8 @@ async fn cold_start(path: &Path) -> (f64, String) {
     let first = host.start(path, "cold", manifest).await;
     let pattern = first.status().subscriptions.first().map(|one| one.pattern.clone()).unwrap_or_default();
     let topic = pattern.replace('*', "x");
-    host.stop(first).await;
+    stop(&first).await;
+    drop(first);
     let (mut totals, mut starts) = (Vec::new(), Vec::new());
     for _ in 0..50 {
         let begin = Instant::now();
@@ -221,7 +222,7 @@ async fn cold_start(path: &Path) -> (f64, String) {
         host.mesh.publish(&topic, "1");
         handled(&plugin, 1).await;
         totals.push(begin.elapsed().as_secs_f64() * 1e3);
-        host.stop(plugin).await;
+        stop(&plugin).await;
     }
     (median(totals), format!("until init had returned: {:.2} ms", median(starts)))
 }
@@ -244,9 +245,9 @@ async fn idle_memory() {
     let memory =
         plugins.iter().map(|plugin| plugin.status().memory_bytes).sum::<u64>() as f64 / PLUGINS as f64 / 1024.0;
     println!("idle plugin: {grown:.0} KiB resident in all, with a linear memory of {memory:.0} KiB (one of {PLUGINS})");
-    host.stop(warm).await;
-    for plugin in plugins {
-        host.stop(plugin).await;
+    stop(&warm).await;
+    for plugin in &plugins {
+        stop(plugin).await;
     }
 }
 

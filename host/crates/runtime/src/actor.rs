@@ -209,10 +209,14 @@ impl Actor {
         &mut self,
         reason: StartReason,
     ) -> Result<(Box<Instance>, Result<(), types::Error>), HandlerFault> {
+        self.unhealthy = 0;
         let permit = Arc::clone(&self.plugin.permits).acquire_owned().await.ok();
         let mut instance = Box::new(Instance::start(&self.plugin, self.shard).await?);
         *instance.permit() = permit;
         let outcome = instance.init(reason).await?;
+        if outcome.is_ok() {
+            self.check_health(&mut instance).await?;
+        }
         *instance.permit() = None;
         Ok((instance, outcome))
     }
@@ -222,10 +226,9 @@ impl Actor {
         let wanted = &instance.state().wanted;
         self.plugin.mailbox.lock().keep_only(
             self.shard as usize,
-            |pattern| wanted.patterns.contains(pattern),
+            |pattern| wanted.patterns.contains_key(pattern),
             |procedure| wanted.procedures.contains(procedure),
         );
-        self.unhealthy = 0;
         self.rights_generation = self.plugin.rights.generation();
         self.health_due = instance.has_health().then(|| Instant::now() + self.health_interval);
         self.enter(PluginState::Running, None);
@@ -340,7 +343,7 @@ impl Actor {
             Ok(Disposition::Reject(reason)) => {
                 self.plugin.counters.rejected.one();
                 let text = format!("rejected a message on {}: {reason}", delivery.message.topic);
-                self.plugin.log.host(LogLevel::Warn, text);
+                self.plugin.note(LogLevel::Warn, text);
             }
             Ok(Disposition::DeadLetter(reason)) => self.plugin.bury(&delivery, &reason).await,
             Err(fault) => {
@@ -424,7 +427,7 @@ impl Actor {
         if let Err(error) = outcome {
             self.plugin.counters.errors.one();
             let text = format!("timer {:?}: {}", tick.name, describe(&error));
-            self.plugin.log.host(LogLevel::Warn, text);
+            self.plugin.note(LogLevel::Warn, text);
         }
         Ok(())
     }

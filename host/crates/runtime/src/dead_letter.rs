@@ -16,9 +16,9 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 /// Of the reason; the rest of the metadata needs room as well.
 const REASON_BYTES_MAX: usize = 1024;
 
-/// Where the dead letters of a plugin go.
-pub fn dead_letter_topic(plugin: &PluginName) -> Topic {
-    format!("_mesh.deadletters.{plugin}").parse().expect("a plugin's name is one segment")
+/// Where the dead letters of a plugin go; `None` for a name that no plugin can have.
+pub fn dead_letter_topic(plugin: &PluginName) -> Option<Topic> {
+    format!("_mesh.deadletters.{plugin}").parse().ok()
 }
 
 /// The dead letters of all plugins.
@@ -31,7 +31,7 @@ impl PluginCore {
     pub(crate) async fn bury(&self, delivery: &Delivery, reason: &str) {
         self.counters.dead_letters.one();
         let message = &delivery.message;
-        self.log.host(
+        self.note(
             LogLevel::Warn,
             format!(
                 "dead letter: message {}.{} of {} on {}: {reason}",
@@ -42,8 +42,9 @@ impl PluginCore {
             ),
         );
         let extras = Extras { metadata: Some(Arc::new(letter(delivery, reason))), ..Extras::default() };
+        let Some(topic) = dead_letter_topic(&self.manifest.name) else { return };
         let publishing = self.mesh.publish(Publication {
-            topic: &dead_letter_topic(&self.manifest.name),
+            topic: &topic,
             payload: &message.payload,
             content_type: &message.content_type,
             delivery: Class::Ordered,
@@ -60,7 +61,7 @@ impl PluginCore {
             },
         };
         if let Err(fault) = outcome {
-            self.log.host(LogLevel::Error, format!("the dead letter could not be published and is lost: {fault}"));
+            self.note(LogLevel::Error, format!("the dead letter could not be published and is lost: {fault}"));
         }
     }
 }

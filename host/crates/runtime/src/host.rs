@@ -18,7 +18,7 @@ mod trace;
 mod wasi;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -79,7 +79,8 @@ pub(crate) struct Handling {
 /// Names that an instance holds.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted {
-    pub(crate) patterns: HashSet<Pattern>,
+    /// With the number of the subscription.
+    pub(crate) patterns: HashMap<Pattern, u32>,
     pub(crate) procedures: HashSet<Topic>,
 }
 

@@ -28,6 +28,7 @@ use crate::{
     mailbox::{Delivery, DueTick},
     plugin::{PluginCore, StopReason},
     program::one_line,
+    rights::Operation,
 };
 
 /// What a guest may make the host allocate in one call: a payload of 1 MiB with its metadata, and room to be told that
@@ -248,11 +249,17 @@ impl InstanceState {
             return;
         }
         let mut mailbox = self.plugin.mailbox.lock();
+        // Under the lock: rights that change meanwhile find what is opened here, and end it.
+        let rights = self.plugin.rights.current();
         for (id, pattern, inbox) in self.staged.inboxes.drain(..) {
-            mailbox.add_subscription(self.shard as usize, id, pattern, inbox);
+            if rights.allows_all(Operation::Subscribe, &pattern) {
+                mailbox.add_subscription(self.shard as usize, id, pattern, inbox);
+            }
         }
         for (procedure, offer) in self.staged.offers.drain(..) {
-            mailbox.add_offer(self.shard as usize, procedure, offer);
+            if rights.allows(Operation::Advertise, &procedure) {
+                mailbox.add_offer(self.shard as usize, procedure, offer);
+            }
         }
     }
 }

@@ -26,6 +26,7 @@ pub mod mesh;
 mod meter;
 mod plugin;
 mod program;
+mod registry;
 mod rights;
 mod runtime;
 mod status;

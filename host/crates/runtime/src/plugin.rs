@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -21,12 +21,13 @@ use tokio::{
 use crate::{
     breaker::{self, Breaker, Verdict},
     inspect::Inspection,
-    log::{LogLevel, PluginLog},
+    log::{LogLevel, LogSource, PluginLog},
     mailbox::{Bell, Mailbox},
     manifest::Manifest,
     mcid::Mcid,
     mesh::Mesh,
     program::Program,
+    registry::Registry,
     rights::{Operation, Rights, RightsCell},
     status::{Counters, MemoryGauges, Metrics, PluginState, PluginStatus},
 };
@@ -202,17 +203,23 @@ impl PluginCore {
             let key = operation.manifest_key();
             format!("denied {operation} {target}; to allow it, the manifest needs: {key} = [\"{target}\"]")
         };
-        self.log.host(LogLevel::Warn, text);
+        self.note(LogLevel::Warn, text);
+    }
+
+    /// Says something about the plugin that the plugin itself can bring about as often as it likes: within its quota.
+    pub(crate) fn note(&self, level: LogLevel, text: String) {
+        let dropped = self.log.write(level, LogSource::Host, String::new(), text, Vec::new());
+        self.counters.log_dropped.add(dropped);
     }
 
     /// Puts new rights in force: what is no longer allowed ends at once.
-    fn replace_rights(&self, rights: Rights) {
+    fn replace_rights(&self, rights: &Rights) {
+        self.rights.replace(rights.clone());
         self.mailbox.lock().retain_allowed(
             |pattern: &Pattern| rights.allows_all(Operation::Subscribe, pattern),
             |procedure: &Topic| rights.allows(Operation::Advertise, procedure),
         );
         self.denials.lock().clear();
-        self.rights.replace(rights);
         self.bell.ring_all();
     }
 
@@ -287,6 +294,8 @@ impl PluginCore {
 pub struct PluginHandle {
     pub(crate) core: Arc<PluginCore>,
     pub(crate) actors: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    /// Where its name is taken.
+    pub(crate) registry: Weak<Registry>,
 }
 
 impl PluginHandle {
@@ -347,12 +356,12 @@ impl PluginHandle {
 
     /// Puts new rights in force while it runs. What is no longer allowed fails and ends at once; the plugin is told.
     pub fn replace_rights(&self, rights: Rights) {
-        self.core.replace_rights(rights);
+        self.core.replace_rights(&rights);
     }
 
     /// Stops it: nothing new is taken, what had been taken is handled, `shutdown` runs. After `grace` it is ended where it
-    /// stands, and messages not handled by then become dead letters.
-    pub(crate) async fn stop(&self, reason: StopReason, grace: Duration) {
+    /// stands, and messages not handled by then become dead letters. Its name is free afterwards.
+    pub async fn stop(&self, reason: StopReason, grace: Duration) {
         let deadline = self.core.order_stop(reason, grace);
         let actors = std::mem::take(&mut *self.actors.lock());
         for mut actor in actors {
@@ -367,6 +376,9 @@ impl PluginHandle {
         }
         self.core.bury_the_rest("the plugin was stopped").await;
         self.core.life.enter_all(PluginState::Stopped, None);
+        if let Some(registry) = self.registry.upgrade() {
+            registry.remove(self);
+        }
     }
 }
 

@@ -1,16 +1,17 @@
 //! Starts plugins and keeps track of them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fs, io,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures::future::join_all;
-use macula_wire::{Fault, PluginName};
+use futures::{FutureExt, future::join_all};
+use macula_wire::Fault;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use wasmtime::component::Linker;
@@ -28,6 +29,7 @@ use crate::{
     mesh::{MeshProvider, SubscribeOptions},
     plugin::{PluginCore, PluginHandle, PluginParts, StopReason},
     program::{Program, ProgramError},
+    registry::Registry,
     rights::{Operation, Rights},
 };
 
@@ -208,14 +210,7 @@ struct Shared {
     permits: Arc<Semaphore>,
     /// Components that are in use, by content id.
     programs: Mutex<HashMap<Mcid, Weak<Program>>>,
-    plugins: Mutex<BTreeMap<PluginName, Slot>>,
-}
-
-/// A name that is taken.
-enum Slot {
-    /// By a plugin whose start has begun.
-    Reserved,
-    Plugin(PluginHandle),
+    registry: Arc<Registry>,
 }
 
 /// What was read of a plugin before anything of it runs.
@@ -248,7 +243,7 @@ impl Runtime {
             provider,
             permits,
             programs: Mutex::default(),
-            plugins: Mutex::default(),
+            registry: Arc::default(),
         })))
     }
 
@@ -265,10 +260,11 @@ impl Runtime {
         let options = options.into();
         let material = self.read(source, options.manifest).await?;
         let manifest = material.manifest()?;
-        let reservation = Reservation::take(self, &manifest.name)?;
+        let reservation = self.0.registry.reserve(&manifest.name);
+        let reservation = reservation.ok_or_else(|| StartError::NameTaken(manifest.name.to_string()))?;
         let core = self.assemble(manifest, material.program, options.grant)?;
         self.open_manifest(&core).await?;
-        let handle = PluginHandle { core, actors: Arc::default() };
+        let handle = PluginHandle { core, actors: Arc::default(), registry: Arc::downgrade(&self.0.registry) };
         reservation.fill(handle.clone());
         // Begun here, so that a caller who stops waiting leaves a whole plugin behind.
         let (runtime, starting) = (self.clone(), handle.clone());
@@ -277,7 +273,7 @@ impl Runtime {
             Ok(Ok(())) => Ok(handle),
             Ok(Err(source)) => {
                 let name = handle.name().to_string();
-                self.remove(&handle, StopReason::Stopped, Duration::ZERO).await;
+                handle.stop(StopReason::Stopped, Duration::ZERO).await;
                 Err(StartError::Init { name, source })
             }
             Err(_) => Err(StartError::Stopping),
@@ -286,12 +282,7 @@ impl Runtime {
 
     /// All plugins, by name.
     pub fn plugins(&self) -> Vec<PluginHandle> {
-        let plugins = self.0.plugins.lock();
-        let running = plugins.values().filter_map(|slot| match slot {
-            Slot::Plugin(handle) => Some(handle.clone()),
-            Slot::Reserved => None,
-        });
-        running.collect()
+        self.0.registry.plugins()
     }
 
     /// The plugin of this name.
@@ -299,15 +290,9 @@ impl Runtime {
         self.plugins().into_iter().find(|handle| handle.name().as_str() == name)
     }
 
-    /// Stops a plugin: nothing new is taken, what had been taken is handled, `shutdown` runs; after `grace` it is ended
-    /// where it stands. Its name is free afterwards.
-    pub async fn stop(&self, plugin: &PluginHandle, reason: StopReason, grace: Duration) {
-        self.remove(plugin, reason, grace).await;
-    }
-
     /// Stops all plugins, at the same time.
     pub async fn stop_all(&self, reason: StopReason, grace: Duration) {
-        join_all(self.plugins().iter().map(|plugin| self.remove(plugin, reason, grace))).await;
+        join_all(self.plugins().iter().map(|plugin| plugin.stop(reason, grace))).await;
     }
 
     /// Looks at a component as a start would, without running it: what it is, or why it would be refused.
@@ -416,58 +401,25 @@ impl Runtime {
         for shard in 0..core.manifest.limits.instances {
             let (ready, is_ready) = oneshot::channel();
             let actor = Actor::new(Arc::clone(core), shard, self.0.config.health_interval);
-            handle.actors.lock().push(tokio::spawn(actor.run(ready)));
+            handle.actors.lock().push(tokio::spawn(supervised(actor, Arc::clone(core), shard, ready)));
             is_ready.await.unwrap_or(Err(InitError::Stopped))?;
         }
         let text = format!("{} started, component {}", core.manifest.version, core.program.mcid());
         core.log.host(LogLevel::Info, text.trim_start().to_owned());
         Ok(())
     }
+}
 
-    async fn remove(&self, handle: &PluginHandle, reason: StopReason, grace: Duration) {
-        handle.stop(reason, grace).await;
-        let mut plugins = self.0.plugins.lock();
-        let is_this = |slot: &Slot| matches!(slot, Slot::Plugin(other) if Arc::ptr_eq(&other.core, &handle.core));
-        if plugins.get(handle.name()).is_some_and(is_this) {
-            plugins.remove(handle.name());
-        }
+/// Lets an actor live. A panic in it is a fault of this program; the plugin has failed then, and says so.
+async fn supervised(actor: Actor, core: Arc<PluginCore>, shard: u32, ready: oneshot::Sender<Result<(), InitError>>) {
+    if AssertUnwindSafe(actor.run(ready)).catch_unwind().await.is_err() {
+        core.fail(shard, "an internal error of the host, which is in the host's log".to_owned()).await;
     }
 }
 
 impl std::fmt::Debug for Runtime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Runtime").field("plugins", &self.plugins()).finish_non_exhaustive()
-    }
-}
-
-/// A name held while its plugin is being started; given back unless it is filled.
-struct Reservation {
-    runtime: Runtime,
-    name: PluginName,
-    is_filled: bool,
-}
-
-impl Reservation {
-    fn take(runtime: &Runtime, name: &PluginName) -> Result<Self, StartError> {
-        let mut plugins = runtime.0.plugins.lock();
-        if plugins.contains_key(name) {
-            return Err(StartError::NameTaken(name.to_string()));
-        }
-        plugins.insert(name.clone(), Slot::Reserved);
-        Ok(Self { runtime: runtime.clone(), name: name.clone(), is_filled: false })
-    }
-
-    fn fill(mut self, handle: PluginHandle) {
-        self.is_filled = true;
-        self.runtime.0.plugins.lock().insert(self.name.clone(), Slot::Plugin(handle));
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        if !self.is_filled {
-            self.runtime.0.plugins.lock().remove(&self.name);
-        }
     }
 }
 

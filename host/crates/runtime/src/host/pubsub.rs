@@ -134,12 +134,15 @@ impl InstanceState {
             return Err(self.denied(Operation::Subscribe, pattern));
         }
         let options = subscribe_options(options, self.plugin.manifest.limits.queue_messages)?;
-        if self.wanted.patterns.contains(pattern) {
-            return Err(types::Error::Conflict(format!("{pattern} is subscribed to already")));
+        let taken = || Err(types::Error::Conflict(format!("{pattern} is subscribed to already")));
+        if self.staged.inboxes.iter().any(|(_, staged, _)| staged == pattern) {
+            return taken();
         }
         let id = {
             let mut mailbox = self.plugin.mailbox.lock();
             match mailbox.join_subscription(self.shard as usize, pattern) {
+                // One that this instance had, and that ended because the right to it did, may be made again.
+                Joined::Yes(id) if self.wanted.patterns.get(pattern) == Some(&id) => return taken(),
                 Joined::Yes(id) => return Ok(id),
                 Joined::IsManifests => {
                     return Err(types::Error::Conflict(format!("{pattern} is subscribed to by the manifest already")));
@@ -181,7 +184,7 @@ impl pubsub::Host for InstanceState {
         self.take_handle()?;
         match self.open_subscription(&pattern, options).await {
             Ok(id) => {
-                self.wanted.patterns.insert(pattern.clone());
+                self.wanted.patterns.insert(pattern.clone(), id);
                 Ok(self.table.push(SubscriptionHandle { id, pattern })?)
             }
             Err(error) => {
@@ -228,8 +231,9 @@ impl pubsub::HostSubscription for InstanceState {
 
     fn unsubscribe(&mut self, handle: Resource<SubscriptionHandle>) -> wasmtime::Result<()> {
         let SubscriptionHandle { id, pattern } = self.table.get(&handle)?;
-        // A second handle of the same number cannot exist: one instance subscribes to a pattern once.
-        if self.wanted.patterns.remove(pattern) {
+        // The handle of a subscription that has ended before does nothing to a later one of the same pattern.
+        if self.wanted.patterns.get(pattern) == Some(id) {
+            self.wanted.patterns.remove(pattern);
             self.staged.inboxes.retain(|(staged, ..)| staged != id);
             self.plugin.mailbox.lock().leave_subscription(self.shard as usize, *id);
         }

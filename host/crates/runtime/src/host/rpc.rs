@@ -90,12 +90,15 @@ impl InstanceState {
             return Err(self.denied(Operation::Advertise, procedure));
         }
         let in_flight_max = advertise_options(options)?;
-        if self.wanted.procedures.contains(procedure) {
-            return Err(types::Error::Conflict(format!("{procedure} is offered already")));
+        let taken = || Err(types::Error::Conflict(format!("{procedure} is offered already")));
+        if self.staged.offers.iter().any(|(staged, _)| staged == procedure) {
+            return taken();
         }
         {
             let mut mailbox = self.plugin.mailbox.lock();
             match mailbox.join_offer(self.shard as usize, procedure) {
+                // One that this instance had, and that ended because the right to it did, may be made again.
+                Joined::Yes(_) if self.wanted.procedures.contains(procedure) => return taken(),
                 Joined::Yes(_) => return Ok(()),
                 Joined::IsManifests => {
                     return Err(types::Error::Conflict(format!("{procedure} is offered by the manifest already")));

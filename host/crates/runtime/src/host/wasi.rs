@@ -33,6 +33,9 @@ const POLL: &str = "wasi:io/poll@0.2.12";
 /// What printing may hand over at a time.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
+/// Random bytes that one call may ask for.
+const RANDOM_BYTES_MAX: u64 = 64 << 10;
+
 impl WasiView for InstanceState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
@@ -41,7 +44,11 @@ impl WasiView for InstanceState {
 
 pub(super) fn context(plugin: &Arc<PluginCore>) -> WasiCtx {
     let output = |level| Output { plugin: Arc::clone(plugin), level, line: Arc::default() };
-    WasiCtx::builder().stdout(output(LogLevel::Info)).stderr(output(LogLevel::Warn)).build()
+    WasiCtx::builder()
+        .stdout(output(LogLevel::Info))
+        .stderr(output(LogLevel::Warn))
+        .max_random_size(RANDOM_BYTES_MAX)
+        .build()
 }
 
 /// Puts waits under the handler's clock: guest time stands still meanwhile, and no wait outlasts the budget.

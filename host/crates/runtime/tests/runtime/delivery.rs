@@ -51,7 +51,7 @@ async fn retries_end_as_a_dead_letter() {
     assert_eq!((value(&letter, "topic"), value(&letter, "attempts")), ("in.x".into(), "5".into()));
     let metrics = until(&plugin, |status| status.held_messages == 0).await.metrics;
     assert_eq!((metrics.retries, metrics.dead_letters, metrics.traps), (5, 1, 0));
-    assert_eq!(dead_letter_topic(plugin.name()), letter.topic);
+    assert_eq!(dead_letter_topic(plugin.name()), Some(letter.topic));
 }
 
 #[tokio::test(start_paused = true)]

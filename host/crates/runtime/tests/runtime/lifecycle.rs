@@ -11,7 +11,7 @@ async fn stopping_finishes_what_was_taken() {
     let fixture = Fixture::new();
     let plugin = fixture.probe().await;
     fixture.ask("handled").await;
-    fixture.runtime.stop(&plugin, StopReason::HostStopping, Duration::from_millis(700)).await;
+    fixture.runtime.stop_all(StopReason::HostStopping, Duration::from_millis(700)).await;
     assert_eq!(plugin.state(), PluginState::Stopped);
     assert!(fixture.runtime.plugins().is_empty());
     assert_eq!((fixture.mesh.patterns().len(), fixture.mesh.procedures().len()), (0, 0));
@@ -41,7 +41,7 @@ async fn who_does_not_stop_is_ended() {
     let plugin = fixture.start("probe", &format!("{MANIFEST}\n[limits]\nhandler-ms = 600000")).await;
     fixture.ask("publish begun x\nhandled").await;
     fixture.tell("loop");
-    fixture.runtime.stop(&plugin, StopReason::Stopped, Duration::from_millis(50)).await;
+    plugin.stop(StopReason::Stopped, Duration::from_millis(50)).await;
     assert_eq!(plugin.state(), PluginState::Stopped);
 }
 

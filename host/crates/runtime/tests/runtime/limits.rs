@@ -23,6 +23,22 @@ async fn an_endless_loop_is_stopped_while_others_go_on() {
     assert!(looping.metrics().guest_ns >= 300_000_000);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_many_endless_loops_as_threads_stop_nobody() {
+    let fixture = Fixture::forgiving();
+    for number in 0..4 {
+        let (name, pattern) = (format!("loop{number}"), format!("loop{number}.**"));
+        let manifest = with_limits("handler-ms = 2000").replace("in.**", &pattern).replace("probe.do", &name);
+        let plugin = fixture.start(&name, &manifest).await;
+        fixture.mesh.publish(&format!("loop{number}.x"), "loop");
+        until(&plugin, |status| status.subscriptions[0].delivered == 1).await;
+    }
+    fixture.probe().await;
+    assert_eq!(fixture.ask("handled").await, "handled 1");
+    // Timers of the async runtime go on as well.
+    tokio::time::timeout(Duration::from_secs(60), tokio::time::sleep(Duration::from_millis(20))).await.unwrap();
+}
+
 #[tokio::test]
 async fn endless_recursion_is_a_trap() {
     let fixture = Fixture::forgiving();

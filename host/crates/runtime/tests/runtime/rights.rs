@@ -72,6 +72,7 @@ async fn rights_change_while_running() {
     plugin.replace_rights(Rights::as_asked(&plugin.manifest().asks));
     assert_eq!(fixture.reports(5).await[4], "rights changed");
     assert!(fixture.ask("publish out.x 3").await.contains("Ok("));
+    assert_eq!(fixture.ask("subscribe gone.*").await, "subscribed 2", "what ended may begin again");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use super::support::{Fixture, MANIFEST, until};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn topics_are_divided_and_order_holds() {
     let fixture = Fixture::forgiving();
     let plugin = fixture.start("probe", &format!("{MANIFEST}\n[limits]\ninstances = 4")).await;
@@ -39,7 +39,7 @@ async fn equal_subscriptions_of_instances_are_one() {
     assert_eq!(fixture.mesh.published("done").len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_instance_may_crash_while_others_serve() {
     let fixture = Fixture::forgiving();
     let plugin = fixture.start("probe", &format!("{MANIFEST}\n[limits]\ninstances = 2")).await;

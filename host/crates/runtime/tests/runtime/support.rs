@@ -101,8 +101,9 @@ impl Fixture {
         }
     }
 
+    #[allow(clippy::unused_self, reason = "reads as what happens to the fixture")]
     pub(crate) async fn stop(&self, plugin: &PluginHandle) {
-        self.runtime.stop(plugin, StopReason::Stopped, Duration::from_secs(5)).await;
+        plugin.stop(StopReason::Stopped, Duration::from_secs(5)).await;
     }
 }
 
