@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use macula_node::{Home, RealmKeys, RelayUrl, TlsMode, wire::{Priority, RealmName}};
+use macula_node::{
+    Home, RealmKeys, RelayUrl, RunningNode, TlsMode,
+    wire::{Priority, RealmName},
+};
 
 pub(crate) use environment::Environment;
 pub(crate) use file::File;
@@ -108,17 +111,30 @@ impl Settings {
             (None, None, Some(address)) => HealthAddress::Given(parse("health", address)?),
             (None, None, None) => HealthAddress::Default(SocketAddr::from((Ipv4Addr::LOCALHOST, HEALTH_PORT))),
         };
-        let relays = if flags.relay.is_empty() {
-            file.relay.iter().map(|url| url.parse().map_err(|error| Failure::usage(format!("relay in the config file: {error}")))).collect::<Result<_, _>>()?
+        let named: Vec<RelayUrl> = if flags.relay.is_empty() {
+            file.relay.iter().map(|url| parse("relay", url)).collect::<Result<_, _>>()?
         } else {
             flags.relay.clone()
         };
+        let relays = named.into_iter().map(|url| self.pinned(url)).collect::<Result<_, _>>()?;
         let certificate = match (&file.tls_cert, &file.tls_key) {
             (Some(chain), Some(key)) => Some((chain.clone(), key.clone())),
             (None, None) => None,
             _ => return Err(Failure::usage("the config file has one of tls-cert and tls-key; both are needed")),
         };
         Ok(NodeSettings { name, listen, relays, health, certificate })
+    }
+
+    /// A loopback address of a node that runs here needs no pin from the user: its id is known.
+    pub(crate) fn pinned(&self, url: RelayUrl) -> Result<RelayUrl, Failure> {
+        if url.pin().is_some() || !url.is_loopback() {
+            return Ok(url);
+        }
+        let runs_there = |node: &RunningNode| node.relay.is_some_and(|relay| relay.port() == url.port());
+        Ok(match self.home.running()?.into_iter().find(runs_there) {
+            Some(node) => url.pinned(node.node),
+            None => url,
+        })
     }
 
     /// For client verbs.

@@ -10,7 +10,7 @@ use crate::{
 /// Links to the node that the settings name, or to the one that runs here.
 pub(super) async fn connect(settings: &Settings, client: &ClientSettings) -> Result<Mesh, Failure> {
     let urls = match &client.node {
-        Some(url) => vec![pinned(url.clone(), settings)?],
+        Some(url) => vec![settings.pinned(url.clone())?],
         None => running_relays(settings)?,
     };
     let mut config = MeshConfig::new(urls[0].clone(), settings.realm.clone());
@@ -18,18 +18,6 @@ pub(super) async fn connect(settings: &Settings, client: &ClientSettings) -> Res
     config.tls = settings.tls;
     config.timeout = client.timeout;
     Ok(Mesh::connect(config).await?)
-}
-
-/// A loopback address of a node that runs here needs no pin from the user: its id is known.
-fn pinned(url: RelayUrl, settings: &Settings) -> Result<RelayUrl, Failure> {
-    if url.pin().is_some() || !url.is_loopback() {
-        return Ok(url);
-    }
-    let known = settings.home.running()?.into_iter().find(|node| node.relay.is_some_and(|relay| relay.port() == url.port()));
-    Ok(match known {
-        Some(node) => url.pinned(node.node),
-        None => url,
-    })
 }
 
 /// The relays that nodes of this home run or dial; the most recently named `host` first.

@@ -80,7 +80,9 @@ impl Subscribe {
         client_runtime()?.block_on(async {
             let mesh = client::connect(&settings, &client).await?;
             let mut subscription = mesh.subscribe_with(self.pattern.clone(), options).await?;
-            if !common.json {
+            if common.json {
+                output::note(serde_json::json!({ "subscribed": self.pattern.as_str(), "realm": mesh.realm() }));
+            } else {
                 output::note(format!("subscribed to {} in {}", self.pattern, mesh.realm()));
             }
             let outcome = self.print(&mut subscription, common).await;

@@ -10,7 +10,7 @@ fn a_plugin_answers_a_message_with_another() {
     let node = home.node(&["run", &prebuilt("sensor-alert")]);
     assert_eq!(node.ready["plugins"][0]["name"], "sensor-alert");
     assert_eq!(node.ready["plugins"][0]["state"], "running");
-    let mut alerts = home.subscriber(&["alerts.**", "--count", "2", "--json", "-v"]);
+    let mut alerts = home.subscriber(&["alerts.**", "--count", "2", "--json"]);
     home.output(&["publish", "sensors.kitchen.temperature", "20"]).succeeded();
     home.output(&["publish", "sensors.kitchen.temperature", "41.5"]).succeeded();
     home.output(&["publish", "sensors.kitchen.temperature", "42"]).succeeded();
@@ -84,7 +84,7 @@ fn retained_values_wait_for_subscribers_to_come() {
     let node = home.node(&["relay"]);
     home.output(&["publish", "--retain", "config.kitchen", "warm"]).succeeded();
     home.output(&["publish", "--retain", "config.kitchen", "cold"]).succeeded();
-    let mut values = home.subscriber(&["config.*", "--count", "1", "--json", "-v"]);
+    let mut values = home.subscriber(&["config.*", "--count", "1", "--json"]);
     let message: Value = serde_json::from_str(&values.line()).unwrap();
     assert_eq!((message["payload"].as_str(), message["retained"].as_bool()), (Some("cold"), Some(true)));
     home.output(&["publish", "--retain", "config.kitchen", ""]).succeeded();

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use macula_wire::{
     CallError, ChannelKind, Fault,
     frame::{self, Frame, Frames, Header, Lane, Outcome},
-    limits::HOPS_MAX,
+    limits::{CALL_TIMEOUT_MAX, HOPS_MAX},
 };
 use slab::Slab;
 
@@ -13,6 +14,7 @@ use crate::{
     Relay,
     link::{LaneState, LinkKey, Violation},
     procedures::{NoProvider, OfferKey},
+    relay::Declared,
 };
 
 /// How long after a caller's deadline the relay forgets its call. The caller keeps its own time, to the millisecond.
@@ -24,6 +26,7 @@ struct Pending {
     caller: LinkKey,
     /// The caller's number for the call.
     number: u64,
+    realm: usize,
     /// The caller's channel, to find the procedure again should the call have to be moved.
     channel: (Lane, u64),
     provider: LinkKey,
@@ -93,7 +96,10 @@ impl Relay {
         if inlet.channel.kind != ChannelKind::Procedure {
             return Err(Violation::WrongLane { frame: "call to a topic", lane });
         }
-        if self.links[key.index()].calls.contains_key(&header.id) {
+        let realm = inlet.realm;
+        let link = &self.links[key.index()];
+        link.check_answer_backlog(self.config.call_bytes_per_link_max)?;
+        if link.calls.contains_key(&header.id) {
             return Err(Violation::Number { what: "call", number: header.id });
         }
         self.stats.calls_in += 1;
@@ -101,6 +107,8 @@ impl Relay {
             Some(Fault::Other("the call has passed too many relays".into()))
         } else if self.links[key.index()].calls.len() >= self.config.calls_per_link_max {
             Some(Fault::Unavailable("too many calls of this node wait for an answer".into()))
+        } else if self.realms[realm].calls >= self.config.calls_per_realm_max {
+            Some(Fault::Unavailable("too many calls of this realm wait for an answer".into()))
         } else if self.calls.len() >= self.config.calls_max {
             Some(Fault::Unavailable("too many calls wait for an answer at this relay".into()))
         } else {
@@ -110,7 +118,7 @@ impl Relay {
             self.refuse_call(key, header.id, fault);
             return Ok(());
         }
-        let deadline = now + Duration::from_millis(header.time & 0xffff_ffff);
+        let deadline = now + Duration::from_millis(header.time).min(CALL_TIMEOUT_MAX);
         self.place_call(
             now,
             Placement { caller: key, number: header.id, channel: (lane, header.channel), deadline },
@@ -150,6 +158,7 @@ impl Relay {
         let relay_number = self.calls.insert(Pending {
             caller: call.caller,
             number: call.number,
+            realm,
             channel: call.channel,
             provider,
             offer: Some(offer),
@@ -158,6 +167,7 @@ impl Relay {
             generation: 0,
         });
         self.links[call.caller.index()].calls.insert(call.number, relay_number);
+        self.realms[realm].calls += 1;
         let state = self.links[provider.index()].lane(lane);
         frame::put_forwarded(bytes, outlet, Some(relay_number), &mut state.outbox);
         state.unsent.push(relay_number);
@@ -173,8 +183,10 @@ impl Relay {
         }
         let Ok(inlet) = self.links[call.caller.index()].lane(lane).inlet(number) else { return };
         let (channel, realm) = (inlet.channel.clone(), inlet.realm);
-        inlet.outlet.told.push((provider, lane));
-        self.declare(provider, lane, outlet, &channel, realm);
+        if self.declare(provider, lane, outlet, &channel, realm) == Declared::Now {
+            // The inlet was there a moment ago.
+            let _ = self.note_told((call.caller, lane, number), provider);
+        }
     }
 
     fn refuse_call(&mut self, caller: LinkKey, number: u64, fault: Fault) {
@@ -218,6 +230,7 @@ impl Relay {
     /// Takes a call out of all tables.
     fn finish(&mut self, number: u64) -> Option<Pending> {
         let pending = self.calls.remove(number)?;
+        self.realms[pending.realm].calls -= 1;
         if let Some(caller) = self.links.get_mut(pending.caller.index()) {
             caller.calls.remove(&pending.number);
         }
@@ -258,13 +271,25 @@ impl Relay {
     }
 
     fn move_unsent(&mut self, now: Instant, bytes: &[u8], unsent: &[u64]) {
-        let Ok(Frame::Call { header, .. }) = Frame::parse(bytes) else { return };
+        let Ok(Frame::Call { header, extras, payload }) = Frame::parse(bytes) else { return };
         if !unsent.contains(&header.id) {
             return;
         }
         let Some(pending) = self.finish(header.id) else { return };
-        let Pending { caller, number, channel, deadline, .. } = pending;
-        self.place_call(now, Placement { caller, number, channel, deadline }, bytes);
+        let Pending { caller, number, channel: (lane, channel), deadline, .. } = pending;
+        // The caller may have used the channel's number for another procedure since.
+        let inlet = self.links[caller.index()].lane(lane).inlet(channel);
+        if inlet.is_ok_and(|inlet| inlet.outlet.number != header.channel) {
+            return self.refuse_call(caller, number, Fault::Unavailable("the provider left".into()));
+        }
+        let time = u64::try_from(deadline.saturating_duration_since(now).as_millis()).unwrap_or(u64::MAX);
+        if time == 0 {
+            return self.refuse_call(caller, number, Fault::Timeout);
+        }
+        // As it came from the caller, but for the time that has passed.
+        let mut again = BytesMut::new();
+        frame::put_call(Header { time, hops: header.hops.saturating_sub(1), ..header }, extras, payload, &mut again);
+        self.place_call(now, Placement { caller, number, channel: (lane, channel), deadline }, &again);
     }
 
     /// Forgets calls that their callers have left behind.
@@ -286,6 +311,26 @@ impl Relay {
             self.answer_error(pending.caller, pending.number, &CallError::MaybeRun(Fault::Timeout));
         }
         self.calls.sweep_due = (self.calls.len() > 0).then(|| now + self.config.call_sweep_interval);
+    }
+}
+
+#[cfg(test)]
+impl Relay {
+    /// Checks the books on calls against each other.
+    pub(crate) fn assert_calls_consistent(&self) {
+        let pending: Vec<&Pending> = self.calls.pending.iter().map(|(_, pending)| pending).collect();
+        for (key, link) in &self.links {
+            assert_eq!(link.calls.len(), pending.iter().filter(|pending| pending.caller.index() == key).count());
+        }
+        for (key, offer) in &self.offers {
+            let in_flight = pending.iter().filter(|pending| pending.offer == Some(key)).count();
+            assert_eq!(offer.in_flight as usize, in_flight);
+        }
+        for (key, realm) in &self.realms {
+            assert_eq!(realm.calls, pending.iter().filter(|pending| pending.realm == key).count());
+        }
+        assert!(pending.iter().all(|pending| self.links.contains(pending.caller.index())));
+        assert!(pending.iter().all(|pending| self.links.contains(pending.provider.index())));
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 /// How much a relay holds, with defaults fit for production on a machine with a few GiB of memory.
 #[derive(Debug, Clone)]
 pub struct RelayConfig {
-    /// Realms that this relay serves; a join of a further one is refused.
+    /// Realms that this relay serves. A further one takes the place of the longest deserted realm, of which only stored
+    /// values are left; when there is none, its join is refused.
     pub realms_max: usize,
     /// Realms joined on one link; the next join is refused.
     pub realms_per_link_max: usize,
@@ -19,22 +20,35 @@ pub struct RelayConfig {
     pub offers_per_link_max: usize,
     /// Offers of one realm; the next is refused.
     pub offers_per_realm_max: usize,
-    /// Bytes waiting for one link. What comes on top replaces the oldest of the same subscription.
+    /// Offers in all; the next is refused.
+    pub offers_max: usize,
+    /// Bytes waiting for one link. When this is used up, subscriptions that hold more than an equal share of it drop
+    /// their oldest for what comes; those below their share still get theirs, so that at most twice this can wait.
     pub queued_bytes_per_link_max: usize,
-    /// Bytes waiting in one realm, a message counted once for each subscription it waits for.
+    /// Bytes waiting in one realm, a message counted once for each subscription it waits for; shared out like the
+    /// link's.
     pub queued_bytes_per_realm_max: usize,
-    /// Bytes waiting in all, counted in the same way: an upper bound, because queues share message bytes.
+    /// Bytes waiting in all, counted in the same way: an upper bound, because queues share message bytes. When this is
+    /// used up, realms that hold more than an equal share of it make room, and no other.
     pub queued_bytes_max: usize,
     /// Calls of one link that wait for an answer; the next is answered `not-run(unavailable)`.
     pub calls_per_link_max: usize,
+    /// Calls of one realm that wait for an answer.
+    pub calls_per_realm_max: usize,
     /// Calls in all that wait for an answer.
     pub calls_max: usize,
-    /// Bytes of calls and answers waiting for one link; a provider beyond this is not chosen.
+    /// Bytes of calls and answers waiting for one link; a provider beyond this is not chosen, a caller beyond this gets
+    /// errors for answers, and a peer that asks for more when twice this waits is closed.
     pub call_bytes_per_link_max: usize,
     /// Stored last values of one realm, in number; a further topic is forwarded but not stored.
     pub retained_topics_per_realm_max: usize,
-    /// Stored last values of one realm, in bytes.
+    /// Stored last values of one realm, in bytes. A value that does not fit is forwarded, and the one before forgotten.
     pub retained_bytes_per_realm_max: usize,
+    /// Stored last values in all, in number. When used up, realms without members lose theirs, the longest deserted
+    /// first; when there are none, the value is not stored.
+    pub retained_topics_max: usize,
+    /// Stored last values in all, in bytes; likewise.
+    pub retained_bytes_max: usize,
     /// Longest that a full `block` subscription holds back receipts at a stretch.
     pub block_max: Duration,
     /// How often subscribers and publishers are told of drops.
@@ -55,14 +69,18 @@ impl Default for RelayConfig {
             subscriptions_max: 262_144,
             offers_per_link_max: 1024,
             offers_per_realm_max: 16_384,
+            offers_max: 131_072,
             queued_bytes_per_link_max: 64 << 20,
             queued_bytes_per_realm_max: 512 << 20,
             queued_bytes_max: 2 << 30,
             calls_per_link_max: 16_384,
+            calls_per_realm_max: 65_536,
             calls_max: 262_144,
             call_bytes_per_link_max: 32 << 20,
             retained_topics_per_realm_max: 16_384,
             retained_bytes_per_realm_max: 64 << 20,
+            retained_topics_max: 262_144,
+            retained_bytes_max: 1 << 30,
             block_max: Duration::from_secs(2),
             drop_report_interval: Duration::from_millis(250),
             call_sweep_interval: Duration::from_millis(250),

@@ -6,10 +6,11 @@ use bytes::BytesMut;
 use macula_wire::{
     Channel, NodeId, TopicError,
     control::{Control, ControlError},
-    frame::{FrameError, Lane},
+    frame::{self, Frame, FrameError, Frames, Lane},
     hello::Role,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
+use slab::Slab;
 
 use crate::{procedures::OfferKey, realm::Route, subscription::SubKey};
 
@@ -77,6 +78,9 @@ pub enum Violation {
     /// The peer asks much and reads no answers.
     #[error("the peer does not read its control messages")]
     ControlBacklog,
+    /// The peer calls, or asks for receipts, and reads neither.
+    #[error("the peer does not read its answers and receipts")]
+    AnswerBacklog,
     /// A control message that only a relay may send.
     #[error("unexpected control message")]
     Unexpected,
@@ -86,10 +90,40 @@ pub enum Violation {
 }
 
 /// A channel number of this relay's, and who was told what it stands for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Outlet {
     pub(crate) number: u64,
-    pub(crate) told: Vec<(LinkKey, Lane)>,
+    told: Vec<(LinkKey, Lane)>,
+}
+
+impl Outlet {
+    pub(crate) fn new(number: u64) -> Self {
+        Self { number, told: Vec::new() }
+    }
+
+    /// Notes that a link was told. Links that have closed are forgotten when the list would have to grow.
+    pub(crate) fn note_told(&mut self, key: LinkKey, lane: Lane, links: &Slab<Link>) {
+        if self.told.len() == self.told.capacity() && !self.told.is_empty() {
+            let knows = |(key, lane): &(LinkKey, Lane)| {
+                links.get(key.index()).is_some_and(|link| link.lanes[lane.index()].declared.contains(&self.number))
+            };
+            self.told.sort_unstable();
+            self.told.dedup();
+            self.told.retain(knows);
+            self.told.reserve(self.told.len().max(4));
+        }
+        self.told.push((key, lane));
+    }
+
+    /// Who was told. A key may name another link by now, which then does not know this number.
+    pub(crate) fn told(self) -> Vec<(LinkKey, Lane)> {
+        self.told
+    }
+
+    #[cfg(test)]
+    pub(crate) fn told_entries(&self) -> usize {
+        self.told.len()
+    }
 }
 
 /// Where a peer's channel leads.
@@ -119,6 +153,8 @@ pub(crate) struct LaneState {
     pub(crate) unsent: Vec<u64>,
     /// Channel numbers to take back once nothing waits here that uses them.
     pub(crate) forgets: Vec<u64>,
+    /// How many of them there may be before [`LaneState::tidy`] is worth its while again.
+    pub(crate) tidy_at: usize,
     /// Subscriptions with something to send, each once.
     pub(crate) turns: VecDeque<SubKey>,
 }
@@ -144,6 +180,13 @@ pub(crate) struct Link {
     pub(crate) held: VecDeque<(Lane, u64)>,
     pub(crate) held_by: Vec<SubKey>,
 }
+
+/// Channels to take back that may wait on a lane before it is looked which of them nothing uses any more.
+const TIDY_MIN: usize = 1024;
+
+/// Declarations that may wait on a lane of a peer that does not read; messages on further channels are dropped for it.
+/// Ten times what one publisher with the most channels it may have needs at usual lengths.
+const DECLARATION_BYTES_MAX: usize = 16 << 20;
 
 /// Control messages that may wait for a peer. Far more than an honest one leaves unread.
 const CONTROL_BACKLOG_MAX: usize = 8192;
@@ -177,6 +220,15 @@ impl Link {
         self.lanes[Lane::Calls.index()].outbox.len() + self.lanes[Lane::Bulk.index()].outbox.len()
     }
 
+    /// Refuses to owe more answers to a peer that does not take them.
+    pub(crate) fn check_answer_backlog(&self, call_bytes_max: usize) -> Result<(), Violation> {
+        let held = self.held.len() * RECEIPT_BYTES;
+        if self.call_bytes() + held > call_bytes_max.saturating_mul(2) {
+            return Err(Violation::AnswerBacklog);
+        }
+        Ok(())
+    }
+
     pub(crate) fn send_control(&mut self, message: Control) -> Result<(), Violation> {
         if self.control.len() >= CONTROL_BACKLOG_MAX {
             return Err(Violation::ControlBacklog);
@@ -186,7 +238,38 @@ impl Link {
     }
 }
 
+/// Bytes of a receipt frame.
+const RECEIPT_BYTES: usize = 16;
+
 impl LaneState {
+    /// Whether there is room to tell the peer of one more channel.
+    pub(crate) fn takes_declarations(&self) -> bool {
+        self.outbox.len() < DECLARATION_BYTES_MAX
+    }
+
+    /// Whether many channels wait to be taken back.
+    pub(crate) fn wants_tidying(&self) -> bool {
+        self.forgets.len() >= self.tidy_at.max(TIDY_MIN)
+    }
+
+    /// Takes back the channels that nothing waits for any more, `used` being those of the messages in the lane's queues.
+    /// Of a declaration that the peer has not been sent nothing remains. Only for lanes of messages.
+    pub(crate) fn tidy(&mut self, used: &FxHashSet<u64>) {
+        let mut unused: FxHashSet<u64> = self.forgets.iter().copied().filter(|number| !used.contains(number)).collect();
+        let outbox = self.outbox.split();
+        for bytes in Frames::new(&outbox).flatten() {
+            match Frame::parse(bytes) {
+                Ok(Frame::Channel { number, .. }) if unused.remove(&number) => {}
+                _ => self.outbox.extend_from_slice(bytes),
+            }
+        }
+        for number in unused {
+            frame::put_forget(number, &mut self.outbox);
+        }
+        self.forgets.retain(|number| used.contains(number));
+        self.tidy_at = self.forgets.len() * 2;
+    }
+
     #[inline]
     pub(crate) fn inlet(&mut self, number: u64) -> Result<&mut Inlet, Violation> {
         usize::try_from(number)

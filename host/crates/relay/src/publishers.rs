@@ -57,6 +57,12 @@ impl Publishers {
         }
     }
 
+    /// How often entries are held.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.publishers.iter().map(|(_, publisher)| publisher.channels).sum()
+    }
+
     /// Whether the message is new; then it is the last one from now on.
     #[inline]
     pub(crate) fn accept(&mut self, key: usize, lane: Lane, seq: u64) -> bool {

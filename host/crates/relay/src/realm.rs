@@ -11,6 +11,9 @@ use crate::{interest::Interest, procedures::Procedures, retained::Retained, subs
 /// address.
 pub(crate) type Route = Arc<[SubKey]>;
 
+/// Different routes that are remembered, so that publishers of ever new topics cannot make the table grow.
+const ROUTES_MAX: usize = 4096;
+
 #[derive(Debug)]
 pub(crate) struct Realm {
     pub(crate) id: RealmId,
@@ -19,8 +22,12 @@ pub(crate) struct Realm {
     pub(crate) interest: Interest<SubKey>,
     pub(crate) procedures: Procedures,
     pub(crate) offers: usize,
+    /// Calls that wait for an answer.
+    pub(crate) calls: usize,
     pub(crate) retained: Retained,
     pub(crate) queued_bytes: usize,
+    /// When the last member left, in the order of such events.
+    pub(crate) deserted: u64,
     /// Equal routes are one; valid for `routes_version` of the interest.
     routes: FxHashMap<Box<[SubKey]>, Route>,
     routes_version: u64,
@@ -34,8 +41,10 @@ impl Realm {
             interest: Interest::default(),
             procedures: Procedures::default(),
             offers: 0,
+            calls: 0,
             retained: Retained::default(),
             queued_bytes: 0,
+            deserted: 0,
             routes: FxHashMap::default(),
             routes_version: 0,
         }
@@ -56,6 +65,10 @@ impl Realm {
         self.interest.collect(topic, &mut found);
         if let Some(route) = self.routes.get(&found[..]) {
             return Arc::clone(route);
+        }
+        if self.routes.len() >= ROUTES_MAX {
+            // Those in use stay valid; they are only not found again.
+            self.routes.clear();
         }
         let route: Route = found.as_slice().into();
         self.routes.insert(found.into(), Arc::clone(&route));

@@ -3,14 +3,15 @@
 use std::time::Instant;
 
 use macula_wire::{
-    Channel, ChannelKind, Fault, Pattern, RealmId,
+    Channel, ChannelKind, Fault, Pattern, RealmId, Topic,
     control::{Advertise, Beat, Control, Done, Dropped, Goodbye, Join, Retained, StoredValue, Subscribe, Undelivered},
-    frame::{self, Frame, Lane, Outgoing},
+    frame::{self, Frame, Lane, Outgoing, Pushed},
     hello::Role,
     limits::{BATCH_BYTES_GOAL, CHANNELS_PER_LINK_MAX, HOPS_MAX, QUEUE_MESSAGES_MAX},
 };
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
+use smallvec::SmallVec;
 
 use crate::{
     calls::Calls,
@@ -50,6 +51,10 @@ pub struct Relay {
     next_outlet: u64,
     ready: Vec<LinkKey>,
     queued_bytes: usize,
+    retained_bytes: usize,
+    retained_topics: usize,
+    /// Counts how often a realm lost its last member.
+    desertions: u64,
     drop_report_due: Option<Instant>,
     /// Subscriptions that hold receipts back, and links whose receipts they hold.
     blocking: Vec<SubKey>,
@@ -74,6 +79,9 @@ impl Relay {
             next_outlet: 1,
             ready: Vec::new(),
             queued_bytes: 0,
+            retained_bytes: 0,
+            retained_topics: 0,
+            desertions: 0,
             drop_report_due: None,
             blocking: Vec::new(),
             holding: Vec::new(),
@@ -137,6 +145,10 @@ impl Relay {
     fn leave(&mut self, key: usize) {
         let realm = &mut self.realms[key];
         realm.members -= 1;
+        if realm.members == 0 {
+            self.desertions += 1;
+            realm.deserted = self.desertions;
+        }
         if realm.is_unused() {
             let realm = self.realms.remove(key);
             self.realms_by_id.remove(&realm.id);
@@ -154,7 +166,7 @@ impl Relay {
         self.flush(now);
         let (id, outcome) = match message {
             Control::Join(join) => (join.id, self.join(key, &join)),
-            Control::Subscribe(request) => (request.id, self.subscribe(key, &request)?),
+            Control::Subscribe(request) => (request.id, self.subscribe(now, key, &request)?),
             Control::Unsubscribe(request) => {
                 if let Some(subscription) = self.links[key.index()].subscriptions.remove(&request.subscription) {
                     self.end_subscription(now, subscription);
@@ -198,9 +210,9 @@ impl Relay {
             return Err(Fault::QuotaExceeded("realms per link".into()));
         }
         let id = RealmId::new(&join.root, &join.name);
-        let realm = match self.realms_by_id.get(&id) {
-            Some(realm) => *realm,
-            None if self.realms.len() >= self.config.realms_max => {
+        let realm = match self.realms_by_id.get(&id).copied() {
+            Some(realm) => realm,
+            None if self.realms.len() >= self.config.realms_max && !self.forget_deserted_realm() => {
                 return Err(Fault::QuotaExceeded("realms on this relay".into()));
             }
             None => {
@@ -214,12 +226,26 @@ impl Relay {
         Ok(())
     }
 
+    /// Gives up the realm that has been without members for longest, of which only stored values are left.
+    fn forget_deserted_realm(&mut self) -> bool {
+        let deserted = self.realms.iter().filter(|(_, realm)| realm.members == 0);
+        let Some((key, _)) = deserted.min_by_key(|(_, realm)| realm.deserted) else { return false };
+        let realm = self.realms.remove(key);
+        self.realms_by_id.remove(&realm.id);
+        self.retained_bytes -= realm.retained.bytes();
+        self.retained_topics -= realm.retained.len();
+        for stored in realm.retained.into_values() {
+            self.retire_outlet(stored.outlet);
+        }
+        true
+    }
+
     fn realm_of(&self, key: LinkKey, slot: u32) -> Result<usize, Fault> {
         let realm = self.links[key.index()].realms.get(&slot).copied();
         realm.ok_or_else(|| Fault::Denied("the realm was not joined on this link".into()))
     }
 
-    fn subscribe(&mut self, key: LinkKey, request: &Subscribe) -> Result<Result<(), Fault>, Violation> {
+    fn subscribe(&mut self, now: Instant, key: LinkKey, request: &Subscribe) -> Result<Result<(), Fault>, Violation> {
         let link = &self.links[key.index()];
         if link.subscriptions.contains_key(&request.subscription) {
             return Err(Violation::Number { what: "subscription", number: request.subscription.into() });
@@ -244,7 +270,7 @@ impl Relay {
         self.links[key.index()].subscriptions.insert(request.subscription, subscription);
         self.realms[realm].interest.insert(&request.pattern, subscription);
         if request.retained {
-            self.send_retained(subscription, &request.pattern);
+            self.send_retained(now, subscription, &request.pattern);
         }
         Ok(Ok(()))
     }
@@ -282,6 +308,9 @@ impl Relay {
         }
         if self.realms[realm].offers >= self.config.offers_per_realm_max {
             return Ok(Err(Fault::QuotaExceeded("offers of this realm".into())));
+        }
+        if self.offers.len() >= self.config.offers_max {
+            return Ok(Err(Fault::QuotaExceeded("offers of this relay".into())));
         }
         let offer = self.offers.insert(Offer {
             link: key,
@@ -362,10 +391,7 @@ impl Relay {
                 self.handle_cancel(key, call);
                 Ok(())
             }
-            Frame::Sync { token } => {
-                self.handle_sync(key, lane, token);
-                Ok(())
-            }
+            Frame::Sync { token } => self.handle_sync(key, lane, token),
             Frame::Credit { subscription, total } => {
                 self.handle_credit(key, subscription, total);
                 Ok(())
@@ -486,19 +512,33 @@ impl Relay {
     fn new_outlet(&mut self) -> Outlet {
         let number = self.next_outlet;
         self.next_outlet += 1;
-        Outlet { number, told: Vec::new() }
+        Outlet::new(number)
     }
 
     fn retire_outlet(&mut self, outlet: Outlet) {
-        self.topic_keys.remove(&outlet.number);
-        for (key, lane) in outlet.told {
-            // The key may name another link by now, which then was not told of this number.
-            if let Some(link) = self.links.get_mut(key.index())
-                && link.lane(lane).declared.remove(&outlet.number)
-            {
-                link.lane(lane).forgets.push(outlet.number);
+        let number = outlet.number;
+        self.topic_keys.remove(&number);
+        for (key, lane) in outlet.told() {
+            let Some(link) = self.links.get_mut(key.index()) else { continue };
+            let state = link.lane(lane);
+            if state.declared.remove(&number) {
+                state.forgets.push(number);
+                if lane.carries_messages() && state.wants_tidying() {
+                    self.tidy(key, lane);
+                }
             }
         }
+    }
+
+    /// Takes back what nothing that waits on a lane uses, although the lane has not been drained for long.
+    fn tidy(&mut self, key: LinkKey, lane: Lane) {
+        let link = &mut self.links[key.index()];
+        let mut used = FxHashSet::default();
+        for subscription in link.subscriptions.values() {
+            self.subscriptions[*subscription as usize].collect_channels(lane, &mut used);
+        }
+        link.lane(lane).tidy(&used);
+        self.mark_ready(key);
     }
 
     /// Computes where an inlet's messages go, and tells the links on the way what the channel stands for.
@@ -510,16 +550,52 @@ impl Relay {
         inlet.route_version = realm.interest.version();
         let (route, channel, outlet) = (inlet.route.clone(), inlet.channel.clone(), inlet.outlet.number);
         let realm = inlet.realm;
+        let mut unreached: SmallVec<[SubKey; 4]> = SmallVec::new();
         for subscription in &*route {
             let target = self.subscriptions[*subscription as usize].link;
-            if self.declare(target, lane, outlet, &channel, realm) {
-                self.links[key.index()].lane(lane).inlet(number)?.outlet.told.push((target, lane));
+            match self.declare(target, lane, outlet, &channel, realm) {
+                Declared::Now => self.note_told((key, lane, number), target)?,
+                Declared::Before => {}
+                Declared::NoRoom => unreached.push(*subscription),
             }
+        }
+        if !unreached.is_empty() {
+            self.leave_out(now, (key, lane, number), &route, &unreached)?;
         }
         Ok(())
     }
 
-    /// Tells a link what a channel number of this relay's stands for, unless it knows; whether it was told.
+    /// Notes that a link knows the outlet of an inlet.
+    pub(crate) fn note_told(&mut self, inlet: (LinkKey, Lane, u64), target: LinkKey) -> Result<(), Violation> {
+        let (key, lane, number) = inlet;
+        // Taken out meanwhile, so that the links can be looked at.
+        let inlet = self.links[key.index()].lane(lane).inlet(number)?;
+        let mut outlet = std::mem::take(&mut inlet.outlet);
+        outlet.note_told(target, lane, &self.links);
+        self.links[key.index()].lane(lane).inlet(number)?.outlet = outlet;
+        Ok(())
+    }
+
+    /// Sends an inlet's next message to all but those whose link has no room for its declaration; for them it is
+    /// dropped. They are looked at again with each message.
+    fn leave_out(
+        &mut self,
+        now: Instant,
+        inlet: (LinkKey, Lane, u64),
+        route: &[SubKey],
+        unreached: &[SubKey],
+    ) -> Result<(), Violation> {
+        let (key, lane, number) = inlet;
+        for subscription in unreached {
+            self.count_dropped(now, *subscription, Some(key), 1);
+        }
+        let reached = route.iter().copied().filter(|subscription| !unreached.contains(subscription)).collect();
+        let inlet = self.links[key.index()].lane(lane).inlet(number)?;
+        (inlet.route, inlet.route_version) = (reached, 0);
+        Ok(())
+    }
+
+    /// Tells a link what a channel number of this relay's stands for, unless it knows.
     pub(crate) fn declare(
         &mut self,
         target: LinkKey,
@@ -527,18 +603,19 @@ impl Relay {
         outlet: u64,
         channel: &Channel,
         realm: usize,
-    ) -> bool {
+    ) -> Declared {
         let link = &mut self.links[target.index()];
-        if !link.lane(lane).declared.insert(outlet) {
-            return false;
+        if link.lane(lane).declared.contains(&outlet) {
+            return Declared::Before;
         }
         // Who receives in a realm has joined it; the number it gave the realm is the one it understands.
-        let Some(slot) = link.realms.iter().find(|(_, joined)| **joined == realm).map(|(slot, _)| *slot) else {
-            return false;
-        };
-        let channel = Channel { realm_slot: slot, ..channel.clone() };
-        frame::put_channel(outlet, &channel.to_bytes(), &mut link.lane(lane).outbox);
-        true
+        let slot = link.realms.iter().find(|(_, joined)| **joined == realm).map(|(slot, _)| *slot);
+        let (Some(realm_slot), true) = (slot, link.lane(lane).takes_declarations()) else { return Declared::NoRoom };
+        let channel = Channel { realm_slot, ..channel.clone() };
+        let state = link.lane(lane);
+        state.declared.insert(outlet);
+        frame::put_channel(outlet, &channel.to_bytes(), &mut state.outbox);
+        Declared::Now
     }
 
     // --- queues --------------------------------------------------------------------------------------------------
@@ -547,11 +624,13 @@ impl Relay {
     fn enqueue(&mut self, now: Instant, key: SubKey, from: LinkKey, lane: Lane, chunk: Chunk) {
         let bytes = chunk.frames.len();
         let Some(subscription) = self.subscriptions.get_mut(key as usize) else { return };
-        subscription.queue(lane).push(chunk);
+        let topic_keys = &self.topic_keys;
+        let queue = subscription.queue(lane);
+        queue.push(chunk, |channel| topic_keys.get(&channel).copied().unwrap_or(channel));
+        let has_excess = queue.excess() > 0;
         self.grow(key, bytes);
-        let subscription = &self.subscriptions[key as usize];
-        if self.is_over_bounds(subscription) || self.subscriptions[key as usize].queue(lane).excess() > 0 {
-            self.make_room(now, key, from, lane);
+        if has_excess || self.is_over_bounds(&self.subscriptions[key as usize]) {
+            self.make_room(now, key, Some(from), lane);
         }
         if self.subscriptions[key as usize].wants_pause() {
             self.hold_back(now, key, from);
@@ -563,12 +642,15 @@ impl Relay {
         let Some(subscription) = self.subscriptions.get_mut(key as usize) else { return };
         let before = subscription.latest.bytes();
         // Replacing an older value is what the publisher asked for, not a loss.
-        subscription.latest.push(topic, copy.clone());
+        let pushed = subscription.latest.push(topic, copy.clone());
         let after = subscription.latest.bytes();
         self.grow(key, after);
         self.shrink(key, before);
+        if pushed == Pushed::Forgot {
+            self.count_dropped(now, key, Some(from), 1);
+        }
         if self.is_over_bounds(&self.subscriptions[key as usize]) {
-            self.make_room(now, key, from, Lane::Latest);
+            self.make_room(now, key, Some(from), Lane::Latest);
         }
         self.give_turn(key, Lane::Latest);
     }
@@ -589,49 +671,61 @@ impl Relay {
         self.queued_bytes -= bytes;
     }
 
+    /// Whether some bound in bytes is used up, and this subscription is one of those that have to make room.
     #[inline]
     fn is_over_bounds(&self, subscription: &Subscription) -> bool {
-        self.queued_bytes > self.config.queued_bytes_max
+        (self.queued_bytes > self.config.queued_bytes_max
             || self.links[subscription.link.index()].queued_bytes > self.config.queued_bytes_per_link_max
-            || self.realms[subscription.realm].queued_bytes > self.config.queued_bytes_per_realm_max
+            || self.realms[subscription.realm].queued_bytes > self.config.queued_bytes_per_realm_max)
+            && self.is_over_its_share(subscription)
     }
 
-    /// Makes room by the subscription's policy, and then, for the bounds in bytes, by dropping its oldest.
-    fn make_room(&mut self, now: Instant, key: SubKey, from: LinkKey, lane: Lane) {
-        let subscription = &mut self.subscriptions[key as usize];
-        let (bytes_before, _) = subscription.waiting();
+    /// Bounds are shared out equally among those who use them, so that who stalls does not starve the others: a link's
+    /// and a realm's among their subscriptions, the total among realms. Who is below its share does not make room.
+    #[cold]
+    fn is_over_its_share(&self, subscription: &Subscription) -> bool {
+        let (link, realm) = (&self.links[subscription.link.index()], &self.realms[subscription.realm]);
+        let (waiting, _) = subscription.waiting();
+        let link_max = self.config.queued_bytes_per_link_max;
+        let mut realm_max = self.config.queued_bytes_per_realm_max;
+        if self.queued_bytes > self.config.queued_bytes_max {
+            realm_max = realm_max.min(self.config.queued_bytes_max / self.realms.len());
+        }
+        let over = |queued: usize, max: usize, sharers: usize| queued > max && waiting > max / sharers.max(1);
+        over(link.queued_bytes, link_max, link.subscriptions.len())
+            || over(realm.queued_bytes, realm_max, realm.interest.len())
+    }
+
+    /// Makes room by the subscription's policy, and then, for the bounds in bytes, by dropping its oldest, the least
+    /// important first.
+    fn make_room(&mut self, now: Instant, key: SubKey, from: Option<LinkKey>, lane: Lane) {
         let mut dropped = 0;
         if lane != Lane::Latest {
-            let topic_keys = &self.topic_keys;
-            let queue = subscription.queue(lane);
-            if queue.excess() > 0 {
-                if subscription.when_full == macula_wire::WhenFull::LatestOnly {
-                    let queue = subscription.queue(lane);
-                    dropped += queue.keep_newest(|channel| topic_keys.get(&channel).copied().unwrap_or(channel));
-                }
-                let queue = subscription.queue(lane);
-                dropped += queue.drop_oldest(queue.excess());
-            }
+            let queue = self.subscriptions[key as usize].queue(lane);
+            let before = queue.bytes();
+            dropped += queue.drop_excess();
+            let freed = before - queue.bytes();
+            self.shrink(key, freed);
         }
-        let (bytes_after, _) = subscription.waiting();
-        self.shrink(key, bytes_before - bytes_after);
         while self.is_over_bounds(&self.subscriptions[key as usize]) {
             let subscription = &mut self.subscriptions[key as usize];
-            let chunk = if lane == Lane::Latest {
-                subscription.latest.pop().map(Chunk::single)
-            } else {
-                subscription.queue(lane).pop(u64::MAX)
-            };
-            let Some(chunk) = chunk else { break };
+            let mut lanes = Lane::ALL.into_iter().rev().filter(|lane| lane.carries_messages());
+            let Some(chunk) = lanes.find_map(|lane| subscription.pop(lane, u64::MAX)) else { break };
             dropped += u64::from(chunk.count);
             self.shrink(key, chunk.frames.len());
         }
         if dropped > 0 {
-            self.subscriptions[key as usize].dropped += dropped;
-            self.links[from.index()].undelivered += dropped;
-            self.stats.messages_dropped += dropped;
-            self.drop_report_due.get_or_insert(now + self.config.drop_report_interval);
+            self.count_dropped(now, key, from, dropped);
         }
+    }
+
+    fn count_dropped(&mut self, now: Instant, key: SubKey, from: Option<LinkKey>, dropped: u64) {
+        self.subscriptions[key as usize].dropped += dropped;
+        if let Some(from) = from {
+            self.links[from.index()].undelivered += dropped;
+        }
+        self.stats.messages_dropped += dropped;
+        self.drop_report_due.get_or_insert(now + self.config.drop_report_interval);
     }
 
     #[inline]
@@ -670,14 +764,16 @@ impl Relay {
 
     // --- receipts ------------------------------------------------------------------------------------------------
 
-    fn handle_sync(&mut self, key: LinkKey, lane: Lane, token: u64) {
+    fn handle_sync(&mut self, key: LinkKey, lane: Lane, token: u64) -> Result<(), Violation> {
         let link = &mut self.links[key.index()];
+        link.check_answer_backlog(self.config.call_bytes_per_link_max)?;
         if link.held_by.is_empty() {
             frame::put_receipt(lane, token, &mut link.lane(Lane::Calls).outbox);
             self.mark_ready(key);
         } else {
             link.held.push_back((lane, token));
         }
+        Ok(())
     }
 
     /// A full `block` subscription makes the publisher wait for its receipts.
@@ -733,18 +829,15 @@ impl Relay {
         let (realm_key, channel) = (inlet.realm, inlet.channel.clone());
         let Frame::Message { payload, .. } = Frame::parse(bytes)? else { return Ok(()) };
         let topic = channel.name.clone();
+        // Whatever becomes of the new value, the one before is not the last any more.
+        self.forget_retained(realm_key, &topic);
         if payload.is_empty() {
-            if let Some(forgotten) = self.realms[realm_key].retained.forget(&topic) {
-                self.retire_outlet(forgotten.outlet);
-            }
             return Ok(());
         }
         let retained = &self.realms[realm_key].retained;
-        let growth = retained.growth(&topic, bytes.len());
-        let is_new = retained.value(&topic).is_none();
-        if retained.bytes() + growth > self.config.retained_bytes_per_realm_max
-            || (is_new && retained.len() >= self.config.retained_topics_per_realm_max)
-        {
+        let fits = retained.bytes() + bytes.len() <= self.config.retained_bytes_per_realm_max
+            && retained.len() < self.config.retained_topics_per_realm_max;
+        if !fits || !self.make_room_for_retained(bytes.len()) {
             self.stats.retained_refused += 1;
             return Ok(());
         }
@@ -754,26 +847,53 @@ impl Relay {
         frame::put_forwarded(bytes, outlet.number, None, &mut frame);
         frame::set_flags(&mut frame, frame::FLAG_RETAINED);
         let stored = Stored { frame: frame.freeze(), channel, outlet };
-        if let Some(before) = self.realms[realm_key].retained.store(topic, stored) {
-            self.retire_outlet(before.outlet);
-        }
+        self.realms[realm_key].retained.store(topic, stored);
+        self.retained_bytes += bytes.len();
+        self.retained_topics += 1;
         Ok(())
     }
 
-    fn send_retained(&mut self, key: SubKey, pattern: &Pattern) {
+    fn forget_retained(&mut self, realm: usize, topic: &Topic) {
+        if let Some(forgotten) = self.realms[realm].retained.forget(topic) {
+            self.retained_bytes -= forgotten.frame.len();
+            self.retained_topics -= 1;
+            self.retire_outlet(forgotten.outlet);
+        }
+    }
+
+    /// Whether one more value of this size may be stored, after deserted realms have given up theirs if need be.
+    fn make_room_for_retained(&mut self, bytes: usize) -> bool {
+        loop {
+            let fits = self.retained_bytes + bytes <= self.config.retained_bytes_max
+                && self.retained_topics < self.config.retained_topics_max;
+            if fits || !self.forget_deserted_realm() {
+                return fits;
+            }
+        }
+    }
+
+    fn send_retained(&mut self, now: Instant, key: SubKey, pattern: &Pattern) {
         let subscription = &self.subscriptions[key as usize];
         let (link, realm) = (subscription.link, subscription.realm);
         for topic in self.realms[realm].retained.matching(pattern) {
             let Some(stored) = self.realms[realm].retained.value(&topic) else { continue };
             let (frame, channel, outlet) = (stored.frame.clone(), stored.channel.clone(), stored.outlet.number);
-            if self.declare(link, Lane::Normal, outlet, &channel, realm)
-                && let Some(stored) = self.realms[realm].retained.value_mut(&topic)
-            {
-                stored.outlet.told.push((link, Lane::Normal));
+            match self.declare(link, Lane::Normal, outlet, &channel, realm) {
+                Declared::Before => {}
+                Declared::Now => {
+                    if let Some(stored) = self.realms[realm].retained.value_mut(&topic) {
+                        stored.outlet.note_told(link, Lane::Normal, &self.links);
+                    }
+                }
+                Declared::NoRoom => {
+                    self.count_dropped(now, key, None, 1);
+                    continue;
+                }
             }
-            let bytes = frame.len();
-            self.subscriptions[key as usize].queue(Lane::Normal).push(Chunk { frames: frame, count: 1 });
+            let (bytes, topic_key) = (frame.len(), topic_key(&topic));
+            self.subscriptions[key as usize].queue(Lane::Normal).push(Chunk::single(frame), |_| topic_key);
             self.grow(key, bytes);
+            self.make_room(now, key, None, Lane::Normal);
         }
         if self.subscriptions[key as usize].has_waiting(Lane::Normal) {
             self.give_turn(key, Lane::Normal);
@@ -846,12 +966,7 @@ impl Relay {
         if credit == 0 {
             return false;
         }
-        let chunk = if lane == Lane::Latest {
-            subscription.latest.pop().map(Chunk::single)
-        } else {
-            subscription.queue(lane).pop(credit)
-        };
-        let Some(chunk) = chunk else { return false };
+        let Some(chunk) = subscription.pop(lane, credit) else { return false };
         let number = subscription.number;
         subscription.sent += u64::from(chunk.count);
         let again = subscription.has_waiting(lane);
@@ -912,10 +1027,89 @@ impl Relay {
     }
 }
 
+/// Whether a link knows a channel number of this relay's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Declared {
+    /// It was told just now.
+    Now,
+    /// It knew.
+    Before,
+    /// Too much waits for it that it does not read.
+    NoRoom,
+}
+
 /// Tells topics apart by 64 bits; two that share them would replace one another for `latest` subscribers only.
 fn topic_key(topic: &str) -> u64 {
     use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
     let mut hasher = BuildHasherDefault::<std::hash::DefaultHasher>::default().build_hasher();
     hasher.write(topic.as_bytes());
     hasher.finish()
+}
+
+#[cfg(test)]
+impl Relay {
+    /// Checks every book against what it is about.
+    pub(crate) fn assert_consistent(&self) {
+        assert!(self.run.is_empty(), "nothing is left half done");
+        let mut by_link = vec![0; self.links.capacity().max(1)];
+        let mut by_realm = vec![0; self.realms.capacity().max(1)];
+        for (key, subscription) in &self.subscriptions {
+            let (bytes, _) = subscription.waiting();
+            by_link[subscription.link.index()] += bytes;
+            by_realm[subscription.realm] += bytes;
+            let link = &self.links[subscription.link.index()];
+            assert_eq!(link.subscriptions[&subscription.number] as usize, key);
+            for lane in Lane::ALL.into_iter().filter(|lane| lane.carries_messages()) {
+                let waits = subscription.has_waiting(lane) && subscription.credit_left() > 0;
+                let in_turn = link.lanes[lane.index()].turns.contains(&(key as SubKey));
+                assert_eq!(in_turn, subscription.in_turn[lane.index()]);
+                assert!(in_turn || !waits, "what may be sent stands in line");
+            }
+        }
+        let mut outlets = 0;
+        let mut held = 0;
+        for (key, link) in &self.links {
+            assert_eq!(link.queued_bytes, by_link[key]);
+            let inlets = link.lanes.iter().flat_map(|lane| lane.inlets.iter().flatten()).count();
+            (outlets, held) = (outlets + inlets, held + inlets);
+            assert_eq!(link.held_by.is_empty(), link.held.is_empty() && link.held_by.is_empty());
+            assert!(link.held_by.iter().all(|subscription| self.blocking.contains(subscription)));
+        }
+        for (key, realm) in &self.realms {
+            assert_eq!(realm.queued_bytes, by_realm[key]);
+            assert_eq!(
+                realm.members,
+                self.links.iter().flat_map(|(_, l)| l.realms.values()).filter(|r| **r == key).count()
+            );
+            assert!(!realm.is_unused());
+            assert_eq!(realm.offers, self.offers.iter().filter(|(_, offer)| offer.realm == key).count());
+            outlets += realm.retained.len();
+        }
+        let retained = |of: fn(&Realm) -> usize| self.realms.iter().map(|(_, realm)| of(realm)).sum::<usize>();
+        assert_eq!(self.retained_bytes, retained(|realm| realm.retained.bytes()));
+        assert_eq!(self.retained_topics, retained(|realm| realm.retained.len()));
+        assert_eq!(self.topic_keys.len(), outlets);
+        assert_eq!(self.publishers.held(), held);
+        assert_eq!(self.realms.len(), self.realms_by_id.len());
+        assert_eq!(self.queued_bytes, by_link.iter().sum::<usize>());
+        assert!(self.blocking.iter().all(|key| self.subscriptions.contains(*key as usize)));
+        self.assert_calls_consistent();
+        for (_, realm) in self.realms.iter().filter(|(_, realm)| realm.members == 0) {
+            assert_eq!((realm.interest.len(), realm.offers, realm.calls), (0, 0, 0));
+        }
+    }
+
+    /// Bytes that a link costs beside the messages that wait for it.
+    pub(crate) fn overhead_bytes(&self, key: LinkKey) -> usize {
+        let lanes = self.links[key.index()].lanes.iter();
+        lanes.map(|lane| lane.outbox.len() + 8 * (lane.forgets.len() + lane.declared.len())).sum()
+    }
+
+    /// How many notes of “this link was told” there are.
+    pub(crate) fn told_entries(&self) -> usize {
+        let lanes = self.links.iter().flat_map(|(_, link)| link.lanes.iter());
+        let inlets = lanes.flat_map(|lane| lane.inlets.iter().flatten()).map(|inlet| inlet.outlet.told_entries());
+        let stored = self.realms.iter().map(|(_, realm)| realm.retained.told_entries());
+        inlets.chain(stored).sum()
+    }
 }

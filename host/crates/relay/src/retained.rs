@@ -43,17 +43,21 @@ impl Retained {
         self.by_topic.get_mut(topic)
     }
 
-    /// Bytes that storing `frame_bytes` for `topic` would add.
-    pub(crate) fn growth(&self, topic: &Topic, frame_bytes: usize) -> usize {
-        frame_bytes.saturating_sub(self.by_topic.get(topic).map_or(0, |stored| stored.frame.len()))
-    }
-
-    /// Replaces a topic's value and gives back the one before.
-    pub(crate) fn store(&mut self, topic: Topic, stored: Stored) -> Option<Stored> {
+    /// Stores the value of a topic that has none.
+    pub(crate) fn store(&mut self, topic: Topic, stored: Stored) {
         self.bytes += stored.frame.len();
         let before = self.by_topic.insert(topic, stored);
-        self.bytes -= before.as_ref().map_or(0, |before| before.frame.len());
-        before
+        debug_assert!(before.is_none(), "forgotten first");
+    }
+
+    #[cfg(test)]
+    pub(crate) fn told_entries(&self) -> usize {
+        self.by_topic.values().map(|stored| stored.outlet.told_entries()).sum()
+    }
+
+    /// Takes all values out.
+    pub(crate) fn into_values(self) -> impl Iterator<Item = Stored> {
+        self.by_topic.into_values()
     }
 
     /// Forgets a topic's value.

@@ -60,6 +60,11 @@ impl Run {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.current.is_none() && self.buffer.is_empty()
+    }
+
     /// Ends the run: its messages and where they go.
     pub(crate) fn end(&mut self) -> Option<(Current, Chunk)> {
         let current = self.current.take()?;

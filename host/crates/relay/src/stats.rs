@@ -9,7 +9,7 @@ pub struct Stats {
     pub subscriptions: u64,
     /// Offers now.
     pub offers: u64,
-    /// Realms with at least one member now.
+    /// Realms with a member or a stored value now.
     pub realms: u64,
     /// Bytes waiting in subscriptions' queues now, as counted against the bounds.
     pub queued_bytes: u64,

@@ -6,8 +6,12 @@ use macula_wire::{
     Pattern, WhenFull,
     frame::{Lane, LatestSlots},
 };
+use rustc_hash::FxHashSet;
 
-use crate::{link::LinkKey, queue::FrameQueue};
+use crate::{
+    link::LinkKey,
+    queue::{self, Chunk, Queue},
+};
 
 /// Names a subscription within the relay.
 pub(crate) type SubKey = u32;
@@ -24,7 +28,7 @@ pub(crate) struct Subscription {
     pub(crate) pattern: Pattern,
     pub(crate) when_full: WhenFull,
     pub(crate) queue_messages: usize,
-    queues: [FrameQueue; QUEUES],
+    queues: [Queue; QUEUES],
     pub(crate) latest: LatestSlots,
     /// Whether it stands in its link's turns, by lane.
     pub(crate) in_turn: [bool; Lane::COUNT],
@@ -49,7 +53,7 @@ impl Subscription {
             pattern: request.pattern.clone(),
             when_full: request.when_full,
             queue_messages,
-            queues: std::array::from_fn(|_| FrameQueue::new(queue_messages)),
+            queues: std::array::from_fn(|_| Queue::new(request.when_full, queue_messages)),
             latest: LatestSlots::default(),
             in_turn: [false; Lane::COUNT],
             sent: 0,
@@ -63,16 +67,34 @@ impl Subscription {
 
     /// The queue of a message lane other than `Latest`.
     #[inline]
-    pub(crate) fn queue(&mut self, lane: Lane) -> &mut FrameQueue {
+    pub(crate) fn queue(&mut self, lane: Lane) -> &mut Queue {
         debug_assert!(lane.index() < QUEUES);
         &mut self.queues[lane.index()]
     }
 
     /// Bytes and messages waiting.
     pub(crate) fn waiting(&self) -> (usize, usize) {
-        let bytes = self.queues.iter().map(FrameQueue::bytes).sum::<usize>() + self.latest.bytes();
-        let messages = self.queues.iter().map(FrameQueue::messages).sum::<usize>() + self.latest.messages();
+        let bytes = self.queues.iter().map(Queue::bytes).sum::<usize>() + self.latest.bytes();
+        let messages = self.queues.iter().map(Queue::messages).sum::<usize>() + self.latest.messages();
         (bytes, messages)
+    }
+
+    /// Takes the next that a lane has, at most `messages` messages.
+    #[inline]
+    pub(crate) fn pop(&mut self, lane: Lane, messages: u64) -> Option<Chunk> {
+        match lane {
+            Lane::Latest => self.latest.pop().map(Chunk::single),
+            lane => self.queue(lane).pop(messages),
+        }
+    }
+
+    /// Adds the channel numbers of the messages that wait on a lane to `used`.
+    pub(crate) fn collect_channels(&self, lane: Lane, used: &mut FxHashSet<u64>) {
+        if lane == Lane::Latest {
+            self.latest.iter().for_each(|frame| queue::collect_channels(frame, used));
+        } else {
+            self.queues[lane.index()].collect_channels(used);
+        }
     }
 
     /// Messages that may be sent now.

@@ -25,7 +25,7 @@ use bytes::{BufMut, BytesMut};
 
 pub use extras::{Extras, ExtrasError};
 pub use lane::Lane;
-pub use latest::LatestSlots;
+pub use latest::{LatestSlots, Pushed};
 pub use outgoing::Outgoing;
 pub use reassembly::{Piece, Reassembly};
 
@@ -347,12 +347,13 @@ fn put_with_extras(kind: u8, mut header: Header, extras: &[u8], payload: &[u8], 
 }
 
 /// Appends a copy of a message or call frame as it leaves a relay: one more hop, the relay's channel number, and `id`
-/// for a call.
+/// for a call. It is live, whatever its sender says.
 #[inline]
 pub fn put_forwarded(frame: &[u8], channel: u64, call: Option<u64>, out: &mut BytesMut) {
     let start = out.len();
     out.extend_from_slice(frame);
     let copy = &mut out[start..];
+    copy[5] &= !FLAG_RETAINED;
     copy[8] = copy[8].saturating_add(1);
     copy[24..32].copy_from_slice(&channel.to_le_bytes());
     if let Some(call) = call {

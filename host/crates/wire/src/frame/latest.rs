@@ -16,6 +16,17 @@ pub struct LatestSlots {
     bytes: usize,
 }
 
+/// What became of a message, and of another one because of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// It waits.
+    Added,
+    /// It waits in place of an older one of its topic.
+    Replaced,
+    /// It waits, and the newest message of another topic was lost, because too many topics wait.
+    Forgot,
+}
+
 /// Topics that may wait for one subscription. Beyond it the topic that waited longest is forgotten.
 const TOPICS_MAX: usize = 4096;
 
@@ -35,22 +46,27 @@ impl LatestSlots {
         self.slots.is_empty()
     }
 
-    /// Replaces what waits for the topic; says how many messages were forgotten.
-    pub fn push(&mut self, topic: u64, frame: Bytes) -> u64 {
+    /// Replaces what waits for the topic.
+    pub fn push(&mut self, topic: u64, frame: Bytes) -> Pushed {
         self.bytes += frame.len();
         if let Some(place) = self.places.get(&topic) {
             let waiting = &mut self.slots[(place - self.taken) as usize].1;
             self.bytes -= waiting.len();
             *waiting = frame;
-            return 1;
+            return Pushed::Replaced;
         }
         self.places.insert(topic, self.taken + self.slots.len() as u64);
         self.slots.push_back((topic, frame));
         if self.slots.len() > TOPICS_MAX {
             self.pop();
-            return 1;
+            return Pushed::Forgot;
         }
-        0
+        Pushed::Added
+    }
+
+    /// The messages that wait.
+    pub fn iter(&self) -> impl Iterator<Item = &Bytes> {
+        self.slots.iter().map(|(_, frame)| frame)
     }
 
     /// Takes the message of the topic that has waited longest.
@@ -71,12 +87,12 @@ mod tests {
     fn replaces_in_place() {
         let mut slots = LatestSlots::default();
         let frame = |text: &'static str| Bytes::from_static(text.as_bytes());
-        assert_eq!(slots.push(1, frame("one")), 0);
-        assert_eq!(slots.push(2, frame("two")), 0);
-        assert_eq!(slots.push(1, frame("newer")), 1);
+        assert_eq!(slots.push(1, frame("one")), Pushed::Added);
+        assert_eq!(slots.push(2, frame("two")), Pushed::Added);
+        assert_eq!(slots.push(1, frame("newer")), Pushed::Replaced);
         assert_eq!((slots.messages(), slots.bytes()), (2, 8));
         assert_eq!(slots.pop(), Some(frame("newer")));
-        assert_eq!(slots.push(1, frame("next")), 0);
+        assert_eq!(slots.push(1, frame("next")), Pushed::Added);
         assert_eq!(slots.pop(), Some(frame("two")));
         assert_eq!(slots.pop(), Some(frame("next")));
         assert!(slots.is_empty() && slots.bytes() == 0);
@@ -85,7 +101,8 @@ mod tests {
     #[test]
     fn is_bounded() {
         let mut slots = LatestSlots::default();
-        let forgotten: u64 = (0..TOPICS_MAX as u64 + 5).map(|topic| slots.push(topic, Bytes::from_static(b"x"))).sum();
-        assert_eq!((forgotten, slots.messages()), (5, TOPICS_MAX));
+        let pushed = (0..TOPICS_MAX as u64 + 5).map(|topic| slots.push(topic, Bytes::from_static(b"x")));
+        assert_eq!(pushed.filter(|pushed| *pushed == Pushed::Forgot).count(), 5);
+        assert_eq!(slots.messages(), TOPICS_MAX);
     }
 }
