@@ -132,9 +132,15 @@ impl Queue {
     /// Adds the channel numbers of all messages to `used`.
     pub(crate) fn collect_channels(&self, used: &mut FxHashSet<u64>) {
         match self {
-            Self::Oldest(queue) => queue.chunks.iter().for_each(|chunk| collect_channels(&chunk.frames, used)),
+            Self::Oldest(queue) => {
+                for chunk in &queue.chunks {
+                    collect_channels(&chunk.frames, used);
+                }
+            }
             Self::Superseded(queue) => {
-                queue.slots.iter().flatten().for_each(|(_, frame)| collect_channels(frame, used))
+                for (_, frame) in queue.slots.iter().flatten() {
+                    collect_channels(frame, used);
+                }
             }
         }
     }

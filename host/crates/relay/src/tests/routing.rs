@@ -231,7 +231,7 @@ impl Schedule {
     /// The publisher forgets all its channels and uses their numbers for others.
     fn redeclare(&mut self) {
         let publisher = self.publishers[self.random.below(3)];
-        self.sim.forget_channels(publisher, self.seed % 2 == 0);
+        self.sim.forget_channels(publisher, self.seed.is_multiple_of(2));
     }
 
     fn publish(&mut self) {
