@@ -3,7 +3,7 @@
 use std::fs;
 
 use bytes::Bytes;
-use macula_runtime::{Grant, PluginSource, StartError};
+use macula_runtime::{Grant, PluginSource, StartError, StartOptions};
 
 use super::support::{Fixture, MANIFEST, PROBE};
 
@@ -89,15 +89,32 @@ async fn an_altered_file_in_the_cache_is_not_run() {
     assert_ne!(fs::read(&file).unwrap(), code, "compiled again and replaced");
 }
 
+/// Has the functions of `config-handler` by name, and no other handler.
+const CONFIG_HANDLER: &str = r#"(component
+    (core module $m (func (export "f")))
+    (core instance $m (instantiate $m))
+    (func $f (canon lift (core func $m "f")))
+    (instance $i (export "on-config-changed" (func $f)) (export "on-rights-changed" (func $f)))
+    (export "macula:plugin/config-handler@0.1.0" (instance $i)))"#;
+
 #[tokio::test]
 async fn a_manifest_for_handlers_that_are_not_there() {
     let fixture = Fixture::new();
-    let wat =
-        "(component (core module $m (func (export \"h\") (result i32) i32.const 0)) (core instance $m (instantiate $m))
-        (type $health (variant (case \"healthy\")))
-        (component $c) (instance $i (instantiate $c)) (export \"macula:plugin/config-handler@0.1.0\" (instance $i)))";
-    let source = PluginSource::Bytes { name: "bad".into(), bytes: Bytes::from(wat::parse_str(wat).unwrap()) };
-    let error = fixture.runtime.start(source, Grant::AsAsked).await.unwrap_err().to_string();
-    assert!(error.contains("config-handler"), "{error}");
-    assert!(MANIFEST.contains("in.**"));
+    let bytes = Bytes::from(wat::parse_str(CONFIG_HANDLER).unwrap());
+    for (manifest, expected) in [
+        (
+            "subscribe = [\"a\"]\n[[subscriptions]]\npattern = \"a\"",
+            "subscription to a needs the export message-handler",
+        ),
+        ("advertise = [\"a\"]\n[[procedures]]\nprocedure = \"a\"", "offer of a needs the export call-handler"),
+        // The right name with another type than the contract's.
+        ("", "did not start"),
+    ] {
+        let manifest = Some(fixture.write("odd.toml", manifest));
+        let source = PluginSource::Bytes { name: "odd".into(), bytes: bytes.clone() };
+        let outcome = fixture.runtime.start(source, StartOptions { manifest, grant: Grant::AsAsked }).await;
+        let error = outcome.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(fixture.runtime.plugins().is_empty());
+    }
 }
