@@ -3,7 +3,10 @@
 use std::{collections::VecDeque, time::Instant};
 
 use clap::Args;
-use macula_node::{Subscribe, wire::WhenFull};
+use macula_node::{
+    Subscribe,
+    wire::{Pattern, Topic, WhenFull},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -11,13 +14,14 @@ use crate::{
     table::{Table, grouped},
 };
 
-const TOPIC: &str = "bench.data";
 /// Messages between two confirmations, and confirmations under way: what the publisher may be ahead of the relay.
 const BATCH: u64 = 1000;
 const UNDER_WAY: usize = 8;
 
 #[derive(Args)]
 pub(crate) struct Publisher {
+    #[arg(long, default_value = "bench.data")]
+    topic: Topic,
     #[arg(long)]
     messages: u64,
     #[arg(long)]
@@ -27,7 +31,7 @@ pub(crate) struct Publisher {
 impl Publisher {
     pub(crate) async fn run(self, party: &Party) -> anyhow::Result<()> {
         let mesh = party.mesh().await?;
-        let mut publisher = mesh.publisher(&TOPIC.parse()?, &"".parse()?);
+        let mut publisher = mesh.publisher(&self.topic, &"".parse()?);
         let payload = vec![b'x'; self.bytes];
         let mut under_way = VecDeque::new();
         for n in 0..self.messages {
@@ -49,6 +53,8 @@ impl Publisher {
 
 #[derive(Args)]
 pub(crate) struct Subscriber {
+    #[arg(long, default_value = "bench.data")]
+    topic: Pattern,
     #[arg(long)]
     messages: u64,
     #[arg(long)]
@@ -56,16 +62,16 @@ pub(crate) struct Subscriber {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Received {
-    messages: u64,
+pub(crate) struct Received {
+    pub(crate) messages: u64,
     bytes: u64,
-    seconds: f64,
-    dropped: u64,
+    pub(crate) seconds: f64,
+    pub(crate) dropped: u64,
 }
 
 impl Subscriber {
     pub(crate) async fn run(self, party: &Party) -> anyhow::Result<()> {
-        let tasks = futures::future::try_join_all((0..self.links).map(|_| receive(party, self.messages))).await?;
+        let tasks = futures::future::try_join_all((0..self.links).map(|_| receive(party, &self.topic, self.messages))).await?;
         say(&"ready")?;
         let received: Vec<Received> = futures::future::try_join_all(tasks.into_iter().map(|task| async move { task.await? })).await?;
         let all = Received {
@@ -80,10 +86,10 @@ impl Subscriber {
     }
 }
 
-async fn receive(party: &Party, messages: u64) -> anyhow::Result<tokio::task::JoinHandle<anyhow::Result<Received>>> {
+async fn receive(party: &Party, topic: &Pattern, messages: u64) -> anyhow::Result<tokio::task::JoinHandle<anyhow::Result<Received>>> {
     let mesh = party.mesh().await?;
     let options = Subscribe { when_full: WhenFull::Block, queue_messages: 65_536, retained: false };
-    let mut subscription = mesh.subscribe_with(TOPIC.parse()?, options).await?;
+    let mut subscription = mesh.subscribe_with(topic.clone(), options).await?;
     Ok(tokio::spawn(async move {
         let mut begin = None;
         let (mut count, mut bytes) = (0, 0);
