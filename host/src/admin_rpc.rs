@@ -163,7 +163,9 @@ impl Source for NodeReport {
                     None => Check::passing(name),
                     Some(health) => Check::failing(name, health),
                 },
-                _ => Check::failing(name, plugin.reason.unwrap_or_else(|| format!("{:?}", plugin.state).to_lowercase())),
+                _ => {
+                    Check::failing(name, plugin.reason.unwrap_or_else(|| format!("{:?}", plugin.state).to_lowercase()))
+                }
             }
         });
         [node, link].into_iter().chain(plugins).collect()

@@ -128,7 +128,9 @@ fn log_to_stderr(common: &CommonFlags, command: &Command) {
     let default = match (common.verbose, runs_a_node) {
         (0, true) => "warn,web_transport_quinn=error,macula_host=info,macula_node=info,macula_runtime=info,plugin=info",
         (0, false) => "error",
-        (1, _) => "info,web_transport_quinn=error,macula_host=debug,macula_node=debug,macula_runtime=debug,macula_transport=debug,plugin=debug",
+        (1, _) => {
+            "info,web_transport_quinn=error,macula_host=debug,macula_node=debug,macula_runtime=debug,macula_transport=debug,plugin=debug"
+        }
         _ => "debug,plugin=trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));

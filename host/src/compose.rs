@@ -168,7 +168,9 @@ impl Node {
         let base = plugin.manifest.clone().unwrap_or_else(|| plugin.path.with_extension("toml"));
         let mut merged = match std::fs::read_to_string(&base) {
             Ok(text) => text.parse().map_err(|error| Failure::usage(format!("{}: {error}", base.display())))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && plugin.manifest.is_none() => toml::Table::new(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && plugin.manifest.is_none() => {
+                toml::Table::new()
+            }
             Err(error) => return Err(Failure::from(error).during(format!("cannot read {}", base.display()))),
         };
         overlay(&mut merged, table);
@@ -236,7 +238,10 @@ impl Ready<'_> {
         }
         for plugin in &self.plugins {
             let version = if plugin.version.is_empty() { String::new() } else { format!(" {}", plugin.version) };
-            let state = serde_json::to_value(plugin.state).ok().and_then(|state| state.as_str().map(str::to_owned)).unwrap_or_default();
+            let state = serde_json::to_value(plugin.state)
+                .ok()
+                .and_then(|state| state.as_str().map(str::to_owned))
+                .unwrap_or_default();
             lines.push(format!("  plugin   {}{version} ({state}) {}", plugin.name, plugin.mcid));
         }
         lines.join("\n")
@@ -269,7 +274,12 @@ fn start_relay(state: &NodeState, node: &NodeSettings, purpose: &Purpose) -> Res
     })
 }
 
-async fn start_mesh(settings: &Settings, state: &NodeState, relays: &[RelayUrl], purpose: &Purpose) -> Result<Mesh, Failure> {
+async fn start_mesh(
+    settings: &Settings,
+    state: &NodeState,
+    relays: &[RelayUrl],
+    purpose: &Purpose,
+) -> Result<Mesh, Failure> {
     let mut config = match purpose {
         Purpose::Host(_) => MeshConfig::host(relays[0].clone(), settings.realm.clone(), state),
         // A relay serves administration through a link to itself, under a key of the moment.

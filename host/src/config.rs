@@ -83,7 +83,9 @@ impl Settings {
         }
         let tls = match &environment.tls_mode {
             Some(mode) => *mode,
-            None => file.node.tls_mode.as_deref().map(str::parse).transpose().map_err(Failure::usage)?.unwrap_or_default(),
+            None => {
+                file.node.tls_mode.as_deref().map(str::parse).transpose().map_err(Failure::usage)?.unwrap_or_default()
+            }
         };
         if tls == TlsMode::Development {
             tracing::warn!("MACULA_TLS_MODE=development: certificates of relays on this machine are not checked");
@@ -145,12 +147,16 @@ impl Settings {
         };
         let timeout = match (&flags.timeout, &self.file.node.timeout) {
             (Some(timeout), _) => *timeout,
-            (None, Some(text)) => duration(text).map_err(|error| Failure::usage(format!("timeout in the config file: {error}")))?,
+            (None, Some(text)) => {
+                duration(text).map_err(|error| Failure::usage(format!("timeout in the config file: {error}")))?
+            }
             (None, None) => TIMEOUT,
         };
         let priority = match (flags.priority, &self.file.node.priority) {
             (Some(priority), _) => priority,
-            (None, Some(text)) => text.parse().map_err(|error| Failure::usage(format!("priority in the config file: {error}")))?,
+            (None, Some(text)) => {
+                text.parse().map_err(|error| Failure::usage(format!("priority in the config file: {error}")))?
+            }
             (None, None) => Priority::Normal,
         };
         Ok(ClientSettings { node, timeout, priority })
@@ -180,7 +186,10 @@ fn realm(flags: &CommonFlags, environment: &Environment, file: &File, home: &Hom
     let local = home.local_realm()?;
     match chosen {
         Some(name) if name != *local.name() => {
-            let message = format!("realm {name} is not known here: nothing in this home lets a node into it (known: {})", local.name());
+            let message = format!(
+                "realm {name} is not known here: nothing in this home lets a node into it (known: {})",
+                local.name()
+            );
             Err(Failure::new(Kind::Denied, message))
         }
         _ => Ok(local),
@@ -198,7 +207,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "h" => 3600.0,
         _ => return Err(format!("{text:?} is no duration (expected a number and ms, s, m or h, like 250ms)")),
     };
-    let seconds: f64 = number.parse::<f64>().map_err(|_| format!("{text:?} is no duration (expected 10s, 250ms, 2m or 1h)"))?;
+    let seconds: f64 =
+        number.parse::<f64>().map_err(|_| format!("{text:?} is no duration (expected 10s, 250ms, 2m or 1h)"))?;
     Duration::try_from_secs_f64(seconds * scale).map_err(|_| format!("{text:?} is out of range"))
 }
 

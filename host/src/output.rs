@@ -38,7 +38,10 @@ pub(crate) fn json(value: &impl Serialize) -> bool {
 pub(crate) fn bytes(bytes: &[u8]) -> bool {
     let mut out = std::io::stdout().lock();
     let broken = bytes.ends_with(b"\n");
-    out.write_all(bytes).and_then(|()| if broken { Ok(()) } else { out.write_all(b"\n") }).and_then(|()| out.flush()).is_ok()
+    out.write_all(bytes)
+        .and_then(|()| if broken { Ok(()) } else { out.write_all(b"\n") })
+        .and_then(|()| out.flush())
+        .is_ok()
 }
 
 /// Something worth knowing that is no result.

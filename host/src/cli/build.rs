@@ -59,14 +59,16 @@ pub(super) fn build(directory: &Path) -> Result<Built, Failure> {
     add_target()?;
     let component = compile(&manifest)?;
     let bytes = std::fs::read(&component)?;
-    let inspection = macula_runtime::inspect(&bytes).map_err(|refusal| Failure::failed(refusal).during(component.display()))?;
+    let inspection =
+        macula_runtime::inspect(&bytes).map_err(|refusal| Failure::failed(refusal).during(component.display()))?;
     Ok(Built { component, mcid: inspection.mcid.to_string(), bytes: bytes.len(), imports: inspection.imports })
 }
 
 fn add_target() -> Result<(), Failure> {
-    let mut script = Command::new("bash").arg("-s").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().map_err(|error| {
-        Failure::failed(format!("cannot run bash, which checks for the target {TARGET}: {error}"))
-    })?;
+    let mut script =
+        Command::new("bash").arg("-s").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().map_err(|error| {
+            Failure::failed(format!("cannot run bash, which checks for the target {TARGET}: {error}"))
+        })?;
     if let Some(mut input) = script.stdin.take() {
         input.write_all(WASM_TARGET_SCRIPT.as_bytes())?;
     }

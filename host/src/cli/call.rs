@@ -3,7 +3,11 @@
 use clap::Args;
 use macula_node::{
     CallOptions,
-    wire::{ContentType, Topic, frame::Extras, limits::{IDEMPOTENCY_KEY_BYTES_MAX, PAYLOAD_BYTES_MAX}},
+    wire::{
+        ContentType, Topic,
+        frame::Extras,
+        limits::{IDEMPOTENCY_KEY_BYTES_MAX, PAYLOAD_BYTES_MAX},
+    },
 };
 use tokio::io::AsyncReadExt;
 

@@ -36,10 +36,12 @@ struct Asks {
 impl Inspect {
     pub(super) fn run(self, common: &CommonFlags) -> Result<(), Failure> {
         let file = self.file.display().to_string();
-        let bytes = std::fs::read(&self.file).map_err(|error| Failure::from(error).during(format!("cannot read {file}")))?;
+        let bytes =
+            std::fs::read(&self.file).map_err(|error| Failure::from(error).during(format!("cannot read {file}")))?;
         let inspection = macula_runtime::inspect(&bytes).map_err(|refusal| Failure::failed(refusal).during(&file))?;
         let stem = self.file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        let manifest = inspection.manifest.as_deref().map(|text| Manifest::resolve(Some(text), None, &stem)).transpose();
+        let manifest =
+            inspection.manifest.as_deref().map(|text| Manifest::resolve(Some(text), None, &stem)).transpose();
         let manifest = manifest.map_err(|error| Failure::failed(error).during(&file))?;
         if common.json {
             output::json(&Report { file, inspection: &inspection, asks: manifest.as_ref().map(asks) });

@@ -41,7 +41,12 @@ impl Key {
             Action::List => nodes.iter().for_each(|(name, id)| print(name, id, common)),
             Action::Show { name } => match known(&name) {
                 Some(id) => print(&name, &id, common),
-                None => return Err(Failure::not_found(format!("there is no node named {name:?} in {}", home.path().display()))),
+                None => {
+                    return Err(Failure::not_found(format!(
+                        "there is no node named {name:?} in {}",
+                        home.path().display()
+                    )));
+                }
             },
             Action::New { name } => match known(&name) {
                 Some(_) => return Err(Failure::failed(format!("node {name:?} has a key; keys are never replaced"))),

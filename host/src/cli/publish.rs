@@ -6,7 +6,10 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use macula_node::{
     Confirmation, Mesh, Publish as Options, Publisher,
-    wire::{ContentType, Delivery, Metadata, Priority, Receipt, ReceiptLevel, Topic, frame::Extras, limits::PAYLOAD_BYTES_MAX},
+    wire::{
+        ContentType, Delivery, Metadata, Priority, Receipt, ReceiptLevel, Topic, frame::Extras,
+        limits::PAYLOAD_BYTES_MAX,
+    },
 };
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -106,7 +109,9 @@ impl Publish {
             Some("-") => read_input().await?,
             Some(text) => text.as_bytes().to_vec(),
             None if std::io::stdin().is_terminal() => {
-                return Err(Failure::usage("what to publish? give a PAYLOAD, or --lines, or '-' to read standard input"));
+                return Err(Failure::usage(
+                    "what to publish? give a PAYLOAD, or --lines, or '-' to read standard input",
+                ));
             }
             None => read_input().await?,
         };
@@ -114,7 +119,13 @@ impl Publish {
         Ok(payload)
     }
 
-    async fn publish_one(&self, mesh: &Mesh, payload: &[u8], options: &Options, common: &CommonFlags) -> Result<(), Failure> {
+    async fn publish_one(
+        &self,
+        mesh: &Mesh,
+        payload: &[u8],
+        options: &Options,
+        common: &CommonFlags,
+    ) -> Result<(), Failure> {
         let receipt = mesh.publish_with(&self.topic, payload, options).await?;
         // Without a relay's word, a message in the queue of a process that ends would be a lost one.
         mesh.flush().await?;
@@ -143,7 +154,10 @@ impl Publish {
             if read_line(&mut input, &mut line, count + 1).await? == 0 {
                 break;
             }
-            publisher.publish(&line).await.map_err(|fault| Failure::from(fault).during(format!("line {}", count + 1)))?;
+            publisher
+                .publish(&line)
+                .await
+                .map_err(|fault| Failure::from(fault).during(format!("line {}", count + 1)))?;
             count += 1;
             progress.inc(1);
             if count % LINES_PER_CONFIRMATION == 0 {
@@ -205,7 +219,8 @@ fn progress(topic: &Topic, common: &CommonFlags) -> ProgressBar {
     if common.json || !output::is_watched() || std::io::stdin().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{spinner} {msg}: {human_pos} messages, {per_sec}").expect("a constant template");
+    let style =
+        ProgressStyle::with_template("{spinner} {msg}: {human_pos} messages, {per_sec}").expect("a constant template");
     let progress = ProgressBar::new_spinner().with_style(style).with_message(topic.to_string());
     progress.enable_steady_tick(Duration::from_millis(100));
     progress

@@ -27,7 +27,9 @@ impl Status {
         running.retain(|node| self.name.as_ref().is_none_or(|name| *name == node.name));
         if running.is_empty() {
             let which = self.name.map(|name| format!(" named {name:?}")).unwrap_or_default();
-            return Err(Failure::not_found(format!("no node{which} is running here; start one with `macula-host run`")));
+            return Err(Failure::not_found(format!(
+                "no node{which} is running here; start one with `macula-host run`"
+            )));
         }
         client_runtime()?.block_on(async {
             for node in &running {
@@ -48,24 +50,33 @@ async fn ask(settings: &Settings, client: &ClientSettings, node: &RunningNode) -
         Some(address) => Some(macula_node::RelayUrl::local(address, node.node)),
         None => node.relays.first().and_then(|url| url.parse().ok()),
     };
-    let client = ClientSettings { node: client.node.clone().or(relay), timeout: client.timeout, priority: client.priority };
+    let client =
+        ClientSettings { node: client.node.clone().or(relay), timeout: client.timeout, priority: client.priority };
     let mesh = client::connect(settings, &client).await?;
     let procedure = status_procedure(&node.admin.unwrap_or(node.node));
     let options = CallOptions { timeout: client.timeout, ..CallOptions::default() };
     let answer = mesh.call(&procedure, b"", &options).await;
     mesh.close().await;
-    serde_json::from_slice(&answer?).map_err(|error| Failure::failed(format!("node {}: unreadable status: {error}", node.name)))
+    serde_json::from_slice(&answer?)
+        .map_err(|error| Failure::failed(format!("node {}: unreadable status: {error}", node.name)))
 }
 
 fn describe(status: &NodeStatus) -> String {
-    let mut lines = vec![format!("{} {} (process {}, version {})", status.name, status.node, status.pid, status.version)];
+    let mut lines =
+        vec![format!("{} {} (process {}, version {})", status.name, status.node, status.pid, status.version)];
     let link = if status.link.is_empty() { "linked".to_owned() } else { format!("no link: {}", status.link) };
     lines.push(format!("  realm {}, {link} via {}", status.realm, status.relays.join(", ")));
     if let Some(relay) = &status.relay {
         lines.push(format!(
             "  relay {}: {} links, {} subscriptions, {} procedures; {} messages in, {} out, {} dropped; {} calls",
-            relay.address, relay.links, relay.subscriptions, relay.offers, relay.messages_in, relay.messages_out,
-            relay.messages_dropped, relay.calls_in,
+            relay.address,
+            relay.links,
+            relay.subscriptions,
+            relay.offers,
+            relay.messages_in,
+            relay.messages_out,
+            relay.messages_dropped,
+            relay.calls_in,
         ));
     }
     for plugin in &status.plugins {
@@ -73,7 +84,12 @@ fn describe(status: &NodeStatus) -> String {
         let counted = &plugin.metrics;
         lines.push(format!(
             "  plugin {} {} {state}: {} messages, {} calls, {} errors, {} traps, {:.1} MiB",
-            plugin.name, plugin.version, counted.messages, counted.calls, counted.errors, counted.traps,
+            plugin.name,
+            plugin.version,
+            counted.messages,
+            counted.calls,
+            counted.errors,
+            counted.traps,
             plugin.memory_bytes as f64 / f64::from(1 << 20),
         ));
         for detail in plugin.reason.iter().chain(&plugin.health) {

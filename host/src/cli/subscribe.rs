@@ -88,7 +88,9 @@ impl Subscribe {
             let outcome = self.print(&mut subscription, common).await;
             let dropped = subscription.stats().dropped;
             if dropped > 0 {
-                output::note(format!("{dropped} messages were dropped because they came faster than they were printed"));
+                output::note(format!(
+                    "{dropped} messages were dropped because they came faster than they were printed"
+                ));
             }
             drop(subscription);
             mesh.close().await;

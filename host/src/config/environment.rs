@@ -34,7 +34,10 @@ impl Environment {
             realm: read("MACULA_REALM")?,
             health_port: read("HEALTH_PORT")?,
             tls_mode: read("MACULA_TLS_MODE")?,
-            cluster: ["CLUSTER_STRATEGY", "CLUSTER_SECRET"].into_iter().filter(|name| env::var_os(name).is_some()).collect(),
+            cluster: ["CLUSTER_STRATEGY", "CLUSTER_SECRET"]
+                .into_iter()
+                .filter(|name| env::var_os(name).is_some())
+                .collect(),
         })
     }
 

@@ -80,7 +80,8 @@ mod tests {
     fn unknown_keys_are_named_with_their_line() {
         let error = toml::from_str::<File>("[node]\nlisten = \"127.0.0.1:1\"\nlissten = 1\n").unwrap_err().to_string();
         assert!(error.contains("line 3") && error.contains("lissten"), "{error}");
-        let file: File = toml::from_str("[plugin.\"sensor-alert\".config]\nthreshold = 3\n[realm.\"io.example\"]\n").unwrap();
+        let file: File =
+            toml::from_str("[plugin.\"sensor-alert\".config]\nthreshold = 3\n[realm.\"io.example\"]\n").unwrap();
         assert!(file.plugin.contains_key("sensor-alert"));
     }
 }

@@ -147,7 +147,8 @@ fn relays_that_do_not_answer_or_are_others() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let id = "z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK";
     let nobody = format!("quic://{}#{id}", silent.local_addr().unwrap());
-    home.output(&["publish", "a.b", "x", "--node", &nobody, "--timeout", "300ms"]).failed(5, "no relay could be reached");
+    home.output(&["publish", "a.b", "x", "--node", &nobody, "--timeout", "300ms"])
+        .failed(5, "no relay could be reached");
     let node = home.node(&["relay"]);
     let wrong = format!("quic://127.0.0.1:{}#{id}", node.port());
     home.output(&["publish", "a.b", "x", "--node", &wrong]).failed(1, "expected did:key:z6Mkha");
@@ -178,7 +179,11 @@ fn native_code_that_was_altered_is_compiled_again() {
     let home = Home::new();
     home.node(&["run", &prebuilt("calculator")]).stop();
     let native = home.path().join("nodes/host/native");
-    let cached = fs::read_dir(&native).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.extension().is_some_and(|end| end == "native")).unwrap();
+    let cached = fs::read_dir(&native)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|end| end == "native"))
+        .unwrap();
     let mut bytes = fs::read(&cached).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

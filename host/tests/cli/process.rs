@@ -43,8 +43,13 @@ impl Home {
 
     /// Runs to the end with `input` as standard input.
     pub(crate) fn output_with(&self, arguments: &[&str], input: &[u8]) -> Finished {
-        let mut child =
-            self.command(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut pipe = child.stdin.take().unwrap();
         let input = input.to_vec();
         // A process that refuses its arguments does not read its input.

@@ -72,7 +72,8 @@ fn every_command_does_what_the_tour_says() {
                     eprintln!("skipped: {c}: no Rust compiler");
                     continue;
                 }
-                let mut second = start(&format!("{command} --health 127.0.0.1:0").replacen("macula-host", "exec macula-host", 1));
+                let mut second =
+                    start(&format!("{command} --health 127.0.0.1:0").replacen("macula-host", "exec macula-host", 1));
                 assert!(second.line().starts_with("ready:"), "{}", second.log());
                 running.push(second);
                 "host"

@@ -118,9 +118,8 @@ async fn health(State(served): State<Served>) -> Json<Report> {
 
 async fn metrics_text(State(served): State<Served>) -> Response {
     match metrics::text(served.source.metrics()) {
-        Ok(text) => {
-            ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
-        }
+        Ok(text) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+            .into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
@@ -130,7 +129,8 @@ async fn only_for_this_host(State(served): State<Served>, request: Request, next
     if is_this_host(host, served.address.ip()) {
         next.run(request).await
     } else {
-        (StatusCode::MISDIRECTED_REQUEST, "this server answers to its own address and to localhost only\n").into_response()
+        (StatusCode::MISDIRECTED_REQUEST, "this server answers to its own address and to localhost only\n")
+            .into_response()
     }
 }
 
@@ -145,7 +145,8 @@ fn is_this_host(host: &str, bound: IpAddr) -> bool {
     if name.eq_ignore_ascii_case("localhost") {
         return true;
     }
-    name.parse::<IpAddr>().is_ok_and(|ip| ip == bound || bound.is_unspecified() || (bound.is_loopback() && ip.is_loopback()))
+    name.parse::<IpAddr>()
+        .is_ok_and(|ip| ip == bound || bound.is_unspecified() || (bound.is_loopback() && ip.is_loopback()))
 }
 
 #[cfg(test)]
@@ -158,7 +159,9 @@ mod tests {
         for good in ["localhost", "localhost:8080", "127.0.0.1:8080", "127.0.0.1", "[::1]:8080"] {
             assert!(is_this_host(good, loopback), "{good}");
         }
-        for bad in ["", "evil.example", "evil.example:8080", "localhost.evil.example", "10.0.0.1", "127.0.0.1.evil.example:80"] {
+        for bad in
+            ["", "evil.example", "evil.example:8080", "localhost.evil.example", "10.0.0.1", "127.0.0.1.evil.example:80"]
+        {
             assert!(!is_this_host(bad, loopback), "{bad}");
         }
         let any: IpAddr = [0, 0, 0, 0].into();

@@ -291,7 +291,8 @@ enum LockRefusal {
 }
 
 fn lock(path: &Path) -> Result<File, LockRefusal> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(LockRefusal::Io)?;
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(LockRefusal::Io)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => Err(LockRefusal::Held),
@@ -347,7 +348,10 @@ fn read_key(path: &Path) -> Result<SigningKey, HomeError> {
     let mut seed = Zeroizing::new([0; 32]);
     let is_hex = digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit());
     if !is_hex {
-        return Err(HomeError::Damaged { path: path.to_owned(), reason: "expected a key of 64 hexadecimal digits".into() });
+        return Err(HomeError::Damaged {
+            path: path.to_owned(),
+            reason: "expected a key of 64 hexadecimal digits".into(),
+        });
     }
     for (index, byte) in seed.iter_mut().enumerate() {
         *byte = u8::from_str_radix(&digits[index * 2..index * 2 + 2], 16).expect("checked digits");

@@ -36,8 +36,8 @@ pub use macula_relay::Stats as RelayStats;
 pub use macula_transport::{BindError, Certificate, DialError, LocalNode, RelayUrl, RelayUrlError, TlsMode};
 pub use macula_wire as wire;
 pub use mesh::{
-    Advertise, CallOptions, Confirmation, ConnectError, IncomingCall, Link, LinkState, Mesh, MeshConfig, Offer, Publish, Publisher,
-    Responder, Subscribe, Subscription, SubscriptionStats,
+    Advertise, CallOptions, Confirmation, ConnectError, IncomingCall, Link, LinkState, Mesh, MeshConfig, Offer,
+    Publish, Publisher, Responder, Subscribe, Subscription, SubscriptionStats,
 };
 pub use realm::RealmKeys;
 pub use relay::{RelayConfig, RelayServer, RelayStartError};

@@ -178,6 +178,7 @@ fn forwarding_allocates_next_to_nothing() {
         for _ in 0..BURSTS {
             mesh.turn();
         }
+        assert!(ALLOCATIONS.get() > 0, "the counter counts");
         let (before, received_before) = (ALLOCATIONS.get(), mesh.received());
         for _ in 0..BURSTS {
             mesh.turn();

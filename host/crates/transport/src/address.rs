@@ -66,7 +66,11 @@ impl RelayUrl {
 
     /// Host and port as URLs want them.
     pub(crate) fn authority(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 }
 
@@ -132,7 +136,17 @@ mod tests {
 
     #[test]
     fn refuses() {
-        for text in ["", "relay.example", "quic://", "http://a", "quic://a/path", "quic://a?x=1", "quic://a:0", "quic://a:99999", "quic://a#nobody"] {
+        for text in [
+            "",
+            "relay.example",
+            "quic://",
+            "http://a",
+            "quic://a/path",
+            "quic://a?x=1",
+            "quic://a:0",
+            "quic://a:99999",
+            "quic://a#nobody",
+        ] {
             assert!(text.parse::<RelayUrl>().is_err(), "{text}");
         }
     }

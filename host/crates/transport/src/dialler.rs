@@ -27,7 +27,7 @@ pub struct Dialler {
     mode: TlsMode,
     /// Takes any certificate, because the Hello is pinned or the peer is on loopback.
     unchecked: quinn::ClientConfig,
-    /// Checks against the system's roots.
+    /// Checks against roots.
     checked: quinn::ClientConfig,
     v4: tokio::sync::OnceCell<quinn::Endpoint>,
     v6: tokio::sync::OnceCell<quinn::Endpoint>,
@@ -76,8 +76,14 @@ impl DialError {
 }
 
 impl Dialler {
-    /// A dialler without sockets; they are opened when needed.
+    /// A dialler without sockets; they are opened when needed. Addresses without a pin are checked against the system's
+    /// roots.
     pub fn new(mode: TlsMode, config: &EndpointConfig) -> Self {
+        Self::with_roots(mode, config, tls::system_roots())
+    }
+
+    /// The same, checking against these roots instead of the system's.
+    pub fn with_roots(mode: TlsMode, config: &EndpointConfig, roots: rustls::RootCertStore) -> Self {
         let provider = tls::provider();
         let algorithms = provider.signature_verification_algorithms;
         let builder = || {
@@ -85,9 +91,11 @@ impl Dialler {
                 .with_protocol_versions(&[&rustls::version::TLS13])
                 .expect("the provider supports TLS 1.3")
         };
-        let unchecked =
-            builder().dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(algorithms))).with_no_client_auth();
-        let checked = builder().with_root_certificates(tls::system_roots()).with_no_client_auth();
+        let unchecked = builder()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(algorithms)))
+            .with_no_client_auth();
+        let checked = builder().with_root_certificates(roots).with_no_client_auth();
         let quic = |mut crypto: rustls::ClientConfig| {
             crypto.alpn_protocols = vec![web_transport_quinn::ALPN.as_bytes().to_vec()];
             let crypto = QuicClientConfig::try_from(crypto).expect("TLS 1.3 with AES-128-GCM is enabled");
@@ -141,10 +149,14 @@ impl Dialler {
     ) -> Result<Link, DialError> {
         let failed = |error: LinkError| DialError::Link { url: url.clone(), error: Box::new(error) };
         let endpoint = self.endpoint(address).await.map_err(DialError::Socket)?;
-        let connecting = endpoint.connect_with(config.clone(), address, url.host()).map_err(|error| failed(error.into()))?;
+        let connecting =
+            endpoint.connect_with(config.clone(), address, url.host()).map_err(|error| failed(error.into()))?;
         let connection = connecting.await.map_err(|error| failed(error.into()))?;
-        let target = format!("https://{}{PATH}", url.authority()).parse::<url::Url>().expect("a checked authority and a fixed path");
-        let session = web_transport_quinn::Session::connect(connection, target).await.map_err(|error| failed(error.into()))?;
+        let target = format!("https://{}{PATH}", url.authority())
+            .parse::<url::Url>()
+            .expect("a checked authority and a fixed path");
+        let session =
+            web_transport_quinn::Session::connect(connection, target).await.map_err(|error| failed(error.into()))?;
         Link::establish(session, Side::Dialler, node, url.pin()).await.map_err(failed)
     }
 

@@ -51,7 +51,11 @@ impl EndpointConfig {
 
 /// A UDP socket with large buffers.
 pub(crate) fn socket(address: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::DGRAM,
+        Some(socket2::Protocol::UDP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }

@@ -16,6 +16,6 @@ pub use address::{RelayUrl, RelayUrlError};
 pub use backoff::Backoff;
 pub use dialler::{DialError, Dialler};
 pub use endpoint::EndpointConfig;
-pub use link::{ControlReader, ControlWriter, LaneReader, LaneWriter, Link, LinkError, LocalNode, ControlReadError};
+pub use link::{ControlReadError, ControlReader, ControlWriter, LaneReader, LaneWriter, Link, LinkError, LocalNode};
 pub use listener::{BindError, Handshake, Listener};
 pub use tls::{Certificate, CertificateError, TlsMode};

@@ -73,7 +73,10 @@ pub enum LinkError {
 fn describe_connection_error(error: &quinn::ConnectionError) -> String {
     match error {
         quinn::ConnectionError::TransportError(error) if error.reason.contains("certificate") => {
-            format!("the relay's certificate was refused: {} (pin its node id with #NODE-ID, or mend the certificate)", error.reason)
+            format!(
+                "the relay's certificate was refused: {} (pin its node id with #NODE-ID, or mend the certificate)",
+                error.reason
+            )
         }
         quinn::ConnectionError::TimedOut => "no answer".into(),
         other => other.to_string(),
@@ -113,7 +116,13 @@ impl Link {
     ) -> Result<Self, LinkError> {
         let ended = |error: &dyn std::fmt::Display| LinkError::Ended(error.to_string());
         let exporter = session_exporter(&session)?;
-        let hello = Hello { node: node.id(), versions: vec![VERSION], role: node.role, epoch: node.epoch, features: Vec::new() };
+        let hello = Hello {
+            node: node.id(),
+            versions: vec![VERSION],
+            role: node.role,
+            epoch: node.epoch,
+            features: Vec::new(),
+        };
         let ours = hello.seal(&node.key, side, &exporter);
         let expect = Expect { own: node.id(), peer: pin };
         let (mut send, mut recv) = match side {

@@ -102,7 +102,10 @@ impl Listener {
             let unverified = self.unverified.load(Ordering::Relaxed);
             if unverified >= UNVERIFIED_MAX {
                 incoming.refuse();
-            } else if unverified >= UNVERIFIED_BEFORE_RETRY && incoming.may_retry() && !incoming.remote_address_validated() {
+            } else if unverified >= UNVERIFIED_BEFORE_RETRY
+                && incoming.may_retry()
+                && !incoming.remote_address_validated()
+            {
                 // The attempt has just been found not to be validated, so it can be.
                 let _ = incoming.retry();
             } else {

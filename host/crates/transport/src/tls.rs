@@ -157,8 +157,10 @@ fn load(source: &Certificate, now: SystemTime) -> Result<(Arc<CertifiedKey>, Sys
                 let path = path.to_owned();
                 move |error| CertificateError::File { path, error }
             };
-            let certificates: Vec<CertificateDer<'static>> =
-                CertificateDer::pem_file_iter(chain).map_err(file(chain))?.collect::<Result<_, _>>().map_err(file(chain))?;
+            let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(chain)
+                .map_err(file(chain))?
+                .collect::<Result<_, _>>()
+                .map_err(file(chain))?;
             let key = PrivateKeyDer::from_pem_file(key).map_err(file(key))?;
             let certified = CertifiedKey::from_der(certificates, key, &provider())?;
             // Looked at again daily: certificates of public authorities are replaced by renewal tools.

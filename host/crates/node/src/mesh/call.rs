@@ -32,7 +32,12 @@ pub struct CallOptions {
 
 impl Default for CallOptions {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(5), content_type: ContentType::EMPTY, cause_depth: 0, extras: Extras::default() }
+        Self {
+            timeout: Duration::from_secs(5),
+            content_type: ContentType::EMPTY,
+            cause_depth: 0,
+            extras: Extras::default(),
+        }
     }
 }
 
@@ -133,12 +138,15 @@ impl Shared {
         let number = self.calls.insert(answer);
         let abandon = Abandon { shared: self, number, link: self.link_number() };
         let extras = options.extras.to_bytes();
-        let queue = || self.outbox.call(self.outbox.channel(&name), number, limit, options.cause_depth, &extras, payload);
+        let queue =
+            || self.outbox.call(self.outbox.channel(&name), number, limit, options.cause_depth, &extras, payload);
         let exchange = async {
             while let Err(reason) = queue() {
                 match reason {
                     NoRoom::Closed => return not_run(reason.into()),
-                    NoRoom::Full | NoRoom::Stale => self.outbox.room(macula_wire::frame::Lane::for_call(payload.len())).await,
+                    NoRoom::Full | NoRoom::Stale => {
+                        self.outbox.room(macula_wire::frame::Lane::for_call(payload.len())).await
+                    }
                 }
             }
             match (&mut answered).await {

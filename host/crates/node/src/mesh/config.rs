@@ -32,7 +32,9 @@ impl MeshConfig {
     pub fn new(relay: RelayUrl, realm: RealmKeys) -> Self {
         let mut seed = zeroize::Zeroizing::new([0; 32]);
         getrandom::fill(&mut *seed).expect("the operating system has randomness");
-        let epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |since| since.as_millis() as u64);
+        let epoch = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(1, |since| since.as_millis() as u64);
         Self::with_node(relay, realm, LocalNode { key: SigningKey::from_bytes(&seed), role: Role::Client, epoch })
     }
 

@@ -282,7 +282,10 @@ impl Mesh {
     /// What the relay says; `unavailable` when there is no link in time; `invalid` (queue length).
     pub async fn subscribe_with(&self, pattern: Pattern, options: Subscribe) -> Result<Subscription, Fault> {
         if !(1..=QUEUE_MESSAGES_MAX).contains(&options.queue_messages) {
-            return Err(Fault::Invalid(format!("a queue of {} messages (1 to {QUEUE_MESSAGES_MAX})", options.queue_messages)));
+            return Err(Fault::Invalid(format!(
+                "a queue of {} messages (1 to {QUEUE_MESSAGES_MAX})",
+                options.queue_messages
+            )));
         }
         let options = SubscriptionOptions {
             pattern,
@@ -333,7 +336,8 @@ impl Mesh {
         Ok(stored.and_then(|stored| {
             let channel = Arc::new(Channel::from_bytes(&stored.channel).ok()?);
             let frame = Bytes::from(stored.frame);
-            let macula_wire::frame::Frame::Message { header, .. } = macula_wire::frame::Frame::parse(&frame).ok()? else {
+            let macula_wire::frame::Frame::Message { header, .. } = macula_wire::frame::Frame::parse(&frame).ok()?
+            else {
                 return None;
             };
             subscription::decode(&frame, &[(header.channel, channel)])

@@ -12,11 +12,7 @@ use macula_wire::{
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::{
-    handle::Shared,
-    offer,
-    subscription::Batch,
-};
+use super::{handle::Shared, offer, subscription::Batch};
 
 /// Pieces of a stream that are read at a time.
 const PIECES: usize = 32;
@@ -118,7 +114,9 @@ impl Inbound {
         let mut channels: SmallVec<[(u64, Arc<Channel>); 2]> = SmallVec::new();
         for frame in Frames::new(&frames) {
             let frame = frame.map_err(|error| error.to_string())?;
-            let Frame::Message { header, .. } = Frame::parse(frame).map_err(|error| error.to_string())? else { continue };
+            let Frame::Message { header, .. } = Frame::parse(frame).map_err(|error| error.to_string())? else {
+                continue;
+            };
             if channels.last().is_some_and(|(number, _)| *number == header.channel)
                 || channels.iter().any(|(number, _)| *number == header.channel)
             {

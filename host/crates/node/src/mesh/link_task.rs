@@ -96,8 +96,12 @@ async fn serve(
             backoff.reset();
             serve_joined(shared, url, link, close, tasks).await
         }
-        Ok(Ok(Err(fault))) => Down { reason: format!("the relay refuses realm {}: {fault}", config.realm.name()), hopeless: true },
-        Ok(Err(_)) | Err(_) => Down { reason: format!("relay {} did not answer the join", peer.short()), hopeless: false },
+        Ok(Ok(Err(fault))) => {
+            Down { reason: format!("the relay refuses realm {}: {fault}", config.realm.name()), hopeless: true }
+        }
+        Ok(Err(_)) | Err(_) => {
+            Down { reason: format!("relay {} did not answer the join", peer.short()), hopeless: false }
+        }
     };
     link.close(&down.reason);
     shared.registry.link_down();
@@ -141,7 +145,11 @@ async fn serve_joined(
     Down { reason, hopeless: false }
 }
 
-async fn write_control(shared: Arc<Shared>, mut writer: ControlWriter, mut queued: mpsc::UnboundedReceiver<Control>) -> String {
+async fn write_control(
+    shared: Arc<Shared>,
+    mut writer: ControlWriter,
+    mut queued: mpsc::UnboundedReceiver<Control>,
+) -> String {
     let mut ping = 0;
     loop {
         let mut messages = Vec::new();

@@ -123,7 +123,9 @@ impl Responder {
             Ok(answer) => Ok(answer),
             Err(error) => Err(match error.check() {
                 Ok(()) => CallError::Handler(error),
-                Err(invalid) => CallError::MaybeRun(Fault::Other(format!("the handler's error was refused: {invalid}"))),
+                Err(invalid) => {
+                    CallError::MaybeRun(Fault::Other(format!("the handler's error was refused: {invalid}")))
+                }
             }),
         };
         self.send(&outcome);
@@ -186,7 +188,14 @@ impl Incoming {
 }
 
 /// Makes a call out of its frame; malformed extras give none.
-pub(super) fn incoming(shared: &Arc<Shared>, link: u64, channel: &Channel, header: Header, extras: &[u8], payload: Bytes) -> Option<IncomingCall> {
+pub(super) fn incoming(
+    shared: &Arc<Shared>,
+    link: u64,
+    channel: &Channel,
+    header: Header,
+    extras: &[u8],
+    payload: Bytes,
+) -> Option<IncomingCall> {
     let extras = Extras::from_bytes(extras).ok()?;
     let request = Request {
         procedure: channel.name.clone(),

@@ -508,7 +508,8 @@ impl Channels {
             let number = self.hand;
             self.hand = (self.hand + 1) % self.slots.len();
             let generation = self.slots[number].generation + 1;
-            let before = std::mem::replace(&mut self.slots[number], Slot { name: name.clone(), generation, declaration });
+            let before =
+                std::mem::replace(&mut self.slots[number], Slot { name: name.clone(), generation, declaration });
             self.by_name.remove(&before.name);
             ChannelKey { number: number as u32, generation }
         };

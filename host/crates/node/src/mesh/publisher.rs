@@ -104,7 +104,13 @@ impl Confirmation {
 
 impl Default for Envelope<'_> {
     fn default() -> Self {
-        Self { delivery: Delivery::Ordered, priority: macula_wire::Priority::Normal, retain: false, cause_depth: 0, extras: &[] }
+        Self {
+            delivery: Delivery::Ordered,
+            priority: macula_wire::Priority::Normal,
+            retain: false,
+            cause_depth: 0,
+            extras: &[],
+        }
     }
 }
 
@@ -118,7 +124,12 @@ fn check_size(payload: &[u8]) -> Result<(), Fault> {
 
 impl Shared {
     /// Publishes one message whose channel has to be looked up: at once, or [`NoRoom::Full`].
-    pub(super) fn publish_now(&self, name: &ChannelName, envelope: Envelope<'_>, payload: &[u8]) -> Result<Result<Receipt, Fault>, NoRoom> {
+    pub(super) fn publish_now(
+        &self,
+        name: &ChannelName,
+        envelope: Envelope<'_>,
+        payload: &[u8],
+    ) -> Result<Result<Receipt, Fault>, NoRoom> {
         if let Err(fault) = check_size(payload) {
             return Ok(Err(fault));
         }
@@ -134,7 +145,12 @@ impl Shared {
     }
 
     /// The same, waiting for room.
-    pub(super) async fn publish(&self, name: &ChannelName, envelope: Envelope<'_>, payload: &[u8]) -> Result<Receipt, Fault> {
+    pub(super) async fn publish(
+        &self,
+        name: &ChannelName,
+        envelope: Envelope<'_>,
+        payload: &[u8],
+    ) -> Result<Receipt, Fault> {
         let until_room = async {
             loop {
                 match self.publish_now(name, envelope, payload) {

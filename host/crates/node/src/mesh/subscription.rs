@@ -58,13 +58,7 @@ struct Inbox {
 
 impl SubscriptionState {
     pub(super) fn new(number: u32, options: SubscriptionOptions) -> Self {
-        Self {
-            number,
-            options,
-            inbox: Mutex::default(),
-            dropped: AtomicU64::new(0),
-            dropped_before: AtomicU64::new(0),
-        }
+        Self { number, options, inbox: Mutex::default(), dropped: AtomicU64::new(0), dropped_before: AtomicU64::new(0) }
     }
 
     /// Messages that may be on their way or wait here.

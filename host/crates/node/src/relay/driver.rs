@@ -68,7 +68,12 @@ impl LinkWakers {
 }
 
 /// Runs until told to stop.
-pub(super) async fn run(config: RelayConfig, listener: Listener, stats: Arc<Mutex<Stats>>, mut stop: watch::Receiver<bool>) {
+pub(super) async fn run(
+    config: RelayConfig,
+    listener: Listener,
+    stats: Arc<Mutex<Stats>>,
+    mut stop: watch::Receiver<bool>,
+) {
     let shared = Rc::new(Shared {
         relay: RefCell::new(Relay::new(config.limits)),
         wakers: RefCell::default(),

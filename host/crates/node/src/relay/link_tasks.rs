@@ -46,7 +46,13 @@ pub(super) async fn run(shared: Rc<Shared>, link: Link) {
     let writers: Rc<RefCell<Vec<AbortHandle>>> = Rc::default();
     let wakers = register(&shared, &link, key, &writers);
     tracing::debug!(link = %id, role = ?hello.role, from = %link.remote_address(), "link opened");
-    let context = Rc::new(LinkContext { shared: Rc::clone(&shared), link: link.clone(), key, wakers, heard: RefCell::new(Instant::now()) });
+    let context = Rc::new(LinkContext {
+        shared: Rc::clone(&shared),
+        link: link.clone(),
+        key,
+        wakers,
+        heard: RefCell::new(Instant::now()),
+    });
     let (control_writer, control_reader) = link.take_control();
     let mut tasks = JoinSet::new();
     tasks.spawn_local(read_control(Rc::clone(&context), control_reader));
@@ -78,12 +84,8 @@ fn register(shared: &Rc<Shared>, link: &Link, key: LinkKey, writers: &Rc<RefCell
             }
         })
     };
-    let wakers = Rc::new(LinkWakers {
-        control: Notify::new(),
-        lanes: Default::default(),
-        started: RefCell::default(),
-        start,
-    });
+    let wakers =
+        Rc::new(LinkWakers { control: Notify::new(), lanes: Default::default(), started: RefCell::default(), start });
     let mut all = shared.wakers.borrow_mut();
     if all.len() <= key.index() {
         all.resize(key.index() + 1, None);

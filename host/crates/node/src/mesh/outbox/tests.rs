@@ -14,13 +14,8 @@ fn topic(text: &str) -> ChannelName {
     }
 }
 
-const PLAIN: Envelope<'static> = Envelope {
-    delivery: Delivery::Ordered,
-    priority: Priority::Normal,
-    retain: false,
-    cause_depth: 0,
-    extras: &[],
-};
+const PLAIN: Envelope<'static> =
+    Envelope { delivery: Delivery::Ordered, priority: Priority::Normal, retain: false, cause_depth: 0, extras: &[] };
 
 /// What a relay would see of one link and lane: for each message its topic as declared there, and its payload.
 struct Peer<'a> {
