@@ -355,8 +355,8 @@ impl PluginHandle {
     }
 
     /// Puts new rights in force while it runs. What is no longer allowed fails and ends at once; the plugin is told.
-    pub fn replace_rights(&self, rights: Rights) {
-        self.core.replace_rights(&rights);
+    pub fn replace_rights(&self, rights: &Rights) {
+        self.core.replace_rights(rights);
     }
 
     /// Stops it: nothing new is taken, what had been taken is handled, `shutdown` runs. After `grace` it is ended where it

@@ -165,6 +165,21 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_both_held_and_asked_for_is_left() {
+        let held = rights(&["alerts.**", "a.*.c", "only.held"], &[]);
+        let asks = Asks {
+            publish: ["alerts.kitchen", "a.b.*", "only.asked"].map(|text| text.parse().unwrap()).into(),
+            ..Asks::default()
+        };
+        let both = held.within(&asks);
+        let allows = |text: &str| both.allows(Operation::Publish, &text.parse().unwrap());
+        assert!(allows("alerts.kitchen"));
+        for name in ["alerts.hall", "only.held", "only.asked", "a.b.c"] {
+            assert!(!allows(name), "{name}");
+        }
+    }
+
+    #[test]
     fn a_swap_changes_the_generation() {
         let cell = RightsCell::new(Rights::default());
         let before = cell.generation();

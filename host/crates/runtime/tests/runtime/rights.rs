@@ -65,11 +65,11 @@ async fn rights_change_while_running() {
     let mut asks = plugin.manifest().asks.clone();
     asks.publish = vec!["report".parse().unwrap()];
     asks.subscribe = vec!["in.**".parse().unwrap()];
-    plugin.replace_rights(Rights::as_asked(&asks));
+    plugin.replace_rights(&Rights::as_asked(&asks));
     assert_eq!(fixture.mesh.patterns(), ["in.**"]);
     assert_eq!(fixture.reports(3).await[2], "rights changed");
     assert!(fixture.ask("publish out.x 2").await.contains("Denied"), "the decision before is not remembered");
-    plugin.replace_rights(Rights::as_asked(&plugin.manifest().asks));
+    plugin.replace_rights(&Rights::as_asked(&plugin.manifest().asks));
     assert_eq!(fixture.reports(5).await[4], "rights changed");
     assert!(fixture.ask("publish out.x 3").await.contains("Ok("));
     assert_eq!(fixture.ask("subscribe gone.*").await, "subscribed 2", "what ended may begin again");
