@@ -10,6 +10,7 @@ mod dialler;
 mod endpoint;
 mod link;
 mod listener;
+mod reset;
 mod tls;
 
 pub use address::{RelayUrl, RelayUrlError};

@@ -114,8 +114,23 @@ impl Link {
         node: &LocalNode,
         pin: Option<NodeId>,
     ) -> Result<Self, LinkError> {
+        let established = Self::exchange_hellos(&session, side, node, pin).await;
+        if let Err(error) = &established {
+            session.close(CLOSE_HELLO, error.to_string().as_bytes());
+        }
+        let (peer, exporter, control) = established?;
+        let control = std::sync::Arc::new(std::sync::Mutex::new(Some(control)));
+        Ok(Self { session, peer, exporter, control })
+    }
+
+    async fn exchange_hellos(
+        session: &Session,
+        side: Side,
+        node: &LocalNode,
+        pin: Option<NodeId>,
+    ) -> Result<(Hello, [u8; 32], (SendStream, RecvStream)), LinkError> {
         let ended = |error: &dyn std::fmt::Display| LinkError::Ended(error.to_string());
-        let exporter = session_exporter(&session)?;
+        let exporter = session_exporter(session)?;
         let hello = Hello {
             node: node.id(),
             versions: vec![VERSION],
@@ -133,18 +148,11 @@ impl Link {
             write_hello(&mut send, &ours).await?;
         }
         let theirs = read_hello(&mut recv).await?;
-        let peer = match Hello::open(&theirs, side.peer(), &exporter, &expect) {
-            Ok(peer) => peer,
-            Err(error) => {
-                session.close(CLOSE_HELLO, error.to_string().as_bytes());
-                return Err(error.into());
-            }
-        };
+        let peer = Hello::open(&theirs, side.peer(), &exporter, &expect)?;
         if side == Side::Dialler {
             write_hello(&mut send, &ours).await?;
         }
-        let control = std::sync::Arc::new(std::sync::Mutex::new(Some((send, recv))));
-        Ok(Self { session, peer, exporter, control })
+        Ok((peer, exporter, (send, recv)))
     }
 
     /// The peer's verified Hello.

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use crate::{
     endpoint::{self, EndpointConfig},
     link::{Link, LinkError, LocalNode, PATH},
+    reset,
     tls::{self, Certificate, CertificateError, Resolver},
 };
 
@@ -65,11 +66,17 @@ impl Drop for Unverified {
 }
 
 impl Listener {
-    /// Opens a port; `:0` picks one. Must be called within a tokio runtime, which then drives all its links.
+    /// Opens a port; `:0` picks one. Must be called within a tokio runtime, which then drives all its links. The node's
+    /// key makes a restarted listener known to peers of the former one, so that they dial again at once.
     ///
     /// # Errors
     /// See [`BindError`].
-    pub fn bind(address: SocketAddr, certificate: Certificate, config: &EndpointConfig) -> Result<Self, BindError> {
+    pub fn bind(
+        address: SocketAddr,
+        certificate: Certificate,
+        config: &EndpointConfig,
+        node: &LocalNode,
+    ) -> Result<Self, BindError> {
         let resolver = Resolver::new(certificate)?;
         let mut crypto = rustls::ServerConfig::builder_with_provider(tls::provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -84,7 +91,7 @@ impl Listener {
         let socket = endpoint::socket(address).map_err(refused)?;
         let runtime = Arc::new(quinn::TokioRuntime);
         let endpoint =
-            quinn::Endpoint::new(quinn::EndpointConfig::default(), Some(server), socket, runtime).map_err(refused)?;
+            quinn::Endpoint::new(reset::endpoint_config(&node.key), Some(server), socket, runtime).map_err(refused)?;
         Ok(Self { endpoint, unverified: Arc::default() })
     }
 

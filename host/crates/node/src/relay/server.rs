@@ -88,10 +88,11 @@ impl RelayServer {
         let thread = std::thread::Builder::new().name("macula-relay".into()).spawn(move || {
             let tasks = tokio::task::LocalSet::new();
             tasks.block_on(&runtime, async move {
-                let listener = match Listener::bind(config.listen, config.certificate.clone(), &config.endpoint) {
-                    Ok(listener) => listener,
-                    Err(error) => return drop(bound.send(Err(error))),
-                };
+                let listener =
+                    match Listener::bind(config.listen, config.certificate.clone(), &config.endpoint, &config.node) {
+                        Ok(listener) => listener,
+                        Err(error) => return drop(bound.send(Err(error))),
+                    };
                 let address = listener.address().map_err(|error| BindError::Socket { address: config.listen, error });
                 if bound.send(address).is_ok() {
                     driver::run(config, listener, shared, stopped).await;
