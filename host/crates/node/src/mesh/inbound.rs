@@ -52,7 +52,7 @@ impl Inbound {
             }
             self.shared.heard();
         }
-        Ok(())
+        reassembly.end().map_err(|error| error.to_string())
     }
 
     fn handle(&mut self, bytes: &Bytes) -> Result<(), Ended> {

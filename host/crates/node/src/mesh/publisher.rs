@@ -34,6 +34,7 @@ impl Publisher {
     /// # Errors
     /// `too-large`; `unavailable` when there is no room within the configured timeout.
     pub async fn publish(&mut self, payload: &[u8]) -> Result<Receipt, Fault> {
+        check_size(payload)?;
         let envelope = Envelope::default();
         match self.try_publish(envelope, payload) {
             Err(NoRoom::Full) => self.publish_when_room(envelope, payload).await,
@@ -54,7 +55,6 @@ impl Publisher {
 
     #[cold]
     async fn publish_when_room(&mut self, envelope: Envelope<'_>, payload: &[u8]) -> Result<Receipt, Fault> {
-        check_size(payload)?;
         let shared = Arc::clone(&self.shared);
         let until_room = async {
             loop {
@@ -118,6 +118,7 @@ fn receipt_of(shared: &Shared, outcome: Result<u64, NoRoom>) -> Result<Receipt, 
     outcome.map(|seq| Receipt { epoch: shared.epoch, seq, level: ReceiptLevel::Host }).map_err(Fault::from)
 }
 
+#[inline]
 fn check_size(payload: &[u8]) -> Result<(), Fault> {
     if payload.len() > PAYLOAD_BYTES_MAX { Err(Fault::TooLarge(PAYLOAD_BYTES_MAX as u32)) } else { Ok(()) }
 }

@@ -192,7 +192,12 @@ async fn read_lane(context: Rc<LinkContext>, mut reader: LaneReader) -> Result<L
                 reader.read(&mut pieces).await
             }
         };
-        let Some(count) = read.map_err(|error| error.to_string())? else { return Ok(lane) };
+        let Some(count) = read.map_err(|error| error.to_string())? else {
+            return match reassembly.end() {
+                Ok(()) => Ok(lane),
+                Err(error) => Err(context.violated(&error.into())),
+            };
+        };
         let now = Instant::now();
         context.heard(now);
         let fed = feed(&context, now, lane, &pieces[..count], &mut reassembly);

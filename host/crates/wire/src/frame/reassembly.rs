@@ -61,6 +61,14 @@ impl Reassembly {
         self.partial.len()
     }
 
+    /// The stream has ended.
+    ///
+    /// # Errors
+    /// [`FrameError::Truncated`] when it ended within a frame.
+    pub fn end(&self) -> Result<(), FrameError> {
+        if self.partial.is_empty() { Ok(()) } else { Err(FrameError::Truncated { kind: 0 }) }
+    }
+
     fn assemble(&mut self, input: &[u8], at: &mut usize, frame_bytes_max: usize) -> Result<Option<Piece>, FrameError> {
         if !self.take_until(4, input, at) {
             return Ok(None);
