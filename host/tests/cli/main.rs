@@ -3,6 +3,8 @@
 //! Nothing here sleeps: a test waits for lines that the processes print. A wait that takes longer than
 //! [`process::PATIENCE`] fails.
 
+#![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+
 mod bad_input;
 mod life;
 mod main_job;

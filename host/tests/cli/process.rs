@@ -38,7 +38,7 @@ impl Home {
 
     /// Runs to the end.
     pub(crate) fn output(&self, arguments: &[&str]) -> Finished {
-        Finished::of(self.command(arguments).stdin(Stdio::null()).output().unwrap())
+        Finished::of(&self.command(arguments).stdin(Stdio::null()).output().unwrap())
     }
 
     /// Runs to the end with `input` as standard input.
@@ -56,7 +56,7 @@ impl Home {
         let writer = thread::spawn(move || drop(pipe.write_all(&input)));
         let output = child.wait_with_output().unwrap();
         writer.join().unwrap();
-        Finished::of(output)
+        Finished::of(&output)
     }
 
     /// Starts `run` or `relay` on ports of the system's choice, and waits until it is ready.
@@ -101,7 +101,7 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
-    fn of(output: Output) -> Self {
+    fn of(output: &Output) -> Self {
         Self {
             code: output.status.code(),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),

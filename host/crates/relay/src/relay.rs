@@ -474,10 +474,8 @@ impl Relay {
         if channel.sender != link.peer.node || channel.epoch != link.peer.epoch {
             return Err(refused("it names another sender than this link's".into()));
         }
-        if channel.name.is_reserved()
-            && channel.kind == ChannelKind::Topic
-            && (link.peer.role == Role::Client || !channel.plugin.is_empty())
-        {
+        // A host answers for its plugins: it lets none publish here, and names one when it puts a message of it aside.
+        if channel.name.is_reserved() && channel.kind == ChannelKind::Topic && link.peer.role == Role::Client {
             return Err(refused(format!("{} is a system name; only nodes may publish to it", channel.name)));
         }
         let realm = self.realm_of(key, channel.realm_slot).map_err(|fault| refused(fault.to_string()))?;

@@ -145,7 +145,7 @@ impl Shared {
                 match reason {
                     NoRoom::Closed => return not_run(reason.into()),
                     NoRoom::Full | NoRoom::Stale => {
-                        self.outbox.room(macula_wire::frame::Lane::for_call(payload.len())).await
+                        self.outbox.room(macula_wire::frame::Lane::for_call(payload.len())).await;
                     }
                 }
             }
