@@ -55,7 +55,8 @@ impl Caller {
             answer.map(|_| begin.elapsed())
         };
         call().await?;
-        let mut histogram: Histogram<u64> = Histogram::new_with_bounds(1, Duration::from_secs(10).as_nanos() as u64, 3)?;
+        let mut histogram: Histogram<u64> =
+            Histogram::new_with_bounds(1, Duration::from_secs(10).as_nanos() as u64, 3)?;
         let mut under_way = FuturesUnordered::new();
         let begin = Instant::now();
         let mut started = 0;
@@ -88,13 +89,18 @@ pub(crate) fn measure(rounds: usize, table: &mut Table) -> anyhow::Result<()> {
             let mut provider = Process::start(home.path(), Some(&url), &["provider"])?;
             let _: String = provider.hear()?;
             let (count, at_once) = (calls.to_string(), depth.to_string());
-            let mut caller = Process::start(home.path(), Some(&url), &["caller", "--calls", &count, "--depth", &at_once])?;
+            let mut caller =
+                Process::start(home.path(), Some(&url), &["caller", "--calls", &count, "--depth", &at_once])?;
             results.push(caller.hear::<Called>()?);
         }
         results.sort_by(|a, b| a.p50_us.total_cmp(&b.p50_us));
         let middle = &results[results.len() / 2];
         let latency = format!("p50 {:.0} µs, p99 {:.0} µs", middle.p50_us, middle.p99_us);
-        table.add(format!("call, depth {depth}"), latency, if depth == 1 { "goal p50 180 µs, p99 1,000 µs" } else { "" });
+        table.add(
+            format!("call, depth {depth}"),
+            latency,
+            if depth == 1 { "goal p50 180 µs, p99 1,000 µs" } else { "" },
+        );
         let rates = results.iter().map(|result| calls as f64 / result.seconds).collect();
         table.add_rate(format!("calls, depth {depth}"), rates, if depth == 256 { "goal 250,000" } else { "" });
     }

@@ -2,12 +2,12 @@
 
 use std::{path::Path, process::Command};
 
-use anyhow::{Context, bail};
 use crate::{
     process::Process,
     pubsub::Received,
     table::{Table, grouped},
 };
+use anyhow::{Context, bail};
 
 /// Messages of one round.
 const MESSAGES: u64 = 1_000_000;

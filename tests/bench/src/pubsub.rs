@@ -71,9 +71,11 @@ pub(crate) struct Received {
 
 impl Subscriber {
     pub(crate) async fn run(self, party: &Party) -> anyhow::Result<()> {
-        let tasks = futures::future::try_join_all((0..self.links).map(|_| receive(party, &self.topic, self.messages))).await?;
+        let tasks =
+            futures::future::try_join_all((0..self.links).map(|_| receive(party, &self.topic, self.messages))).await?;
         say(&"ready")?;
-        let received: Vec<Received> = futures::future::try_join_all(tasks.into_iter().map(|task| async move { task.await? })).await?;
+        let received: Vec<Received> =
+            futures::future::try_join_all(tasks.into_iter().map(|task| async move { task.await? })).await?;
         let all = Received {
             messages: received.iter().map(|r| r.messages).sum(),
             bytes: received.iter().map(|r| r.bytes).sum(),
@@ -86,7 +88,11 @@ impl Subscriber {
     }
 }
 
-async fn receive(party: &Party, topic: &Pattern, messages: u64) -> anyhow::Result<tokio::task::JoinHandle<anyhow::Result<Received>>> {
+async fn receive(
+    party: &Party,
+    topic: &Pattern,
+    messages: u64,
+) -> anyhow::Result<tokio::task::JoinHandle<anyhow::Result<Received>>> {
     let mesh = party.mesh().await?;
     let options = Subscribe { when_full: WhenFull::Block, queue_messages: 65_536, retained: false };
     let mut subscription = mesh.subscribe_with(topic.clone(), options).await?;
@@ -124,7 +130,8 @@ pub(crate) fn measure(rounds: usize, table: &mut Table) -> anyhow::Result<()> {
             let mut subscriber = Process::start(home.path(), Some(&url), &fan)?;
             let _: String = subscriber.hear()?;
             let before = relay.cpu_seconds()?;
-            let _publisher = Process::start(home.path(), Some(&url), &["publisher", "--messages", &count, "--bytes", "128"])?;
+            let _publisher =
+                Process::start(home.path(), Some(&url), &["publisher", "--messages", &count, "--bytes", "128"])?;
             let received: Received = subscriber.hear()?;
             relay_ns.push((relay.cpu_seconds()? - before) * 1e9 / received.messages as f64);
             rates.push(received.messages as f64 / received.seconds);
@@ -133,7 +140,11 @@ pub(crate) fn measure(rounds: usize, table: &mut Table) -> anyhow::Result<()> {
         table.add_rate(format!("1→{links}, 128 B, deliveries"), rates, goal);
         relay_ns.sort_by(f64::total_cmp);
         let relay_ns = grouped(relay_ns[relay_ns.len() / 2]);
-        table.add(format!("1→{links}, relay's processor time"), format!("{relay_ns} ns a delivery, {dropped} dropped"), "");
+        table.add(
+            format!("1→{links}, relay's processor time"),
+            format!("{relay_ns} ns a delivery, {dropped} dropped"),
+            "",
+        );
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ pub struct Request {
     pub caller: NodeId,
     /// The calling plugin; empty for a program that uses the node's handle itself.
     pub plugin: PluginName,
-    /// Time until the caller gives up, counted from the moment the request reached this node.
+    /// Time until the caller gives up, counted from the moment the request was taken from its queue on this node.
     pub time_left: Duration,
     /// How many handlers acted because of one another before this call.
     pub cause_depth: u8,

@@ -3,7 +3,7 @@
 use std::{
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -78,12 +78,17 @@ impl Offer {
 
     /// The next call; `None` when the handle was closed. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<IncomingCall> {
-        self.calls.recv().await
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
 
     /// As [`Offer::next`], for hand-written futures.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<IncomingCall>> {
-        self.calls.poll_recv(cx)
+        self.calls.poll_recv(cx).map(|call| {
+            let mut call = call?;
+            // What it has waited here is gone.
+            call.request.time_left = call.request.time_left.saturating_sub(call.received.elapsed());
+            Some(call)
+        })
     }
 }
 
@@ -100,6 +105,7 @@ pub struct IncomingCall {
     pub request: Request,
     /// How to answer.
     pub responder: Responder,
+    received: Instant,
 }
 
 /// Takes the one answer to a call. Dropped without an answer, the caller gets `maybe-run(cancelled)`.
@@ -210,5 +216,5 @@ pub(super) fn incoming(
     };
     let cancelled = shared.incoming.insert(link, header.id);
     let responder = Responder { shared: Arc::clone(shared), link, call: header.id, cancelled, answered: false };
-    Some(IncomingCall { request, responder })
+    Some(IncomingCall { request, responder, received: Instant::now() })
 }
