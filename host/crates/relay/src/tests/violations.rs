@@ -75,7 +75,11 @@ fn channels_that_name_another_sender_or_realm_or_a_system_topic() {
     let system = macula_wire::Channel { name: "_mesh.status".parse().unwrap(), ..good.clone() };
     assert_eq!(declare(host, &system), Ok(()));
     let plugin: PluginName = "sensor-alert".parse().unwrap();
-    assert_eq!(declare(host, &macula_wire::Channel { plugin, ..system.clone() }), Ok(()), "a host answers for its plugins");
+    assert_eq!(
+        declare(host, &macula_wire::Channel { plugin, ..system.clone() }),
+        Ok(()),
+        "a host answers for its plugins"
+    );
     let by_client = macula_wire::Channel { sender: id_of(2), ..system };
     refused(declare(client, &by_client), "only nodes may publish to it");
     refused(sim.declare(host, Lane::Normal, CHANNELS_PER_LINK_MAX as u64, &good), "out of range");

@@ -1,0 +1,231 @@
+//! What peers ask for on the control stream: realms, subscriptions, offers, last values.
+
+use std::time::Instant;
+
+use macula_wire::{
+    Channel, Fault, RealmId,
+    control::{Advertise, Beat, Control, Done, Goodbye, Join, Retained, StoredValue, Subscribe},
+    hello::Role,
+    limits::QUEUE_MESSAGES_MAX,
+};
+
+use super::Relay;
+use crate::{
+    link::{LinkKey, Violation},
+    procedures::Offer,
+    realm::Realm,
+    subscription::{SubKey, Subscription},
+};
+
+impl Relay {
+    /// Takes a control message of a peer.
+    ///
+    /// # Errors
+    /// The peer broke the protocol: close the link. A request that is merely refused is answered instead.
+    pub fn handle_control(&mut self, now: Instant, key: LinkKey, message: Control) -> Result<(), Violation> {
+        // What was published before the request is ahead of it.
+        self.flush(now);
+        let (id, outcome) = match message {
+            Control::Join(join) => (join.id, self.join(key, &join)),
+            Control::Subscribe(request) => (request.id, self.subscribe(now, key, &request)?),
+            Control::Unsubscribe(request) => {
+                if let Some(subscription) = self.links[key.index()].subscriptions.remove(&request.subscription) {
+                    self.end_subscription(now, subscription);
+                }
+                (request.id, Ok(()))
+            }
+            Control::Advertise(request) => (request.id, self.advertise(key, request)?),
+            Control::Withdraw(request) => {
+                if let Some(offer) = self.links[key.index()].offers.remove(&request.offer) {
+                    self.end_offer(offer);
+                }
+                (request.id, Ok(()))
+            }
+            Control::Retained(request) => {
+                let done = self.retained_value(key, &request);
+                return self.send_control(key, Control::Done(done));
+            }
+            Control::Ping(beat) => return self.send_control(key, Control::Pong(Beat { token: beat.token })),
+            Control::Unknown { kind, id: Some(id) } => {
+                (id, Err(Fault::Unavailable(format!("this relay does not know requests of kind {kind}"))))
+            }
+            Control::Pong(_) | Control::Goodbye(_) | Control::Unknown { .. } | Control::Done(_) => return Ok(()),
+            _ => return Err(Violation::Unexpected),
+        };
+        let done = match outcome {
+            Ok(()) => Done::ok(id),
+            Err(fault) => Done::failed(id, fault),
+        };
+        self.send_control(key, Control::Done(done))
+    }
+
+    pub(super) fn join(&mut self, key: LinkKey, join: &Join) -> Result<(), Fault> {
+        let link = &self.links[key.index()];
+        if !join.proof.verifies(&link.peer.exporter, &link.peer.node, &join.root, &join.name) {
+            return Err(Fault::Denied(format!("the proof for realm {} does not verify", join.name)));
+        }
+        if link.realms.contains_key(&join.slot) {
+            return Err(Fault::Conflict(format!("slot {} is in use", join.slot)));
+        }
+        if link.realms.len() >= self.config.realms_per_link_max {
+            return Err(Fault::QuotaExceeded("realms per link".into()));
+        }
+        let id = RealmId::new(&join.root, &join.name);
+        let realm = match self.realms_by_id.get(&id).copied() {
+            Some(realm) => realm,
+            None if self.realms.len() >= self.config.realms_max && !self.forget_deserted_realm() => {
+                return Err(Fault::QuotaExceeded("realms on this relay".into()));
+            }
+            None => {
+                let realm = self.realms.insert(Realm::new(id));
+                self.realms_by_id.insert(id, realm);
+                realm
+            }
+        };
+        self.realms[realm].members += 1;
+        self.links[key.index()].realms.insert(join.slot, realm);
+        Ok(())
+    }
+
+    /// Gives up the realm that has been without members for longest, of which only stored values are left.
+    pub(super) fn forget_deserted_realm(&mut self) -> bool {
+        let deserted = self.realms.iter().filter(|(_, realm)| realm.members == 0);
+        let Some((key, _)) = deserted.min_by_key(|(_, realm)| realm.deserted) else { return false };
+        let realm = self.realms.remove(key);
+        self.realms_by_id.remove(&realm.id);
+        self.retained_bytes -= realm.retained.bytes();
+        self.retained_topics -= realm.retained.len();
+        for stored in realm.retained.into_values() {
+            self.retire_outlet(stored.outlet);
+        }
+        true
+    }
+
+    pub(super) fn realm_of(&self, key: LinkKey, slot: u32) -> Result<usize, Fault> {
+        let realm = self.links[key.index()].realms.get(&slot).copied();
+        realm.ok_or_else(|| Fault::Denied("the realm was not joined on this link".into()))
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        now: Instant,
+        key: LinkKey,
+        request: &Subscribe,
+    ) -> Result<Result<(), Fault>, Violation> {
+        let link = &self.links[key.index()];
+        if link.subscriptions.contains_key(&request.subscription) {
+            return Err(Violation::Number { what: "subscription", number: request.subscription.into() });
+        }
+        if !(1..=QUEUE_MESSAGES_MAX).contains(&request.queue_messages) {
+            return Ok(Err(Fault::Invalid(format!("a queue of {} messages", request.queue_messages))));
+        }
+        let realm = match self.realm_of(key, request.slot) {
+            Ok(realm) => realm,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        for (count, max, whose) in [
+            (link.subscriptions.len(), self.config.subscriptions_per_link_max, "link"),
+            (self.realms[realm].interest.len(), self.config.subscriptions_per_realm_max, "realm"),
+            (self.subscriptions.len(), self.config.subscriptions_max, "relay"),
+        ] {
+            if count >= max {
+                return Ok(Err(Fault::QuotaExceeded(format!("subscriptions of this {whose}"))));
+            }
+        }
+        let subscription = self.subscriptions.insert(Subscription::new(key, realm, request)) as SubKey;
+        self.links[key.index()].subscriptions.insert(request.subscription, subscription);
+        self.realms[realm].interest.insert(&request.pattern, subscription);
+        if request.retained {
+            self.send_retained(now, subscription, &request.pattern);
+        }
+        Ok(Ok(()))
+    }
+
+    pub(super) fn end_subscription(&mut self, now: Instant, key: SubKey) {
+        let subscription = self.subscriptions.remove(key as usize);
+        let (bytes, _) = subscription.waiting();
+        let realm = &mut self.realms[subscription.realm];
+        realm.interest.remove(&subscription.pattern, key);
+        realm.queued_bytes -= bytes;
+        self.queued_bytes -= bytes;
+        let link = &mut self.links[subscription.link.index()];
+        link.queued_bytes -= bytes;
+        for lane in &mut link.lanes {
+            lane.turns.retain(|turn| *turn != key);
+        }
+        self.blocking.retain(|blocking| *blocking != key);
+        self.release_receipts(now);
+    }
+
+    pub(super) fn advertise(&mut self, key: LinkKey, request: Advertise) -> Result<Result<(), Fault>, Violation> {
+        let link = &self.links[key.index()];
+        if link.offers.contains_key(&request.offer) {
+            return Err(Violation::Number { what: "offer", number: request.offer.into() });
+        }
+        let realm = match self.realm_of(key, request.slot) {
+            Ok(realm) => realm,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        if request.procedure.is_reserved() && link.peer.role == Role::Client {
+            return Ok(Err(Fault::Denied(format!("{} is a system name; only nodes may offer it", request.procedure))));
+        }
+        if link.offers.len() >= self.config.offers_per_link_max {
+            return Ok(Err(Fault::QuotaExceeded("offers of this link".into())));
+        }
+        if self.realms[realm].offers >= self.config.offers_per_realm_max {
+            return Ok(Err(Fault::QuotaExceeded("offers of this realm".into())));
+        }
+        if self.offers.len() >= self.config.offers_max {
+            return Ok(Err(Fault::QuotaExceeded("offers of this relay".into())));
+        }
+        let offer = self.offers.insert(Offer {
+            link: key,
+            realm,
+            procedure: request.procedure.clone(),
+            in_flight: 0,
+            in_flight_max: request.in_flight_max.max(1),
+            latency_us: 0,
+            metadata: request.metadata,
+        });
+        self.realms[realm].offers += 1;
+        self.realms[realm].procedures.insert(&request.procedure, offer);
+        self.links[key.index()].offers.insert(request.offer, offer);
+        Ok(Ok(()))
+    }
+
+    pub(super) fn end_offer(&mut self, key: usize) {
+        let offer = self.offers.remove(key);
+        let realm = &mut self.realms[offer.realm];
+        realm.offers -= 1;
+        realm.procedures.remove(&offer.procedure, key);
+        self.calls.offer_ended(key);
+    }
+
+    pub(super) fn retained_value(&mut self, key: LinkKey, request: &Retained) -> Done {
+        match self.realm_of(key, request.slot) {
+            Err(fault) => Done::failed(request.id, fault),
+            Ok(realm) => {
+                let value = self.realms[realm].retained.value(&request.topic).map(|stored| StoredValue {
+                    channel: Channel { realm_slot: request.slot, ..stored.channel.clone() }.to_bytes(),
+                    frame: stored.frame.to_vec(),
+                });
+                Done { id: request.id, fault: None, value }
+            }
+        }
+    }
+
+    pub(crate) fn send_control(&mut self, key: LinkKey, message: Control) -> Result<(), Violation> {
+        self.links[key.index()].send_control(message)?;
+        self.mark_ready(key);
+        Ok(())
+    }
+
+    /// Tells every peer that this relay is going away.
+    pub fn say_goodbye(&mut self, reason: &str) {
+        let keys: Vec<LinkKey> = self.links.iter().map(|(key, _)| LinkKey(key as u32)).collect();
+        for key in keys {
+            // A peer with a full backlog learns of it by the closed link.
+            let _ = self.send_control(key, Control::Goodbye(Goodbye { reason: reason.to_owned() }));
+        }
+    }
+}
