@@ -97,6 +97,22 @@ fn manifests_that_widen_or_misspell() {
 }
 
 #[test]
+fn what_a_manifest_does_not_allow_is_denied_named_and_put_aside() {
+    let home = Home::new();
+    let component = home.path().join("echo.wasm");
+    fs::copy(prebuilt("echo"), &component).unwrap();
+    fs::write(home.path().join("echo.toml"), "publish = []\n").unwrap();
+    let mut node = home.node(&["run", &component.display().to_string(), &prebuilt("calculator")]);
+    let mut aside = home.subscriber(&["_mesh.deadletters.*", "--count", "1", "--json"]);
+    home.output(&["publish", "bench.in", "hello"]).succeeded();
+    let letter = aside.line();
+    assert!(letter.contains("_mesh.deadletters.echo") && letter.contains("hello"), "{letter}");
+    node.process.note("/mesh/publish bench.out");
+    assert_eq!(home.output(&["call", "math.add", "[1, 1]"]).succeeded().trim(), "2", "the other plugin goes on");
+    node.stop();
+}
+
+#[test]
 fn config_files_that_are_wrong() {
     let home = Home::new();
     let path = home.path().join("other.toml");
