@@ -1,15 +1,18 @@
 //! Processes of a measurement: the relay here, publishers and subscribers beside their measurements.
 
 use std::{
+    alloc::{GlobalAlloc, Layout, System},
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use macula_node::{Home, Mesh, MeshConfig, RelayConfig, RelayServer, RelayUrl};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::io::AsyncBufReadExt;
 
 use crate::{calls, links, pubsub};
 
@@ -74,10 +77,43 @@ async fn relay(party: &Party) -> anyhow::Result<()> {
     let home = Home::open(&party.home)?;
     let relay = RelayServer::start(RelayConfig::local(home.node("relay")?)?)?;
     say(&relay.url().to_string())?;
-    wait_for_end().await;
+    // Each line asks for the allocations so far.
+    let mut questions = tokio::io::BufReader::new(tokio::io::stdin()).lines();
+    while questions.next_line().await?.is_some() {
+        say(&ALLOCATIONS.load(Ordering::Relaxed))?;
+    }
     relay.stop().await;
     Ok(())
 }
+
+/// Allocations of this process so far.
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// The system's allocator, counting.
+struct Counting;
+
+// SAFETY: hands everything over to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are the system's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are the system's.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are the system's.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// Tells the measuring process something.
 pub(crate) fn say<T: Serialize>(what: &T) -> anyhow::Result<()> {
@@ -122,6 +158,14 @@ impl Process {
         let mut line = String::new();
         self.output.read_line(&mut line)?;
         serde_json::from_str(&line).with_context(|| format!("a process said {line:?}"))
+    }
+
+    /// Asks something with one line, and hears the answer.
+    pub(crate) fn ask<T: DeserializeOwned>(&mut self) -> anyhow::Result<T> {
+        let input = self.input.as_mut().context("stdin")?;
+        input.write_all(b"\n")?;
+        input.flush()?;
+        self.hear()
     }
 
     /// Memory that it occupies, in bytes.
