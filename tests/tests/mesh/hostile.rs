@@ -322,6 +322,7 @@ async fn a_member_that_reads_nothing_holds_up_nobody() {
         queue_messages: 100,
         credit: u64::MAX,
         retained: true,
+        resumed: false,
     };
     assert_eq!(rogue.ask(Control::Subscribe(subscribe)).await, None);
     let mut lanes = Vec::new();

@@ -49,6 +49,13 @@ pub struct RelayConfig {
     pub retained_topics_max: usize,
     /// Stored last values in all, in bytes; likewise.
     pub retained_bytes_max: usize,
+    /// How long after its start the relay keeps messages for subscriptions that were in force before and are said again;
+    /// longer than hosts need to find a restarted relay. Zero keeps none.
+    pub resume_window: Duration,
+    /// Bytes kept in one realm for them. Beyond it the oldest are given up.
+    pub resume_bytes_per_realm_max: usize,
+    /// Bytes kept in all for them; likewise, of the realm that a message comes to.
+    pub resume_bytes_max: usize,
     /// Longest that a full `block` subscription holds back receipts at a stretch.
     pub block_max: Duration,
     /// How often subscribers and publishers are told of drops.
@@ -81,6 +88,9 @@ impl Default for RelayConfig {
             retained_bytes_per_realm_max: 64 << 20,
             retained_topics_max: 262_144,
             retained_bytes_max: 1 << 30,
+            resume_window: Duration::from_secs(10),
+            resume_bytes_per_realm_max: 16 << 20,
+            resume_bytes_max: 256 << 20,
             block_max: Duration::from_secs(2),
             drop_report_interval: Duration::from_millis(250),
             call_sweep_interval: Duration::from_millis(250),

@@ -21,6 +21,7 @@ mod procedures;
 mod publishers;
 mod queue;
 mod realm;
+mod recent;
 mod relay;
 mod retained;
 mod run;

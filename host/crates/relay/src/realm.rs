@@ -5,7 +5,7 @@ use std::sync::Arc;
 use macula_wire::{RealmId, Topic};
 use rustc_hash::FxHashMap;
 
-use crate::{interest::Interest, procedures::Procedures, retained::Retained, subscription::SubKey};
+use crate::{interest::Interest, procedures::Procedures, recent::Recent, retained::Retained, subscription::SubKey};
 
 /// The subscriptions that a topic reaches, shared by all inlets of the same route, so that runs can be told apart by
 /// address.
@@ -25,6 +25,7 @@ pub(crate) struct Realm {
     /// Calls that wait for an answer.
     pub(crate) calls: usize,
     pub(crate) retained: Retained,
+    pub(crate) recent: Recent,
     pub(crate) queued_bytes: usize,
     /// When the last member left, in the order of such events.
     pub(crate) deserted: u64,
@@ -43,6 +44,7 @@ impl Realm {
             offers: 0,
             calls: 0,
             retained: Retained::default(),
+            recent: Recent::default(),
             queued_bytes: 0,
             deserted: 0,
             routes: FxHashMap::default(),
@@ -52,7 +54,7 @@ impl Realm {
 
     /// Whether nothing would be lost by forgetting the realm.
     pub(crate) fn is_unused(&self) -> bool {
-        self.members == 0 && self.retained.is_empty()
+        self.members == 0 && self.retained.is_empty() && self.recent.is_empty()
     }
 
     /// The route of a topic, as interest is now.

@@ -5,6 +5,7 @@ mod output;
 mod queues;
 mod receipts;
 mod requests;
+mod resuming;
 mod retaining;
 
 use std::time::Instant;
@@ -22,6 +23,7 @@ use crate::{
     procedures::Offer,
     publishers::Publishers,
     realm::Realm,
+    recent::Window,
     run::Run,
     stats::Stats,
     subscription::{SubKey, Subscription},
@@ -55,6 +57,9 @@ pub struct Relay {
     retained_topics: usize,
     /// Counts how often a realm lost its last member.
     desertions: u64,
+    /// Whether messages are kept for subscriptions that come back, and bytes of those in all.
+    window: Window,
+    recent_bytes: usize,
     drop_report_due: Option<Instant>,
     /// Subscriptions that hold receipts back, and links whose receipts they hold.
     blocking: Vec<SubKey>,
@@ -66,7 +71,6 @@ impl Relay {
     /// A relay without links.
     pub fn new(config: RelayConfig) -> Self {
         Self {
-            config,
             links: Slab::new(),
             realms: Slab::new(),
             realms_by_id: FxHashMap::default(),
@@ -82,6 +86,9 @@ impl Relay {
             retained_bytes: 0,
             retained_topics: 0,
             desertions: 0,
+            window: if config.resume_window.is_zero() { Window::Closed } else { Window::NotYet },
+            recent_bytes: 0,
+            config,
             drop_report_due: None,
             blocking: Vec::new(),
             holding: Vec::new(),
@@ -217,6 +224,7 @@ impl Relay {
         assert_eq!(self.retained_topics, retained(|realm| realm.retained.len()));
         assert_eq!(self.topic_keys.len(), outlets);
         assert_eq!(self.publishers.held(), held);
+        assert_eq!(self.recent_bytes, retained(|realm| realm.recent.bytes()));
         assert_eq!(self.realms.len(), self.realms_by_id.len());
         assert_eq!(self.queued_bytes, by_link.iter().sum::<usize>());
         assert!(self.blocking.iter().all(|key| self.subscriptions.contains(*key as usize)));

@@ -10,6 +10,7 @@ mod harness;
 mod links;
 mod queues;
 mod receipts;
+mod restart;
 mod retained;
 mod routing;
 mod violations;

@@ -7,7 +7,7 @@
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -81,7 +81,8 @@ const WINDOW: u64 = 16_384;
 
 impl Mesh {
     fn new(subscribers: u8, when_full: WhenFull) -> Self {
-        let (mut relay, now) = (Relay::new(RelayConfig::default()), Instant::now());
+        let (mut relay, now) =
+            (Relay::new(RelayConfig { resume_window: Duration::ZERO, ..RelayConfig::default() }), Instant::now());
         let publisher = join(&mut relay, now, 1);
         let channel = Channel {
             kind: ChannelKind::Topic,
@@ -132,6 +133,7 @@ impl Subscriber {
             queue_messages: WINDOW as u32,
             credit: WINDOW,
             retained: false,
+            resumed: false,
         };
         relay.handle_control(now, key, Control::Subscribe(subscribe)).unwrap();
         while relay.poll_control(key).is_some() {}

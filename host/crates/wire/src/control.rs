@@ -76,6 +76,9 @@ pub struct Subscribe {
     /// Begin with the stored last value of each matching topic.
     #[serde(default)]
     pub retained: bool,
+    /// It was in force on an earlier link: a relay that has just started gives it what it has missed since.
+    #[serde(default)]
+    pub resumed: bool,
 }
 
 /// Ends a subscription; what still waits for it is dropped.
@@ -343,6 +346,7 @@ mod tests {
                 queue_messages: 100,
                 credit: 100,
                 retained: true,
+                resumed: false,
             }),
             Control::Done(Done::failed(2, Fault::Denied("/mesh/subscribe a.**".into()))),
             Control::Ping(Beat { token: 3 }),

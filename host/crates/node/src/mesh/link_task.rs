@@ -87,14 +87,18 @@ async fn serve(
         proof: realm.proof(&exporter, &config.node.id()),
     };
     shared.heard();
-    let joined = shared.registry.link_up(queue, join);
+    let (joined, all_said) = shared.registry.link_up(queue, join);
     let mut tasks: JoinSet<String> = JoinSet::new();
     tasks.spawn(write_control(Arc::clone(shared), control_writer, queued));
     tasks.spawn(read_control(Arc::clone(shared), control_reader));
     let down = match timeout(HELLO_TIMEOUT, joined).await {
         Ok(Ok(Ok(()))) => {
             backoff.reset();
-            serve_joined(shared, url, link, close, tasks).await
+            // Messages follow only then: this node's own subscriptions must not miss what it sends again.
+            match timeout(PING_TIMEOUT, all_said).await {
+                Ok(Ok(())) => serve_joined(shared, url, link, close, tasks).await,
+                _ => Down { reason: format!("relay {} did not answer requests", peer.short()), hopeless: false },
+            }
         }
         Ok(Ok(Err(fault))) => {
             Down { reason: format!("the relay refuses realm {}: {fault}", config.realm.name()), hopeless: true }

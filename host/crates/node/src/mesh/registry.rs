@@ -37,6 +37,8 @@ struct State {
     requests: FxHashMap<u64, Request>,
     next_number: u32,
     next_request: u64,
+    /// The last request of those said again on a new link, and who waits for its answer.
+    saying: Option<(u64, oneshot::Sender<()>)>,
 }
 
 #[derive(Debug)]
@@ -69,7 +71,7 @@ impl State {
         }
     }
 
-    fn send_subscribe(&mut self, state: &SubscriptionState) {
+    fn send_subscribe(&mut self, state: &SubscriptionState, resumed: bool) {
         let id = self.request(Request::Subscription(state.number));
         let options = &state.options;
         self.send(Control::Subscribe(control::Subscribe {
@@ -81,6 +83,7 @@ impl State {
             queue_messages: options.queue_messages,
             credit: state.window(),
             retained: options.retained,
+            resumed,
         }));
     }
 
@@ -106,7 +109,7 @@ impl Registry {
         let (first, waiting) = oneshot::channel();
         registry.subscriptions.insert(state.number, Entry { state: Arc::clone(&state), first: Some(first) });
         if registry.link.is_some() {
-            registry.send_subscribe(&state);
+            registry.send_subscribe(&state, false);
         }
         (state, waiting)
     }
@@ -176,22 +179,31 @@ impl Registry {
     }
 
     /// A new link: joins the realm first, then says everything again. Nothing of the old one is waited for any more.
-    pub(super) fn link_up(&self, link: ControlSender, join: impl FnOnce(u64) -> Join) -> Waiting<()> {
+    /// The first receiver learns how the join ended, the second that the last of the rest has been answered, and so, as
+    /// requests are answered in order, all of it.
+    pub(super) fn link_up(
+        &self,
+        link: ControlSender,
+        join: impl FnOnce(u64) -> Join,
+    ) -> (Waiting<()>, oneshot::Receiver<()>) {
         let mut registry = self.0.lock();
         registry.link = Some(link);
         let (answer, waiting) = oneshot::channel();
         let id = registry.request(Request::Join(answer));
         registry.send(Control::Join(join(id)));
-        let subscriptions: Vec<_> = registry.subscriptions.values().map(|entry| Arc::clone(&entry.state)).collect();
-        for state in subscriptions {
+        let subscriptions: Vec<_> =
+            registry.subscriptions.values().map(|entry| (Arc::clone(&entry.state), entry.first.is_none())).collect();
+        for (state, was_in_force) in subscriptions {
             state.link_up();
-            registry.send_subscribe(&state);
+            registry.send_subscribe(&state, was_in_force);
         }
         let offers: Vec<_> = registry.offers.values().map(|entry| Arc::clone(&entry.state)).collect();
         for state in offers {
             registry.send_advertise(&state);
         }
-        waiting
+        let (said, all_said) = oneshot::channel();
+        registry.saying = Some((registry.next_request, said));
+        (waiting, all_said)
     }
 
     /// The link is gone: requests that only it could answer end, subscriptions and offers wait for the next.
@@ -199,6 +211,7 @@ impl Registry {
         let mut registry = self.0.lock();
         registry.link = None;
         registry.requests.clear();
+        registry.saying = None;
     }
 
     /// The handle is closed: nothing more will come.
@@ -218,6 +231,10 @@ impl Registry {
     /// was told of its success long ago, and a later relay may take it.
     pub(super) fn done(&self, done: Done) {
         let mut registry = self.0.lock();
+        if let Some((_, said)) = registry.saying.take_if(|(last, _)| *last == done.id) {
+            // Whoever waited may have given the link up.
+            let _ = said.send(());
+        }
         let outcome = match &done.fault {
             None => Ok(()),
             Some(fault) => Err(fault.clone()),

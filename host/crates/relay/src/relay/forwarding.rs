@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use super::{Declared, Relay, topic_key};
 use crate::{
     link::{Inlet, LinkKey, Outlet, Violation},
+    recent::Window,
     subscription::SubKey,
 };
 
@@ -81,6 +82,9 @@ impl Relay {
         self.stats.messages_in += 1;
         if inlet.route_version != self.realms[inlet.realm].interest.version() {
             self.refresh_route(now, key, lane, header.channel)?;
+        }
+        if self.window != Window::Closed && lane != Lane::Latest {
+            self.keep_recent(key, lane, header.channel, bytes)?;
         }
         if header.flags & frame::FLAG_RETAIN != 0 {
             self.retain(now, key, lane, header.channel, bytes)?;

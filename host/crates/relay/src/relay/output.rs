@@ -9,7 +9,7 @@ use macula_wire::{
 };
 
 use super::Relay;
-use crate::{link::LinkKey, subscription::SubKey};
+use crate::{link::LinkKey, recent::Window, subscription::SubKey};
 
 impl Relay {
     /// A link with something to send; each is named once until it is drained.
@@ -100,7 +100,8 @@ impl Relay {
             let since = self.subscriptions.get(*key as usize)?.blocking_since?;
             Some(since + self.config.block_max)
         });
-        block.chain(self.drop_report_due).chain(self.calls.sweep_due()).min()
+        let window = if let Window::Open(until) = self.window { Some(until) } else { None };
+        block.chain(self.drop_report_due).chain(self.calls.sweep_due()).chain(window).min()
     }
 
     /// A deadline may have passed.
@@ -113,6 +114,7 @@ impl Relay {
             self.release_receipts(now);
         }
         self.sweep_calls(now);
+        self.close_window(now);
     }
 
     pub(super) fn report_drops(&mut self) {

@@ -25,6 +25,7 @@ impl Relay {
     pub fn handle_control(&mut self, now: Instant, key: LinkKey, message: Control) -> Result<(), Violation> {
         // What was published before the request is ahead of it.
         self.flush(now);
+        self.open_window(now);
         let (id, outcome) = match message {
             Control::Join(join) => (join.id, self.join(key, &join)),
             Control::Subscribe(request) => (request.id, self.subscribe(now, key, &request)?),
@@ -95,6 +96,7 @@ impl Relay {
         self.realms_by_id.remove(&realm.id);
         self.retained_bytes -= realm.retained.bytes();
         self.retained_topics -= realm.retained.len();
+        self.recent_bytes -= realm.recent.bytes();
         for stored in realm.retained.into_values() {
             self.retire_outlet(stored.outlet);
         }
@@ -137,6 +139,9 @@ impl Relay {
         self.realms[realm].interest.insert(&request.pattern, subscription);
         if request.retained {
             self.send_retained(now, subscription, &request.pattern);
+        }
+        if request.resumed {
+            self.send_recent(now, subscription, &request.pattern);
         }
         Ok(Ok(()))
     }

@@ -198,7 +198,7 @@ impl Chaos {
                 let credit = r.below(20) as u64;
                 self.sim.hosts[name].credit_for_tests(small, u64::MAX);
                 let queue_messages = r.below(12) as u32;
-                let retained = r.below(2) == 0;
+                let (retained, resumed) = (r.below(2) == 0, r.below(3) == 0);
                 let pattern = r.pick(&["**", "a.*", "a.b", "*", "_sys.**"]);
                 Control::Subscribe(Subscribe {
                     id,
@@ -207,6 +207,7 @@ impl Chaos {
                     queue_messages,
                     credit,
                     retained,
+                    resumed,
                     ..wanted(pattern)
                 })
             }

@@ -112,12 +112,14 @@ pub(super) fn wanted(pattern: &str) -> Subscribe {
         queue_messages: 1000,
         credit: 1_000_000,
         retained: false,
+        resumed: false,
     }
 }
 
 impl Sim {
     pub(super) fn new() -> Self {
-        Self::with(RelayConfig::default())
+        // Long after its start; tests of the first seconds say so.
+        Self::with(RelayConfig { resume_window: Duration::ZERO, ..RelayConfig::default() })
     }
 
     pub(super) fn with(config: RelayConfig) -> Self {
