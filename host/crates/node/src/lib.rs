@@ -25,6 +25,51 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # }).unwrap();
 //! ```
+//!
+//! Calls, and a stream that waits for its slowest subscriber instead of losing messages:
+//!
+//! ```
+//! use std::time::Duration;
+//! use macula_node::{CallOptions, Home, Mesh, MeshConfig, RelayConfig, RelayServer, Subscribe};
+//! use macula_node::wire::{CallError, ContentType, HandlerError, WhenFull};
+//!
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! # let directory = tempfile::tempdir()?;
+//! # let home = Home::open(directory.path())?;
+//! # let relay = RelayServer::start(RelayConfig::local(home.node("relay")?)?)?;
+//! let connect = || Mesh::connect(MeshConfig::new(relay.url(), home.local_realm().expect("a home")));
+//! let (provider, caller) = (connect().await?, connect().await?);
+//!
+//! // One answers …
+//! let mut greetings = provider.advertise("greet.name".parse()?).await?;
+//! tokio::spawn(async move {
+//!     while let Some(call) = greetings.next().await {
+//!         let answer = match std::str::from_utf8(&call.request.payload) {
+//!             Ok(name) => Ok(format!("hello {name}").into()),
+//!             Err(_) => Err(HandlerError::new("no-text", "a name is text")),
+//!         };
+//!         call.responder.answer(answer);
+//!     }
+//! });
+//! // … and the other learns whether trying again is safe.
+//! let options = CallOptions { timeout: Duration::from_secs(2), ..CallOptions::default() };
+//! assert_eq!(&caller.call(&"greet.name".parse()?, b"Ada", &options).await?[..], b"hello Ada");
+//! let nobody = caller.call(&"greet.nobody".parse()?, b"", &options).await;
+//! assert!(matches!(nobody, Err(CallError::NotRun(_))));
+//!
+//! let options = Subscribe { when_full: WhenFull::Block, ..Subscribe::default() };
+//! let mut lines = provider.subscribe_with("lines.*".parse()?, options).await?;
+//! let mut publisher = caller.publisher(&"lines.one".parse()?, &ContentType::EMPTY);
+//! for n in 0..1000 {
+//!     publisher.publish(format!("{n}").as_bytes()).await?;
+//! }
+//! publisher.confirm()?.wait().await?; // the relay has them all
+//! for n in 0..1000 {
+//!     assert_eq!(lines.next().await.expect("the mesh is up").payload, format!("{n}"));
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
 
 mod home;
 mod mesh;
