@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use macula_transport::{Backoff, ControlReader, ControlWriter, DialError, Dialler, Link, RelayUrl};
+use macula_transport::{Backoff, ControlReadError, ControlReader, ControlWriter, DialError, Dialler, Link, RelayUrl};
 use macula_wire::{
     control::{Beat, Control, Join},
     frame::Lane,
@@ -11,7 +11,7 @@ use macula_wire::{
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -21,7 +21,7 @@ use super::{
     outbox::REALM_SLOT,
 };
 
-/// How long a closing handle waits for its last frames to arrive.
+/// How long a closing handle waits for its last frames to arrive, and a link lives on after the relay's goodbye.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why there is no link.
@@ -90,13 +90,14 @@ async fn serve(
     let (joined, all_said) = shared.registry.link_up(queue, join);
     let mut tasks: JoinSet<String> = JoinSet::new();
     tasks.spawn(write_control(Arc::clone(shared), control_writer, queued));
-    tasks.spawn(read_control(Arc::clone(shared), control_reader));
+    let (farewell, leaving) = watch::channel(false);
+    tasks.spawn(read_control(Arc::clone(shared), control_reader, farewell));
     let down = match timeout(HELLO_TIMEOUT, joined).await {
         Ok(Ok(Ok(()))) => {
             backoff.reset();
             // Messages follow only then: this node's own subscriptions must not miss what it sends again.
             match timeout(PING_TIMEOUT, all_said).await {
-                Ok(Ok(())) => serve_joined(shared, url, link, close, tasks).await,
+                Ok(Ok(())) => serve_joined(shared, url, link, close, leaving, tasks).await,
                 _ => Down { reason: format!("relay {} did not answer requests", peer.short()), hopeless: false },
             }
         }
@@ -117,6 +118,7 @@ async fn serve_joined(
     url: &RelayUrl,
     link: &Link,
     mut close: watch::Receiver<bool>,
+    leaving: watch::Receiver<bool>,
     mut tasks: JoinSet<String>,
 ) -> Down {
     let number = shared.outbox.link_up();
@@ -124,14 +126,17 @@ async fn serve_joined(
     let mut writers = JoinSet::new();
     let (finish, finishing) = watch::channel(false);
     for lane in Lane::ALL {
-        writers.spawn(write_lane(Arc::clone(shared), link.clone(), number, lane, finishing.clone()));
+        let until = Until { finishing: finishing.clone(), leaving: leaving.clone() };
+        writers.spawn(write_lane(Arc::clone(shared), link.clone(), number, lane, until));
     }
-    tasks.spawn(accept_lanes(Arc::clone(shared), link.clone(), number));
+    let mut lanes = JoinSet::new();
+    lanes.spawn(accept_lanes(Arc::clone(shared), link.clone(), number));
     let up = config::Link { url: url.clone(), relay: link.peer().node, generation: number };
     tracing::info!(relay = %url, id = %link.peer().node.short(), "linked");
     shared.set_state(LinkState::Up(up));
     let reason = tokio::select! {
         Some(ended) = tasks.join_next() => ended.unwrap_or_else(|error| format!("a task failed: {error}")),
+        Some(ended) = lanes.join_next() => ended.unwrap_or_else(|error| format!("a task failed: {error}")),
         () = until(&mut close) => {
             // Everything that was published goes out, and is there, before the link is closed.
             let _ = finish.send(true);
@@ -141,6 +146,10 @@ async fn serve_joined(
         }
     };
     shared.set_link(0);
+    link.close(&reason);
+    // What had arrived before the end is still read.
+    let _ = timeout(FINISH_TIMEOUT, async { while lanes.join_next().await.is_some() {} }).await;
+    lanes.shutdown().await;
     tasks.shutdown().await;
     writers.shutdown().await;
     let unsent = shared.outbox.link_down();
@@ -184,11 +193,18 @@ async fn write_control(
     }
 }
 
-async fn read_control(shared: Arc<Shared>, mut reader: ControlReader) -> String {
+async fn read_control(shared: Arc<Shared>, mut reader: ControlReader, farewell: watch::Sender<bool>) -> String {
+    let mut goodbye: Option<(String, Instant)> = None;
     loop {
-        let message = match reader.next().await {
+        let read = match &goodbye {
+            None => reader.next().await,
+            Some((reason, until)) => {
+                timeout_at(*until, reader.next()).await.unwrap_or_else(|_| Err(ControlReadError::Ended(reason.clone())))
+            }
+        };
+        let message = match read {
             Ok(message) => message,
-            Err(error) => return error.to_string(),
+            Err(error) => return goodbye.map_or_else(|| error.to_string(), |(reason, _)| reason),
         };
         shared.heard();
         match message {
@@ -200,7 +216,11 @@ async fn read_control(shared: Arc<Shared>, mut reader: ControlReader) -> String 
             }
             Control::Undelivered(undelivered) => shared.set_undelivered(undelivered.total),
             Control::Ping(beat) => shared.registry.pong(beat),
-            Control::Goodbye(goodbye) => return goodbye.reason,
+            Control::Goodbye(message) => {
+                // Nothing more is sent, and what still comes is read until the relay closes the link.
+                goodbye = Some((message.reason, Instant::now() + FINISH_TIMEOUT));
+                let _ = farewell.send(true);
+            }
             _ => {}
         }
     }
@@ -212,7 +232,11 @@ async fn accept_lanes(shared: Arc<Shared>, link: Link, number: u64) -> String {
         tokio::select! {
             lane = link.accept_lane() => match lane {
                 Ok(reader) => drop(readers.spawn(Inbound::new(Arc::clone(&shared), number).read(reader))),
-                Err(error) => return error.to_string(),
+                Err(error) => {
+                    // The link is closed; what has arrived is still read.
+                    while readers.join_next().await.is_some() {}
+                    return error.to_string();
+                }
             },
             Some(ended) = readers.join_next() => match ended {
                 Ok(Ok(())) => {}
@@ -228,17 +252,29 @@ async fn until(switch: &mut watch::Receiver<bool>) {
     let _ = switch.wait_for(|thrown| *thrown).await;
 }
 
+/// When a writer stops.
+struct Until {
+    /// This node is closing: everything goes out first.
+    finishing: watch::Receiver<bool>,
+    /// The relay is leaving: messages wait for the next one.
+    leaving: watch::Receiver<bool>,
+}
+
 /// Opens the lane when there is something for it, and writes until the link ends or everything is out.
-async fn write_lane(shared: Arc<Shared>, link: Link, number: u64, lane: Lane, mut finishing: watch::Receiver<bool>) {
+async fn write_lane(shared: Arc<Shared>, link: Link, number: u64, lane: Lane, mut stop: Until) {
     let mut writer = None;
     let mut pieces = Vec::new();
     loop {
+        if lane.carries_messages() && *stop.leaving.borrow() {
+            break;
+        }
         shared.outbox.take(number, lane, &mut pieces);
         if pieces.is_empty() {
             tokio::select! {
                 biased;
+                () = until(&mut stop.leaving), if lane.carries_messages() => break,
                 () = shared.outbox.waiting[lane.index()].notified() => continue,
-                () = until(&mut finishing) => break,
+                () = until(&mut stop.finishing) => break,
             }
         }
         let writer = match &mut writer {

@@ -1,6 +1,11 @@
 //! Accepts links and keeps the core's time.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use macula_relay::{LinkKey, Relay, Stats};
 use macula_transport::{Handshake, Listener, LocalNode};
@@ -27,6 +32,39 @@ pub(super) struct Shared {
     /// The core's deadline may have moved.
     deadline_moved: Notify,
     node: LocalNode,
+    pub(super) ending: Ending,
+}
+
+/// How an orderly end gets on: peers finish what they send, writers what they have, and then links are closed.
+#[derive(Default)]
+pub(super) struct Ending {
+    /// Writers finish their streams as soon as they have nothing more.
+    pub(super) writers_finish: Cell<bool>,
+    /// Lanes of messages that peers have open.
+    pub(super) reading: Cell<usize>,
+    /// Lanes that writers have open.
+    pub(super) writing: Cell<usize>,
+    /// One of the above, or what waits in the core, may have become less.
+    pub(super) progress: Notify,
+}
+
+/// Counts something as long as it lives.
+pub(super) struct Counted<F: Fn(&Ending) -> &Cell<usize>>(Rc<Shared>, F);
+
+impl<F: Fn(&Ending) -> &Cell<usize>> Counted<F> {
+    pub(super) fn new(shared: &Rc<Shared>, counter: F) -> Self {
+        let count = counter(&shared.ending);
+        count.set(count.get() + 1);
+        Self(Rc::clone(shared), counter)
+    }
+}
+
+impl<F: Fn(&Ending) -> &Cell<usize>> Drop for Counted<F> {
+    fn drop(&mut self) {
+        let count = (self.1)(&self.0.ending);
+        count.set(count.get() - 1);
+        self.0.ending.progress.notify_one();
+    }
 }
 
 /// Wakes what writes to a link.
@@ -57,6 +95,24 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// After the goodbye: waits until peers have finished what they were sending, and have all that was sent to them. Who
+    /// is slow, or does not heed the goodbye, is not waited for: the caller sets a limit.
+    async fn everything_delivered(&self) {
+        let ending = &self.ending;
+        while ending.reading.get() > 0 || !self.relay.borrow().is_drained() {
+            ending.progress.notified().await;
+        }
+        ending.writers_finish.set(true);
+        for link in self.wakers.borrow().iter().flatten() {
+            link.lanes.iter().for_each(Notify::notify_one);
+        }
+        while ending.writing.get() > 0 {
+            ending.progress.notified().await;
+        }
+    }
+}
+
 impl LinkWakers {
     fn wake(&self, lane: Lane) {
         let started = std::mem::replace(&mut self.started.borrow_mut()[lane.index()], true);
@@ -79,6 +135,7 @@ pub(super) async fn run(
         wakers: RefCell::default(),
         deadline_moved: Notify::new(),
         node: config.node,
+        ending: Ending::default(),
     });
     spawn_local(keep_time(Rc::clone(&shared)));
     spawn_local(publish_stats(Rc::clone(&shared), stats));
@@ -93,8 +150,7 @@ pub(super) async fn run(
     }
     shared.relay.borrow_mut().say_goodbye("the relay is shutting down");
     shared.pump();
-    // One turn for the writers, then the streams are closed in order.
-    tokio::task::yield_now().await;
+    let _ = timeout(GOODBYE_TIMEOUT, shared.everything_delivered()).await;
     listener.close("the relay is shutting down");
     let _ = timeout(GOODBYE_TIMEOUT, listener.drained()).await;
 }

@@ -1,6 +1,10 @@
 //! The tasks of one link at a relay.
 
-use std::{cell::RefCell, rc::Rc, time::Instant};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -14,13 +18,15 @@ use macula_wire::{
 use tokio::{
     sync::Notify,
     task::{AbortHandle, JoinSet, spawn_local, yield_now},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
-use super::driver::{LinkWakers, Shared, forget};
+use super::driver::{Counted, LinkWakers, Shared, forget};
 
 /// Pieces of a stream that are read at a time; a piece is a packet's worth.
 const PIECES: usize = 32;
+/// How long frames are still taken after the link has ended; they are here already.
+const LAST_FRAMES_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes that one lane may push through the core before others get their turn.
 const TURN_BYTES: usize = 256 << 10;
 
@@ -32,6 +38,8 @@ struct LinkContext {
     wakers: Rc<LinkWakers>,
     /// When the peer was last heard.
     heard: RefCell<Instant>,
+    /// The peer broke the protocol: nothing more is taken from it.
+    is_broken: Cell<bool>,
 }
 
 /// Why a link ends.
@@ -52,17 +60,25 @@ pub(super) async fn run(shared: Rc<Shared>, link: Link) {
         key,
         wakers,
         heard: RefCell::new(Instant::now()),
+        is_broken: Cell::new(false),
     });
     let (control_writer, control_reader) = link.take_control();
     let mut tasks = JoinSet::new();
     tasks.spawn_local(read_control(Rc::clone(&context), control_reader));
     tasks.spawn_local(write_control(Rc::clone(&context), control_writer));
-    tasks.spawn_local(accept_lanes(Rc::clone(&context)));
-    let ended = match tasks.join_next().await {
-        Some(Ok(reason)) => reason,
-        Some(Err(error)) => format!("a task failed: {error}"),
-        None => String::new(),
+    let mut lanes = JoinSet::new();
+    lanes.spawn_local(accept_lanes(Rc::clone(&context)));
+    let ended = tokio::select! {
+        Some(ended) = tasks.join_next() => ended,
+        Some(ended) = lanes.join_next() => ended,
     };
+    let ended = ended.unwrap_or_else(|error| format!("a task failed: {error}"));
+    link.close(&ended);
+    if !context.is_broken.get() {
+        // What had arrived before the end is still taken.
+        let _ = timeout(LAST_FRAMES_TIMEOUT, async { while lanes.join_next().await.is_some() {} }).await;
+    }
+    lanes.shutdown().await;
     tasks.shutdown().await;
     for writer in writers.borrow_mut().drain(..) {
         writer.abort();
@@ -70,7 +86,6 @@ pub(super) async fn run(shared: Rc<Shared>, link: Link) {
     forget(&shared, key);
     shared.relay.borrow_mut().link_closed(Instant::now(), key);
     shared.pump();
-    link.close(&ended);
     tracing::debug!(link = %id, reason = %ended, "link closed");
 }
 
@@ -103,6 +118,7 @@ impl LinkContext {
     fn violated(&self, violation: &Violation) -> Ended {
         tracing::warn!(link = %self.link.peer().node.short(), %violation, "a peer broke the protocol");
         self.shared.relay.borrow_mut().count_violation();
+        self.is_broken.set(true);
         violation.to_string()
     }
 }
@@ -159,7 +175,11 @@ async fn accept_lanes(context: Rc<LinkContext>) -> Ended {
     loop {
         tokio::select! {
             lane = context.link.accept_lane() => match lane {
-                Err(error) => return error.to_string(),
+                Err(error) => {
+                    // The link is closed; what has arrived is still read.
+                    while readers.join_next().await.is_some() {}
+                    return error.to_string();
+                }
                 Ok(reader) => {
                     if std::mem::replace(&mut open[reader.lane().index()], true) {
                         return format!("lane {:?} was opened twice", reader.lane());
@@ -179,6 +199,7 @@ async fn accept_lanes(context: Rc<LinkContext>) -> Ended {
 /// Feeds a lane's frames to the core; a run is ended when no input is left at hand, not by a timer.
 async fn read_lane(context: Rc<LinkContext>, mut reader: LaneReader) -> Result<Lane, Ended> {
     let lane = reader.lane();
+    let _reading = lane.carries_messages().then(|| Counted::new(&context.shared, |ending| &ending.reading));
     let mut pieces: [Bytes; PIECES] = std::array::from_fn(|_| Bytes::new());
     let mut reassembly = Reassembly::default();
     let mut turn = 0;
@@ -193,6 +214,8 @@ async fn read_lane(context: Rc<LinkContext>, mut reader: LaneReader) -> Result<L
             }
         };
         let Some(count) = read.map_err(|error| error.to_string())? else {
+            context.shared.relay.borrow_mut().flush(Instant::now());
+            context.shared.pump();
             return match reassembly.end() {
                 Ok(()) => Ok(lane),
                 Err(error) => Err(context.violated(&error.into())),
@@ -241,6 +264,7 @@ fn feed(
 
 /// Writes what the core has for a lane, as long as the link lives.
 async fn write_lane(shared: Rc<Shared>, link: Link, key: LinkKey, lane: Lane) {
+    let _writing = Counted::new(&shared, |ending| &ending.writing);
     let Ok(mut writer) = link.open_lane(lane).await else { return };
     let Some(wakers) = shared.wakers.borrow().get(key.index()).cloned().flatten() else { return };
     let mut outgoing = Outgoing::default();
@@ -248,6 +272,12 @@ async fn write_lane(shared: Rc<Shared>, link: Link, key: LinkKey, lane: Lane) {
     loop {
         shared.relay.borrow_mut().poll_transmit(Instant::now(), key, lane, &mut outgoing);
         if outgoing.is_empty() {
+            shared.ending.progress.notify_one();
+            if shared.ending.writers_finish.get() {
+                // Fails when the peer is gone, which its other tasks notice.
+                let _ = writer.finish().await;
+                return;
+            }
             wakers.lanes[lane.index()].notified().await;
             continue;
         }

@@ -9,7 +9,11 @@ use macula_wire::{
 };
 
 use super::Relay;
-use crate::{link::LinkKey, recent::Window, subscription::SubKey};
+use crate::{
+    link::{LaneState, LinkKey},
+    recent::Window,
+    subscription::SubKey,
+};
 
 impl Relay {
     /// A link with something to send; each is named once until it is drained.
@@ -32,6 +36,12 @@ impl Relay {
             let state = &link.lanes[lane.index()];
             !state.outbox.is_empty() || !state.turns.is_empty()
         })
+    }
+
+    /// Whether everything has been taken that was to be sent to anybody.
+    pub fn is_drained(&self) -> bool {
+        let idle = |lane: &LaneState| lane.outbox.is_empty() && lane.turns.is_empty();
+        self.queued_bytes == 0 && self.links.iter().all(|(_, link)| link.lanes.iter().all(idle))
     }
 
     /// Adds what a lane has to send, about 64 KiB at a time, to `out`; nothing is added when nothing waits.
