@@ -150,39 +150,34 @@ async fn a_responder_that_is_dropped_gives_maybe_run() {
 }
 
 /// Goal: calls spread over providers, each takes no more than it said, and every call is answered once.
+/// Method: nothing is answered before each provider has as many calls as it takes.
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_spread_over_providers() {
     let relay = relay();
     let caller = node(&relay).await;
-    let mut served = Vec::new();
+    let mut offers = Vec::new();
     for _ in 0..2 {
         let provider = node(&relay).await;
         let options = Advertise { in_flight_max: 50, ..Advertise::default() };
-        let mut offer = soon(provider.advertise_with(topic("p"), options)).await.unwrap();
-        served.push(tokio::spawn(async move {
-            let mut count = 0;
-            while let Some(call) = offer.next().await {
-                count += 1;
-                call.responder.answer(Ok(call.request.payload));
-                if provider.link().has_changed().is_err() {
-                    break;
-                }
-                if count == 50 {
-                    break;
-                }
-            }
-            (count, provider, offer)
-        }));
+        offers.push((soon(provider.advertise_with(topic("p"), options)).await.unwrap(), provider));
     }
     let calls = (0..100).map(|n| {
         let caller = caller.clone();
         async move { caller.call(&topic("p"), n.to_string().as_bytes(), &patient()).await }
     });
-    let answers = soon(futures::future::join_all(calls)).await;
-    for (n, answer) in answers.into_iter().enumerate() {
-        assert_eq!(answer.unwrap(), n.to_string());
+    let calling = tokio::spawn(futures::future::join_all(calls));
+    let mut taken = Vec::new();
+    for (offer, _) in &mut offers {
+        for _ in 0..50 {
+            taken.push(soon(offer.next()).await.unwrap());
+        }
     }
-    for served in served {
-        assert_eq!(soon(served).await.unwrap().0, 50);
+    let one_too_many = soon(caller.call(&topic("p"), b"", &patient())).await;
+    assert!(matches!(one_too_many, Err(CallError::NotRun(Fault::Unavailable(_)))), "{one_too_many:?}");
+    for call in taken {
+        call.responder.answer(Ok(call.request.payload));
+    }
+    for (n, answer) in soon(calling).await.unwrap().into_iter().enumerate() {
+        assert_eq!(answer.unwrap(), n.to_string());
     }
 }
