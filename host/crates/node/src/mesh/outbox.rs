@@ -72,12 +72,24 @@ struct LaneBuffer {
     declared: Vec<u32>,
     /// Declarations in the buffer, in order.
     buffered_declarations: Vec<(u32, Bytes)>,
-    /// Declarations that have been taken to be sent, by number.
+    /// What each number stood for before the first of `unconfirmed`.
     sent_declarations: FxHashMap<u32, Bytes>,
     /// Tokens of syncs in the buffer.
     buffered_sync: Option<u64>,
-    /// Sent but not yet confirmed, with the last token in it: to be sent again on a new link.
-    unconfirmed: VecDeque<(u64, Vec<Bytes>)>,
+    /// Sent but not yet confirmed: to be sent again on a new link.
+    unconfirmed: VecDeque<Unconfirmed>,
+}
+
+/// Frames that were sent, up to a sync that was not answered yet.
+#[derive(Debug)]
+struct Unconfirmed {
+    /// Of the last sync in it.
+    token: u64,
+    pieces: Vec<Bytes>,
+    /// Declarations in the pieces, in order.
+    declarations: Vec<(u32, Bytes)>,
+    /// Declarations that were sent after them, among frames that are not sent again.
+    later: Vec<(u32, Bytes)>,
 }
 
 /// A channel's name.
@@ -208,9 +220,9 @@ impl Outbox {
     /// The relay has everything up to a token.
     pub(super) fn confirmed(&self, lane: Lane, token: u64) {
         let mut state = self.state.lock();
-        let unconfirmed = &mut state.lanes[lane.index()].unconfirmed;
-        while unconfirmed.front().is_some_and(|(last, _)| *last <= token) {
-            unconfirmed.pop_front();
+        let buffer = &mut state.lanes[lane.index()];
+        while let Some(confirmed) = buffer.unconfirmed.pop_front_if(|first| first.token <= token) {
+            buffer.sent_declarations.extend(confirmed.declarations.into_iter().chain(confirmed.later));
         }
     }
 
@@ -441,26 +453,34 @@ impl LaneBuffer {
         }
         self.seal();
         self.bytes = 0;
-        self.sent_declarations.extend(self.buffered_declarations.drain(..));
+        let declarations = std::mem::take(&mut self.buffered_declarations);
         if let Some(token) = self.buffered_sync.take() {
             // The same bytes, not a copy; kept until the relay has confirmed them.
-            self.unconfirmed.push_back((token, self.sealed.clone()));
+            let pieces = self.sealed.clone();
+            self.unconfirmed.push_back(Unconfirmed { token, pieces, declarations, later: Vec::new() });
+        } else if let Some(last) = self.unconfirmed.back_mut() {
+            last.later.extend(declarations);
+        } else {
+            self.sent_declarations.extend(declarations);
         }
         into.append(&mut self.sealed);
     }
 
-    /// For a new link: everything declared so far, then what was not confirmed, then what waits.
+    /// For a new link: everything declared before, then what was not confirmed, then what waits. Numbers stand for
+    /// something else from time to time, so each declaration is said again in its place.
     fn begin_again(&mut self) {
-        let mut beginning = BytesMut::new();
-        for (number, declaration) in &self.sent_declarations {
-            frame::put_channel(u64::from(*number), declaration, &mut beginning);
-        }
-        self.beginning = beginning.freeze();
+        self.beginning = declaring(&self.sent_declarations).unwrap_or_default();
         let unconfirmed = std::mem::take(&mut self.unconfirmed);
-        let last_token = unconfirmed.back().map(|(token, _)| *token);
+        let last_token = unconfirmed.back().map(|last| last.token);
         self.seal();
         let waiting = std::mem::take(&mut self.sealed);
-        self.sealed.extend(unconfirmed.into_iter().flat_map(|(_, pieces)| pieces));
+        let buffered = std::mem::take(&mut self.buffered_declarations);
+        for Unconfirmed { pieces, declarations, later, .. } in unconfirmed {
+            self.sealed.extend(pieces);
+            self.sealed.extend(declaring(later.iter().map(|(number, declaration)| (number, declaration))));
+            self.buffered_declarations.extend(declarations.into_iter().chain(later));
+        }
+        self.buffered_declarations.extend(buffered);
         self.sealed.extend(waiting);
         self.bytes = self.sealed.iter().map(Bytes::len).sum();
         self.buffered_sync = self.buffered_sync.or(last_token);
@@ -483,6 +503,15 @@ impl LaneBuffer {
         self.bytes = kept.len();
         self.open = kept;
     }
+}
+
+/// Frames that declare channels; none for none.
+fn declaring<'a>(declarations: impl IntoIterator<Item = (&'a u32, &'a Bytes)>) -> Option<Bytes> {
+    let mut frames = BytesMut::new();
+    for (number, declaration) in declarations {
+        frame::put_channel(u64::from(*number), declaration, &mut frames);
+    }
+    (!frames.is_empty()).then(|| frames.freeze())
 }
 
 impl Channels {

@@ -144,3 +144,48 @@ fn channel_numbers_are_used_again_only_with_a_new_declaration() {
     outbox.publish(again, PLAIN, b"y").unwrap();
     assert_eq!(link.sees(Lane::Normal), ["t-0 x".to_owned(), format!("t-{CHANNELS_PER_LINK_MAX} y")]);
 }
+
+/// Goal: what is sent again reaches its own topic, also when the channel's number stands for another one by now.
+#[test]
+fn what_is_sent_again_keeps_its_topic_when_numbers_are_used_again() {
+    for confirmed_later in [false, true] {
+        let outbox = Outbox::new(ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().into(), 7, 10_000_000);
+        let mut first = Peer::link_up(&outbox);
+        let old = outbox.channel(&topic("old"));
+        outbox.publish(old, PLAIN, b"1").unwrap();
+        outbox.sync(Lane::Normal).unwrap();
+        assert_eq!(first.sees(Lane::Normal), ["old 1", "sync 1"]);
+        outbox.confirmed(Lane::Normal, 1);
+        outbox.publish(old, PLAIN, b"2").unwrap();
+        outbox.sync(Lane::Normal).unwrap();
+        assert_eq!(first.sees(Lane::Normal), ["old 2", "sync 2"]);
+        for n in 0..CHANNELS_PER_LINK_MAX {
+            outbox.channel(&topic(&format!("t-{n}")));
+        }
+        let new = outbox.channel(&topic(&format!("t-{}", CHANNELS_PER_LINK_MAX - 1)));
+        assert_eq!(new.number, old.number);
+        outbox.publish(new, PLAIN, b"3").unwrap();
+        if confirmed_later {
+            outbox.sync(Lane::Normal).unwrap();
+        }
+        first.sees(Lane::Normal);
+        outbox.link_down();
+        let mut second = Peer::link_up(&outbox);
+        outbox.publish(new, PLAIN, b"4").unwrap();
+        let name = format!("t-{}", CHANNELS_PER_LINK_MAX - 1);
+        let mut expected = vec!["old 2".to_owned(), "sync 2".to_owned()];
+        if confirmed_later {
+            expected.extend([format!("{name} 3"), "sync 3".to_owned()]);
+        }
+        expected.push(format!("{name} 4"));
+        assert_eq!(second.sees(Lane::Normal), expected);
+        outbox.link_down();
+        let mut third = Peer::link_up(&outbox);
+        assert_eq!(third.sees(Lane::Normal), expected, "again the same: nothing was confirmed");
+        outbox.confirmed(Lane::Normal, 3);
+        outbox.link_down();
+        let mut fourth = Peer::link_up(&outbox);
+        outbox.publish(new, PLAIN, b"5").unwrap();
+        assert_eq!(fourth.sees(Lane::Normal), [format!("{name} 5")]);
+    }
+}
