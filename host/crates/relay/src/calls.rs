@@ -321,6 +321,10 @@ impl Relay {
         let pending: Vec<&Pending> = self.calls.pending.iter().map(|(_, pending)| pending).collect();
         for (key, link) in &self.links {
             assert_eq!(link.calls.len(), pending.iter().filter(|pending| pending.caller.index() == key).count());
+            for lane in &link.lanes {
+                let is_call = |bytes: &&[u8]| matches!(Frame::parse(bytes), Ok(Frame::Call { .. }));
+                assert_eq!(lane.unsent.len(), Frames::new(&lane.outbox).flatten().filter(is_call).count());
+            }
         }
         for (key, offer) in &self.offers {
             let in_flight = pending.iter().filter(|pending| pending.offer == Some(key)).count();

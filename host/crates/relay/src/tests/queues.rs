@@ -64,6 +64,22 @@ fn a_full_queue_drops_exactly_its_oldest_and_says_so() {
     assert_eq!(sim.hosts[slow].dropped[&number], 13, "no report without a drop");
 }
 
+/// Goal: each publisher is told of its own losses, also when its messages come right behind another's.
+#[test]
+fn drops_are_counted_for_the_publisher_whose_message_came() {
+    let mut sim = Sim::new();
+    let (one, two, slow) = (sim.host(1), sim.host(2), sim.host(3));
+    let number = sim.subscribe(slow, Subscribe { credit: 0, queue_messages: 1, ..wanted("a") });
+    for publisher in [one, two] {
+        for n in 0..3 {
+            sim.feed(publisher, Lane::Normal, "a", &n.to_string());
+        }
+    }
+    sim.pass(Duration::from_millis(250));
+    assert_eq!((sim.hosts[one].undelivered, sim.hosts[two].undelivered), (2, 3));
+    assert_eq!(sim.hosts[slow].dropped[&number], 5);
+}
+
 /// Goal: each lane has a queue of its own, so that bulk does not push out what matters.
 #[test]
 fn low_priority_does_not_push_out_high() {
