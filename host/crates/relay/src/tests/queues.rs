@@ -75,6 +75,7 @@ fn drops_are_counted_for_the_publisher_whose_message_came() {
             sim.feed(publisher, Lane::Normal, "a", &n.to_string());
         }
     }
+    sim.pump();
     sim.pass(Duration::from_millis(250));
     assert_eq!((sim.hosts[one].undelivered, sim.hosts[two].undelivered), (2, 3));
     assert_eq!(sim.hosts[slow].dropped[&number], 5);
