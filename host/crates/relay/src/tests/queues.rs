@@ -70,6 +70,9 @@ fn drops_are_counted_for_the_publisher_whose_message_came() {
     let mut sim = Sim::new();
     let (one, two, slow) = (sim.host(1), sim.host(2), sim.host(3));
     let number = sim.subscribe(slow, Subscribe { credit: 0, queue_messages: 1, ..wanted("a") });
+    // Channels are declared, so that nothing comes between the messages that follow.
+    sim.publish(one, "a", "first");
+    sim.publish(two, "a", "first");
     for publisher in [one, two] {
         for n in 0..3 {
             sim.feed(publisher, Lane::Normal, "a", &n.to_string());
@@ -77,8 +80,8 @@ fn drops_are_counted_for_the_publisher_whose_message_came() {
     }
     sim.pump();
     sim.pass(Duration::from_millis(250));
-    assert_eq!((sim.hosts[one].undelivered, sim.hosts[two].undelivered), (2, 3));
-    assert_eq!(sim.hosts[slow].dropped[&number], 5);
+    assert_eq!((sim.hosts[one].undelivered, sim.hosts[two].undelivered), (3, 4));
+    assert_eq!(sim.hosts[slow].dropped[&number], 7);
 }
 
 /// Goal: each lane has a queue of its own, so that bulk does not push out what matters.
