@@ -102,7 +102,8 @@ impl From<Fault> for Failure {
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
         let kind = match &error {
-            CallError::Handler(_) => Kind::Failed,
+            // An answer that is too large is the handler's doing, not the caller's.
+            CallError::Handler(_) | CallError::MaybeRun(Fault::TooLarge(_)) => Kind::Failed,
             CallError::NotRun(fault) | CallError::MaybeRun(fault) => Self::from(fault.clone()).kind,
         };
         Self::new(kind, error)

@@ -16,6 +16,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    // SAFETY: called before any other thread is there; ignoring a signal touches no memory. A file that has reached its
+    // limit is then an error of the write, like a full disk, and not the end of the node.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     let arguments = cli::Arguments::parse();
     let json = arguments.common.json;
     match cli::run(arguments) {

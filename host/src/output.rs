@@ -2,7 +2,10 @@
 
 #![expect(clippy::print_stderr, reason = "this module is where commands print")]
 
-use std::io::{IsTerminal, Write};
+use std::{
+    borrow::Cow,
+    io::{IsTerminal, Write},
+};
 
 use serde::Serialize;
 
@@ -42,6 +45,16 @@ pub(crate) fn bytes(bytes: &[u8]) -> bool {
         .and_then(|()| if broken { Ok(()) } else { out.write_all(b"\n") })
         .and_then(|()| out.flush())
         .is_ok()
+}
+
+/// Text of others as it may be shown: on a terminal, control characters are spelled out, so that they cannot move the
+/// cursor or forge a line.
+pub(crate) fn readable(text: &str) -> Cow<'_, str> {
+    if !std::io::stdout().is_terminal() || !text.chars().any(char::is_control) {
+        return text.into();
+    }
+    let spell = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(spell).collect()
 }
 
 /// Something worth knowing that is no result.

@@ -36,25 +36,33 @@ impl Key {
             None => Home::open(Home::default_path()?)?,
         };
         let nodes = home.nodes()?;
-        let known = |name: &str| nodes.iter().find(|(known, _)| known == name).map(|(_, id)| *id);
+        let is_known = |name: &str| nodes.iter().any(|known| known == name);
         match self.action {
-            Action::List => nodes.iter().for_each(|(name, id)| print(name, id, common)),
-            Action::Show { name } => match known(&name) {
-                Some(id) => print(&name, &id, common),
-                None => {
-                    return Err(Failure::not_found(format!(
-                        "there is no node named {name:?} in {}",
-                        home.path().display()
-                    )));
-                }
-            },
-            Action::New { name } => match known(&name) {
-                Some(_) => return Err(Failure::failed(format!("node {name:?} has a key; keys are never replaced"))),
-                None => print(&name, &home.node_key(&name)?, common),
-            },
+            Action::List => list(&home, &nodes, common)?,
+            Action::Show { name } if is_known(&name) => print(&name, &home.node_key(&name)?, common),
+            Action::Show { name } => {
+                let message = format!("there is no node named {name:?} in {}", home.path().display());
+                return Err(Failure::not_found(message));
+            }
+            Action::New { name } if is_known(&name) => {
+                return Err(Failure::failed(format!("node {name:?} has a key; keys are never replaced")));
+            }
+            Action::New { name } => print(&name, &home.node_key(&name)?, common),
         }
         Ok(())
     }
+}
+
+/// Prints every key that can be read; one that cannot is the failure, in the end.
+fn list(home: &Home, nodes: &[String], common: &CommonFlags) -> Result<(), Failure> {
+    let mut failure = None;
+    for name in nodes {
+        match home.node_key(name) {
+            Ok(id) => print(name, &id, common),
+            Err(error) => failure = Some(error),
+        }
+    }
+    failure.map_or(Ok(()), |error| Err(error.into()))
 }
 
 fn print(name: &str, id: &NodeId, common: &CommonFlags) {

@@ -1,13 +1,14 @@
 //! `macula-host subscribe PATTERN [--count N]`
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use macula_node::{
-    Subscribe as Options, Subscription,
+    LinkState, Subscribe as Options, Subscription,
     wire::{Message, Pattern, WhenFull},
 };
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::{ClientFlags, CommonFlags, client, client_runtime};
 use crate::{
@@ -85,7 +86,7 @@ impl Subscribe {
             } else {
                 output::note(format!("subscribed to {} in {}", self.pattern, mesh.realm()));
             }
-            let outcome = self.print(&mut subscription, common).await;
+            let outcome = self.print(&mut subscription, mesh.link(), common).await;
             let dropped = subscription.stats().dropped;
             if dropped > 0 {
                 output::note(format!(
@@ -98,8 +99,14 @@ impl Subscribe {
         })
     }
 
-    async fn print(&self, subscription: &mut Subscription, common: &CommonFlags) -> Result<(), Failure> {
-        let mut printed = 0;
+    async fn print(
+        &self,
+        subscription: &mut Subscription,
+        mut link: watch::Receiver<LinkState>,
+        common: &CommonFlags,
+    ) -> Result<(), Failure> {
+        let (mut printed, mut lost) = (0, None);
+        link.mark_unchanged();
         let end = async {
             match self.span {
                 Some(span) => tokio::time::sleep(span).await,
@@ -112,6 +119,10 @@ impl Subscribe {
                 biased;
                 _ = tokio::signal::ctrl_c() => return Ok(()),
                 message = subscription.next() => message,
+                Ok(()) = link.changed() => {
+                    note_link(&link.borrow_and_update(), &mut lost, common);
+                    continue;
+                }
                 () = &mut end => return self.ended(printed),
             };
             let Some(message) = message else { break };
@@ -132,11 +143,32 @@ impl Subscribe {
     }
 }
 
+/// What was published while there was no link may be missing, and whoever reads has to know.
+fn note_link(state: &LinkState, lost: &mut Option<Instant>, common: &CommonFlags) {
+    let text = match (state, &lost) {
+        (LinkState::Down { reason, .. }, None) => {
+            *lost = Some(Instant::now());
+            format!("the link was lost: {reason}")
+        }
+        (LinkState::Up(_), Some(since)) => {
+            let seconds = since.elapsed().as_secs_f64();
+            *lost = None;
+            format!("linked again after {seconds:.1} s; messages of that time may be missing")
+        }
+        _ => return,
+    };
+    if common.json {
+        output::note(serde_json::json!({ "note": text }));
+    } else {
+        output::note(text);
+    }
+}
+
 fn print_message(message: &Message, common: &CommonFlags) -> bool {
     let text = std::str::from_utf8(&message.payload).ok();
     if !common.json {
         return match text {
-            Some(text) => output::line(format_args!("{} {text}", message.topic)),
+            Some(text) => output::line(format_args!("{} {}", message.topic, output::readable(text))),
             None => output::line(format_args!("{} <{} bytes>", message.topic, message.payload.len())),
         };
     }

@@ -67,6 +67,9 @@ impl File {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(Failure::new(Kind::NotFound, format!("there is no config file {}", path.display())))
             }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(Failure::usage(format!("{} is no text in UTF-8", path.display())))
+            }
             Err(error) => Err(Failure::failed(format!("cannot read {}: {error}", path.display()))),
         }
     }

@@ -4,6 +4,7 @@
 //! another machine are refused, so that a web page cannot reach it by a name of its own (DNS rebinding). What is told
 //! comes from a [`Source`]; topics and payloads never do. Specified in `docs/operating/health.md`.
 
+mod connections;
 mod metrics;
 mod server;
 mod source;

@@ -17,7 +17,7 @@ use axum::{
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
-use crate::{Check, Source, metrics};
+use crate::{Check, Source, connections::Connections, metrics};
 
 /// A running server. Dropping it leaves it running until its runtime ends; see [`AdminServer::stop`].
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl AdminServer {
         let listener = TcpListener::from_std(listener).map_err(refused)?;
         let served = Served { source, address };
         let (stop, mut stopping) = watch::channel(false);
-        let serve = axum::serve(listener, router(served)).with_graceful_shutdown(async move {
+        let serve = axum::serve(Connections::new(listener), router(served)).with_graceful_shutdown(async move {
             // An error means that the handle is gone, which is no reason to stop.
             if stopping.wait_for(|stop| *stop).await.is_err() {
                 std::future::pending::<()>().await;

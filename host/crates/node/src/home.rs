@@ -19,7 +19,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use ed25519_dalek::SigningKey;
@@ -161,6 +161,7 @@ impl Home {
             LockRefusal::Held => HomeError::NameInUse { name: name.to_owned(), running: self.describe(name) },
             LockRefusal::Io(error) => HomeError::Io { action: "lock", path: path.join("lock"), error },
         })?;
+        remove_drafts(&path);
         let key = key_at(&path.join("key"))?;
         let epoch = next_epoch(&path.join("epoch"))?;
         Ok(NodeState { name: name.to_owned(), path, key, epoch, _lock: lock })
@@ -176,22 +177,23 @@ impl Home {
         Ok(key_at(&path.join("key"))?.verifying_key().into())
     }
 
-    /// All nodes that have a key here, by name.
+    /// Names of all nodes that have a key here, sorted.
     ///
     /// # Errors
-    /// When the directory cannot be read or a key is damaged.
-    pub fn nodes(&self) -> Result<Vec<(String, NodeId)>, HomeError> {
+    /// When the directory cannot be read.
+    pub fn nodes(&self) -> Result<Vec<String>, HomeError> {
         let directory = self.path.join("nodes");
         let entries = match fs::read_dir(&directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.map_err(|error| HomeError::Io { action: "read", path: directory, error })?,
         };
+        // What is no node's folder is somebody else's business.
         let mut names: Vec<String> = entries
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| self.path.join("nodes").join(name).join("key").exists())
+            .filter(|name| self.node_path(name).is_ok_and(|path| path.join("key").exists()))
             .collect();
         names.sort_unstable();
-        names.into_iter().map(|name| Ok((name.clone(), self.node_key(&name)?))).collect()
+        Ok(names)
     }
 
     /// The running nodes of this home, as they describe themselves. What a crashed one left behind is skipped.
@@ -200,10 +202,9 @@ impl Home {
     /// When the directory cannot be read.
     pub fn running(&self) -> Result<Vec<RunningNode>, HomeError> {
         let mut running = Vec::new();
-        for (name, _) in self.nodes()? {
+        for name in self.nodes()? {
             let path = self.path.join("nodes").join(&name);
-            // A free lock means that nobody runs; it is given back at once.
-            if lock(&path.join("lock")).is_ok() {
+            if !is_locked(&path.join("lock")) {
                 continue;
             }
             let text = fs::read(path.join("run.json")).unwrap_or_default();
@@ -290,25 +291,44 @@ enum LockRefusal {
     Io(io::Error),
 }
 
+/// Others look whether a lock is held by taking it for a moment; that is not a running node.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
 fn lock(path: &Path) -> Result<File, LockRefusal> {
     let file =
         OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(LockRefusal::Io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(LockRefusal::Held),
-        Err(fs::TryLockError::Error(error)) => Err(LockRefusal::Io(error)),
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(fs::TryLockError::Error(error)) => return Err(LockRefusal::Io(error)),
+        }
+    }
+    Err(LockRefusal::Held)
+}
+
+/// Whether a process holds the lock. Shared with others who ask, so that they do not take one another for a node.
+fn is_locked(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock))
+}
+
+/// Removes what writes that were cut short left behind. To be called under the lock.
+fn remove_drafts(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().contains(".draft-") {
+            // Tried again at the next start.
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
+/// Makes a directory for this user alone. One that is there is left as it is: whoever made it chose who may enter, and
+/// everything private inside has a mode of its own.
 fn make_directory(path: &Path) -> Result<(), HomeError> {
     let failed = |error| HomeError::Io { action: "make", path: path.to_owned(), error };
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-    // A folder that was there may be open to others; keys are private, names of nodes need not be public either.
-    let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed)?;
-    }
-    Ok(())
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)
 }
 
 /// Reads the key at `path`, or makes one; of several processes at once, one wins and all get its key.
@@ -361,16 +381,18 @@ fn read_key(path: &Path) -> Result<SigningKey, HomeError> {
 
 /// max(stored + 1, milliseconds since 1970), stored durably before it is used.
 fn next_epoch(path: &Path) -> Result<u64, HomeError> {
+    let damaged = |what: &str| HomeError::Damaged {
+        path: path.to_owned(),
+        reason: format!("{what}; when the clock is right, remove the file and the clock is used instead"),
+    };
     let stored = match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
         Err(error) => return Err(HomeError::Io { action: "read", path: path.to_owned(), error }),
-        Ok(text) => text.trim().parse::<u64>().map_err(|error| HomeError::Damaged {
-            path: path.to_owned(),
-            reason: format!("expected a number: {error}"),
-        })?,
+        Ok(text) => text.trim().parse::<u64>().map_err(|error| damaged(&format!("expected a number: {error}")))?,
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-    let epoch = now.max(stored + 1);
+    let next = stored.checked_add(1).ok_or_else(|| damaged("it cannot grow any more"))?;
+    let epoch = now.max(next);
     write_private(path, epoch.to_string().as_bytes())?;
     Ok(epoch)
 }
@@ -427,7 +449,8 @@ mod tests {
         let node = home.node("host").unwrap();
         assert_eq!(node.id(), id);
         assert!(node.epoch() > epoch);
-        assert_eq!(home.nodes().unwrap(), [("host".to_owned(), id)]);
+        assert_eq!(home.nodes().unwrap(), ["host"]);
+        assert_eq!(home.node_key("host").unwrap(), id);
         let mode = fs::metadata(node.path().join("key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let mode = fs::metadata(home.path()).unwrap().permissions().mode();
@@ -441,8 +464,10 @@ mod tests {
         let path = home.path().join("nodes/host/epoch");
         fs::write(&path, (u64::MAX / 4).to_string()).unwrap();
         assert_eq!(home.node("host").unwrap().epoch(), u64::MAX / 4 + 1);
-        fs::write(&path, "soon").unwrap();
-        assert!(matches!(home.node("host"), Err(HomeError::Damaged { .. })));
+        for damaged in ["soon", "", "-1", "18446744073709551615"] {
+            fs::write(&path, damaged).unwrap();
+            assert!(home.node("host").unwrap_err().to_string().contains("remove the file"), "{damaged}");
+        }
     }
 
     #[test]
@@ -479,6 +504,36 @@ mod tests {
         assert!(roots.windows(2).all(|pair| pair[0] == pair[1]));
         let left: Vec<_> = fs::read_dir(home.path().join("realms")).unwrap().collect();
         assert_eq!(left.len(), 1, "no drafts are left");
+    }
+
+    #[test]
+    fn what_others_left_there_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        let home = Home::open(directory.path()).unwrap();
+        let node = home.node("host").unwrap();
+        let mode = fs::metadata(directory.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o1777, "a folder that was there keeps its mode");
+        let running = RunningNode {
+            name: "host".into(),
+            pid: 7,
+            node: node.id(),
+            relay: None,
+            relays: Vec::new(),
+            health: None,
+            admin: None,
+        };
+        node.announce(&running).unwrap();
+        for name in ["broken", "a b"] {
+            fs::create_dir(home.path().join("nodes").join(name)).unwrap();
+            fs::write(home.path().join("nodes").join(name).join("key"), "zz").unwrap();
+        }
+        assert_eq!(home.running().unwrap(), [running], "a damaged neighbour does not hide a running node");
+        assert_eq!(home.nodes().unwrap(), ["broken", "host"]);
+        drop(node);
+        fs::write(home.path().join("nodes/host/key.draft-1-2"), "secret").unwrap();
+        drop(home.node("host").unwrap());
+        assert!(!home.path().join("nodes/host/key.draft-1-2").exists());
     }
 
     #[test]

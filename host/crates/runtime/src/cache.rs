@@ -44,6 +44,7 @@ impl CodeCache {
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
         private::create_directory(directory)?;
         let key = read_or_make_key(directory)?;
+        remove_parts(directory);
         Ok(Self { directory: directory.to_owned(), key })
     }
 
@@ -241,6 +242,16 @@ pub(crate) mod private {
     #[cfg(not(unix))]
     pub(crate) fn sync_directory(_path: &Path) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Removes what writes that were cut short left behind: the directory belongs to one host at a time.
+fn remove_parts(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "part") {
+            // Tried again at the next start.
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 

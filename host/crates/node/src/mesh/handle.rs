@@ -175,7 +175,7 @@ impl Mesh {
         assert!(!config.relays.is_empty(), "a mesh handle needs a relay to dial");
         let node = config.node.id();
         let (close, closing) = watch::channel(false);
-        let down = LinkState::Down { reason: "not tried yet".into(), hopeless: false };
+        let down = LinkState::Down { reason: format!("no answer yet from {}", config.relays[0]), hopeless: false };
         let shared = Arc::new(Shared {
             outbox: Arc::new(Outbox::new(node, config.node.epoch, config.outbox_bytes_max)),
             registry: Registry::default(),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use macula_relay::{LinkKey, Relay, Stats};
-use macula_transport::{Handshake, Listener, LocalNode};
+use macula_transport::{Handshake, LinkError, Listener, LocalNode};
 use macula_wire::frame::Lane;
 use parking_lot::Mutex;
 use tokio::{
@@ -159,6 +159,8 @@ async fn serve(shared: Rc<Shared>, handshake: Handshake) {
     let from = handshake.remote_address();
     match handshake.complete(&shared.node).await {
         Ok(link) => link_tasks::run(shared, link).await,
+        // Anybody can send packets, under any address: what has not completed TLS is not worth a line of a log.
+        Err(error @ LinkError::Connection(_)) => tracing::debug!(%from, %error, "a connection did not come about"),
         Err(error) => tracing::warn!(%from, %error, "a connection was refused"),
     }
 }
