@@ -168,7 +168,7 @@ impl Dialler {
         };
         cell.get_or_try_init(|| async {
             let socket = endpoint::socket(any)?;
-            quinn::Endpoint::new(endpoint::quic(), None, socket, Arc::new(quinn::TokioRuntime))
+            quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket, Arc::new(quinn::TokioRuntime))
         })
         .await
     }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use quinn::{MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn::{TransportConfig, VarInt};
 
 /// How a link uses memory and time.
 #[derive(Debug, Clone)]
@@ -32,20 +32,13 @@ impl Default for EndpointConfig {
 const UNI_STREAMS: u32 = 16;
 /// The session's own, control, and room.
 const BIDI_STREAMS: u32 = 16;
-/// Largest UDP payload that is tried: Ethernet's jumbo frames less the headers of IPv6 and UDP. Loopback and many data
-/// centres carry them, and a packet costs the same whatever its size. Elsewhere the first few probes are lost, and the
-/// usual size stays (RFC 8899).
-const UDP_PAYLOAD_BYTES_MAX: u16 = 8952;
 /// Bytes asked of the kernel for the socket's buffers; a burst of a busy link fits. Less is accepted.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 
 impl EndpointConfig {
     pub(crate) fn transport(&self) -> Arc<TransportConfig> {
-        let mut discovery = MtuDiscoveryConfig::default();
-        discovery.upper_bound(UDP_PAYLOAD_BYTES_MAX);
         let mut transport = TransportConfig::default();
         transport
-            .mtu_discovery_config(Some(discovery))
             .stream_receive_window(VarInt::from_u32(self.stream_window_bytes))
             .receive_window(VarInt::from_u32(self.link_window_bytes))
             .send_window(self.send_window_bytes)
@@ -54,13 +47,6 @@ impl EndpointConfig {
             .max_idle_timeout(self.idle_timeout.try_into().ok());
         Arc::new(transport)
     }
-}
-
-/// Takes the packets that [`EndpointConfig::transport`] lets the peer try.
-pub(crate) fn quic() -> quinn::EndpointConfig {
-    let mut config = quinn::EndpointConfig::default();
-    config.max_udp_payload_size(UDP_PAYLOAD_BYTES_MAX).expect("above the least that QUIC allows");
-    config
 }
 
 /// A UDP socket with large buffers.
