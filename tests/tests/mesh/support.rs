@@ -77,8 +77,9 @@ pub(crate) async fn up(mesh: &Mesh, after: u64) -> Link {
 /// Waits until the link is down, and says why.
 pub(crate) async fn down(mesh: &Mesh) -> (String, bool) {
     let mut state = mesh.link();
-    let down =
-        soon(state.wait_for(|state| matches!(state, LinkState::Down { reason, .. } if reason != "not tried yet")));
+    let down = soon(
+        state.wait_for(|state| matches!(state, LinkState::Down { reason, .. } if !reason.starts_with("no answer yet"))),
+    );
     match &*down.await.expect("the handle is there") {
         LinkState::Down { reason, hopeless } => (reason.clone(), *hopeless),
         other => panic!("{other:?}"),
