@@ -1,8 +1,11 @@
 //! What a node tells of itself: to `macula-host status` over the mesh, and to health and metrics.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -240,6 +243,9 @@ fn plugin_metrics(plugin: &PluginStatus) -> Vec<Metric> {
     .into()
 }
 
+/// How long to wait before administration is offered again to a relay that has refused it.
+const OFFER_AGAIN: Duration = Duration::from_secs(1);
+
 /// Answers [`status_procedure`].
 pub(crate) struct AdminRpc {
     task: JoinHandle<()>,
@@ -256,6 +262,7 @@ impl AdminRpc {
                     Ok(offer) => return answer(offer, &report).await,
                     Err(error) => tracing::debug!(%error, "administration is not on offer yet"),
                 }
+                tokio::time::sleep(OFFER_AGAIN).await;
                 if matches!(*mesh.link().borrow(), LinkState::Closed) {
                     return;
                 }

@@ -88,7 +88,7 @@ impl Settings {
             }
         };
         if tls == TlsMode::Development {
-            tracing::warn!("MACULA_TLS_MODE=development: certificates of relays on this machine are not checked");
+            tracing::warn!("TLS mode development: certificates of relays on this machine are not checked");
         }
         environment.warn_of_what_is_not_in_force();
         Ok(Self { home, realm, tls, environment, file })

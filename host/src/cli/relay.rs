@@ -21,7 +21,7 @@ impl Relay {
         let settings = Settings::load(common)?;
         let node = settings.node(&self.node, Table::Relay, "relay")?;
         if !node.relays.is_empty() {
-            return Err(Failure::failed("relays do not link to other relays yet; start it without --relay"));
+            return Err(Failure::usage("relays do not link to other relays yet; start it without --relay"));
         }
         compose::run(&settings, &node, Purpose::Relay, Format::of(common.json))
     }

@@ -51,7 +51,7 @@ fn component(path: &Path) -> Result<PathBuf, Failure> {
     if text.starts_with("bafkr") {
         return Err(Failure::failed(format!("{text} is a content id; running one is not built yet, name a file")));
     }
-    if !text.contains('/') && text.contains('@') {
+    if !text.contains('/') && text.contains('@') && !text.ends_with(".wasm") {
         return Err(Failure::failed(format!("{text} is a registry name; running one is not built yet, name a file")));
     }
     Err(Failure::not_found(format!("there is no file or folder {}", path.display())))

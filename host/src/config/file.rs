@@ -25,7 +25,7 @@ pub(crate) struct File {
     #[serde(default)]
     #[expect(dead_code, reason = "a table for a realm is accepted, and refused when it has keys")]
     realm: BTreeMap<String, RealmTable>,
-    /// By plugin name: as the file beside a component, which it overrides.
+    /// By the stem of the component's file: as the file beside a component, which it overrides.
     #[serde(default)]
     pub(crate) plugin: BTreeMap<String, PluginTable>,
 }
@@ -55,14 +55,33 @@ struct RealmTable {}
 type PluginTable = toml::Table;
 
 impl File {
+    /// Some keys mean something for one of the two tables only.
+    fn refuse_misplaced(self, path: &Path) -> Result<Self, Failure> {
+        let relay = &self.relay;
+        for (key, is_there) in [
+            ("realm", relay.realm.is_some()),
+            ("priority", relay.priority.is_some()),
+            ("timeout", relay.timeout.is_some()),
+            ("tls-mode", relay.tls_mode.is_some()),
+        ] {
+            if is_there {
+                return Err(Failure::usage(format!("{}: {key} belongs in [node], not in [relay]", path.display())));
+            }
+        }
+        Ok(self)
+    }
+
     pub(crate) fn read(given: Option<&Path>, home: &Home) -> Result<Self, Failure> {
         let default = home.path().join("macula.toml");
         let path = given.unwrap_or(&default);
         match std::fs::read_to_string(path) {
-            Ok(text) => toml::from_str(&text).map_err(|error| {
-                // The error's own text shows the line and points at the place.
-                Failure::usage(format!("{}: {}", path.display(), error.to_string().trim_end()))
-            }),
+            Ok(text) => {
+                let file: Self = toml::from_str(&text).map_err(|error| {
+                    // The error's own text shows the line and points at the place.
+                    Failure::usage(format!("{}: {}", path.display(), error.to_string().trim_end()))
+                })?;
+                file.refuse_misplaced(path)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound && given.is_none() => Ok(Self::default()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(Failure::new(Kind::NotFound, format!("there is no config file {}", path.display())))

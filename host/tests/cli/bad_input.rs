@@ -122,6 +122,7 @@ fn config_files_that_are_wrong() {
         ("[node]\nlisten = \"127.0.0.1:0\"\nlissten = 1\n", "line 3"),
         ("[node]\nlisten = \"nowhere\"\n", "nowhere"),
         ("[nodes]\n", "nodes"),
+        ("[relay]\nrealm = \"local.dev\"\n", "realm belongs in [node]"),
         ("[realm.\"io.example\"]\nroot = 1\n", "root"),
     ] {
         fs::write(&path, text).unwrap();

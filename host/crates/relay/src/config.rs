@@ -1,4 +1,4 @@
-//! Bounds of a relay. Each exists per link, per realm and in total, so that no tenant can fill another's.
+//! Bounds of a relay: per link, per realm and in total where several share, so that no realm can fill another's.
 
 use std::time::Duration;
 

@@ -5,12 +5,15 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use macula_wire::{
     CallError, ChannelKind, ContentType, Fault, PluginName, Topic,
-    frame::Extras,
+    frame::{Extras, Lane},
     limits::{CALL_TIMEOUT_MAX, CAUSE_DEPTH_MAX, PAYLOAD_BYTES_MAX},
 };
 use parking_lot::Mutex;
 use slab::Slab;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     handle::Shared,
@@ -124,8 +127,8 @@ impl Shared {
         if options.cause_depth > CAUSE_DEPTH_MAX {
             return not_run(Fault::Invalid(format!("{CAUSE_DEPTH_MAX} handlers have acted because of one another")));
         }
-        let limit = options.timeout.min(CALL_TIMEOUT_MAX);
-        if self.link_number() == 0 && timeout(limit, self.until_up()).await.is_err() {
+        let deadline = Instant::now() + options.timeout.min(CALL_TIMEOUT_MAX);
+        if self.link_number() == 0 && timeout_at(deadline, self.until_up()).await.is_err() {
             return not_run(Fault::Unavailable("there is no link to a relay".into()));
         }
         let name = ChannelName {
@@ -138,23 +141,29 @@ impl Shared {
         let number = self.calls.insert(answer);
         let abandon = Abandon { shared: self, number, link: self.link_number() };
         let extras = options.extras.to_bytes();
-        let queue =
-            || self.outbox.call(self.outbox.channel(&name), number, limit, options.cause_depth, &extras, payload);
-        let exchange = async {
-            while let Err(reason) = queue() {
-                match reason {
-                    NoRoom::Closed => return not_run(reason.into()),
-                    NoRoom::Full | NoRoom::Stale => {
-                        self.outbox.room(macula_wire::frame::Lane::for_call(payload.len())).await;
-                    }
+        let lane = Lane::for_call(payload.len());
+        let queue = || {
+            let time_left = deadline.saturating_duration_since(Instant::now());
+            self.outbox.call(self.outbox.channel(&name), number, time_left, options.cause_depth, &extras, payload)
+        };
+        let until_queued = async {
+            loop {
+                match queue() {
+                    Err(NoRoom::Full | NoRoom::Stale) => self.outbox.room(lane).await,
+                    outcome => return outcome,
                 }
             }
-            match (&mut answered).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(CallError::MaybeRun(Fault::Cancelled)),
-            }
         };
-        let outcome = timeout(limit, exchange).await.unwrap_or(Err(CallError::MaybeRun(Fault::Timeout)));
+        match timeout_at(deadline, until_queued).await {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => return not_run(reason.into()),
+            Err(_) => return not_run(Fault::Timeout),
+        }
+        let outcome = match timeout_at(deadline, &mut answered).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(CallError::MaybeRun(Fault::Cancelled)),
+            Err(_) => Err(CallError::MaybeRun(Fault::Timeout)),
+        };
         drop(abandon);
         outcome
     }

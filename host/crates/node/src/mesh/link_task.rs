@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use macula_transport::{Backoff, ControlReadError, ControlReader, ControlWriter, DialError, Dialler, Link, RelayUrl};
+use macula_transport::{Backoff, ControlReadError, ControlReader, ControlWriter, Dialler, Link, RelayUrl};
 use macula_wire::{
     control::{Beat, Control, Join},
     frame::Lane,
@@ -11,7 +11,7 @@ use macula_wire::{
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -41,7 +41,7 @@ pub(super) async fn run(shared: Arc<Shared>, config: MeshConfig, mut close: watc
         let attempt = async {
             match dialler.dial(url, &config.node).await {
                 Ok(link) => serve(&shared, &config, url, &link, close.clone(), &mut backoff).await,
-                Err(error) => Down { hopeless: !error.is_transient(), reason: describe(&error) },
+                Err(error) => Down { hopeless: !error.is_transient(), reason: error.to_string() },
             }
         };
         let down = attempt.await;
@@ -60,10 +60,6 @@ pub(super) async fn run(shared: Arc<Shared>, config: MeshConfig, mut close: watc
     shared.registry.close();
     shared.set_state(LinkState::Closed);
     let _ = timeout(FINISH_TIMEOUT, dialler.drained()).await;
-}
-
-fn describe(error: &DialError) -> String {
-    error.to_string()
 }
 
 /// Serves one link to its end.
@@ -92,7 +88,16 @@ async fn serve(
     tasks.spawn(write_control(Arc::clone(shared), control_writer, queued));
     let (farewell, leaving) = watch::channel(false);
     tasks.spawn(read_control(Arc::clone(shared), control_reader, farewell));
-    let down = match timeout(HELLO_TIMEOUT, joined).await {
+    let joined = tokio::select! {
+        joined = timeout(HELLO_TIMEOUT, joined) => joined,
+        // The relay has closed the link, and says why.
+        Some(ended) = tasks.join_next() => {
+            let reason = ended.unwrap_or_else(|error| format!("a task failed: {error}"));
+            shared.registry.link_down();
+            return Down { reason, hopeless: false };
+        }
+    };
+    let down = match joined {
         Ok(Ok(Ok(()))) => {
             backoff.reset();
             // Messages follow only then: this node's own subscriptions must not miss what it sends again.
@@ -164,6 +169,8 @@ async fn write_control(
     mut queued: mpsc::UnboundedReceiver<Control>,
 ) -> String {
     let mut ping = 0;
+    // Not anew for each message: a busy link is looked at as well.
+    let mut pings = ping_interval();
     loop {
         let mut messages = Vec::new();
         tokio::select! {
@@ -172,14 +179,16 @@ async fn write_control(
                     return "superseded".into();
                 }
                 let more = !queued.is_empty();
-                if let Err(error) = writer.send(messages).await {
-                    return error.to_string();
+                match timeout(PING_TIMEOUT, writer.send(messages)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => return error.to_string(),
+                    Err(_) => return "the relay does not read".into(),
                 }
                 if more {
                     continue;
                 }
             }
-            () = sleep(PING_INTERVAL) => {
+            _ = pings.tick() => {
                 let silence = shared.silence();
                 if silence > PING_TIMEOUT {
                     return "the relay does not answer".into();
@@ -245,6 +254,13 @@ async fn accept_lanes(shared: Arc<Shared>, link: Link, number: u64) -> String {
             },
         }
     }
+}
+
+/// When to look whether the peer is still there.
+fn ping_interval() -> Interval {
+    let mut interval = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
 }
 
 /// Waits until a switch is thrown, or its owner is gone.

@@ -301,7 +301,7 @@ impl Outbox {
         room.as_mut().enable();
         let has_room = {
             let state = self.state.lock();
-            state.closed || state.lanes[lane.index()].bytes < self.bytes_max
+            state.closed || state.lanes[lane.index()].waiting_bytes() < self.bytes_max
         };
         if !has_room {
             room.await;
@@ -314,8 +314,8 @@ impl Outbox {
         if state.link != link || !state.link_is_up {
             return;
         }
+        let had_room = state.lanes[lane.index()].waiting_bytes() < self.bytes_max;
         state.flush_latest(lane);
-        let had_room = state.lanes[lane.index()].bytes < self.bytes_max;
         state.lanes[lane.index()].take(into);
         drop(state);
         if !had_room {
@@ -347,6 +347,9 @@ impl Outbox {
         for lane in [Lane::Calls, Lane::Bulk] {
             state.lanes[lane.index()].keep_calls(&mut unsent);
         }
+        drop(state);
+        // What was taken out has made room.
+        self.room.notify_waiters();
         unsent
     }
 
@@ -368,7 +371,7 @@ impl Outbox {
 
     /// Bytes that wait, in all.
     pub(super) fn waiting_bytes(&self) -> usize {
-        self.state.lock().lanes.iter().map(|lane| lane.bytes + lane.latest.bytes()).sum()
+        self.state.lock().lanes.iter().map(LaneBuffer::waiting_bytes).sum()
     }
 }
 
@@ -379,7 +382,7 @@ impl State {
         let buffer = &self.lanes[lane.index()];
         if self.closed {
             Err(NoRoom::Closed)
-        } else if buffer.bytes >= bytes_max {
+        } else if buffer.waiting_bytes() >= bytes_max {
             Err(NoRoom::Full)
         } else {
             Ok(buffer.is_empty())
@@ -425,6 +428,12 @@ impl State {
 impl LaneBuffer {
     fn is_empty(&self) -> bool {
         self.bytes == 0 && self.latest.is_empty()
+    }
+
+    /// What counts against the bound: frames in order, and newest values.
+    #[inline]
+    fn waiting_bytes(&self) -> usize {
+        self.bytes + self.latest.bytes()
     }
 
     #[inline]

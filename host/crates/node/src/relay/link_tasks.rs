@@ -18,7 +18,7 @@ use macula_wire::{
 use tokio::{
     sync::Notify,
     task::{AbortHandle, JoinSet, spawn_local, yield_now},
-    time::{sleep, timeout},
+    time::{MissedTickBehavior, interval_at, timeout},
 };
 
 use super::driver::{Counted, LinkWakers, Shared, forget};
@@ -141,6 +141,9 @@ async fn read_control(context: Rc<LinkContext>, mut reader: ControlReader) -> En
 
 async fn write_control(context: Rc<LinkContext>, mut writer: ControlWriter) -> Ended {
     let mut ping = 0;
+    // Not anew for each message: a busy link is looked at as well.
+    let mut pings = interval_at(tokio::time::Instant::now() + PING_INTERVAL, PING_INTERVAL);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let mut messages = Vec::new();
         while let Some(message) = context.shared.relay.borrow_mut().poll_control(context.key) {
@@ -153,7 +156,7 @@ async fn write_control(context: Rc<LinkContext>, mut writer: ControlWriter) -> E
         }
         tokio::select! {
             () = context.wakers.control.notified() => {}
-            () = sleep(PING_INTERVAL) => {
+            _ = pings.tick() => {
                 let silence = context.heard.borrow().elapsed();
                 if silence > PING_TIMEOUT {
                     return "the peer does not answer".into();
