@@ -439,6 +439,18 @@ mod tests {
         (directory, home)
     }
 
+    fn announcement(node: &NodeState) -> RunningNode {
+        RunningNode {
+            name: node.name().into(),
+            pid: 7,
+            node: node.id(),
+            relay: None,
+            relays: Vec::new(),
+            health: None,
+            admin: None,
+        }
+    }
+
     #[test]
     fn keys_stay_and_epochs_grow() {
         let (_directory, home) = home();
@@ -477,15 +489,7 @@ mod tests {
         assert!(matches!(home.node("host"), Err(HomeError::NameInUse { .. })));
         assert!(home.node("other").is_ok());
         assert!(matches!(home.node("../up"), Err(HomeError::Name(_))));
-        let running = RunningNode {
-            name: "host".into(),
-            pid: 7,
-            node: node.id(),
-            relay: None,
-            relays: Vec::new(),
-            health: None,
-            admin: None,
-        };
+        let running = announcement(&node);
         node.announce(&running).unwrap();
         assert_eq!(home.running().unwrap(), [running]);
         let text = home.node("host").unwrap_err().to_string();
@@ -514,15 +518,7 @@ mod tests {
         let node = home.node("host").unwrap();
         let mode = fs::metadata(directory.path()).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o1777, "a folder that was there keeps its mode");
-        let running = RunningNode {
-            name: "host".into(),
-            pid: 7,
-            node: node.id(),
-            relay: None,
-            relays: Vec::new(),
-            health: None,
-            admin: None,
-        };
+        let running = announcement(&node);
         node.announce(&running).unwrap();
         for name in ["broken", "a b"] {
             fs::create_dir(home.path().join("nodes").join(name)).unwrap();

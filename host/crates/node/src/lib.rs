@@ -73,6 +73,7 @@
 
 mod home;
 mod mesh;
+mod pulse;
 mod realm;
 mod relay;
 

@@ -6,12 +6,12 @@ use macula_transport::{Backoff, ControlReadError, ControlReader, ControlWriter, 
 use macula_wire::{
     control::{Beat, Control, Join},
     frame::Lane,
-    limits::{HELLO_TIMEOUT, PING_INTERVAL, PING_TIMEOUT},
+    limits::{HELLO_TIMEOUT, PING_TIMEOUT},
 };
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -20,6 +20,7 @@ use super::{
     inbound::Inbound,
     outbox::REALM_SLOT,
 };
+use crate::pulse::ping_interval;
 
 /// How long a closing handle waits for its last frames to arrive, and a link lives on after the relay's goodbye.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -169,7 +170,6 @@ async fn write_control(
     mut queued: mpsc::UnboundedReceiver<Control>,
 ) -> String {
     let mut ping = 0;
-    // Not anew for each message: a busy link is looked at as well.
     let mut pings = ping_interval();
     loop {
         let mut messages = Vec::new();
@@ -254,13 +254,6 @@ async fn accept_lanes(shared: Arc<Shared>, link: Link, number: u64) -> String {
             },
         }
     }
-}
-
-/// When to look whether the peer is still there.
-fn ping_interval() -> Interval {
-    let mut interval = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    interval
 }
 
 /// Waits until a switch is thrown, or its owner is gone.

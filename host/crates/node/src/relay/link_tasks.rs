@@ -18,10 +18,11 @@ use macula_wire::{
 use tokio::{
     sync::Notify,
     task::{AbortHandle, JoinSet, spawn_local, yield_now},
-    time::{MissedTickBehavior, interval_at, timeout},
+    time::timeout,
 };
 
 use super::driver::{Counted, LinkWakers, Shared, forget};
+use crate::pulse::ping_interval;
 
 /// Pieces of a stream that are read at a time; a piece is a packet's worth.
 const PIECES: usize = 32;
@@ -141,9 +142,7 @@ async fn read_control(context: Rc<LinkContext>, mut reader: ControlReader) -> En
 
 async fn write_control(context: Rc<LinkContext>, mut writer: ControlWriter) -> Ended {
     let mut ping = 0;
-    // Not anew for each message: a busy link is looked at as well.
-    let mut pings = interval_at(tokio::time::Instant::now() + PING_INTERVAL, PING_INTERVAL);
-    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pings = ping_interval();
     loop {
         let mut messages = Vec::new();
         while let Some(message) = context.shared.relay.borrow_mut().poll_control(context.key) {
