@@ -28,7 +28,7 @@ use macula_wire::{NodeId, RealmName, hello::Role};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::RealmKeys;
+use crate::RealmAccess;
 
 /// Name of the realm that is there without configuration.
 pub(crate) const LOCAL_REALM: &str = "local.dev";
@@ -143,11 +143,11 @@ impl Home {
     ///
     /// # Errors
     /// When the key cannot be read or written.
-    pub fn local_realm(&self) -> Result<RealmKeys, HomeError> {
+    pub fn local_realm(&self) -> Result<RealmAccess, HomeError> {
         let name: RealmName = LOCAL_REALM.parse().expect("a constant name");
         let directory = self.path.join("realms");
         make_directory(&directory)?;
-        Ok(RealmKeys::new(name, key_at(&directory.join(format!("{LOCAL_REALM}.key")))?))
+        Ok(RealmAccess::by_root(name, key_at(&directory.join(format!("{LOCAL_REALM}.key")))?))
     }
 
     /// The node `name`, locked for this process, with a new epoch.

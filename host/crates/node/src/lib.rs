@@ -1,7 +1,8 @@
 //! A node of the mesh, for programs and for the `macula-host` binary.
 //!
 //! [`Mesh`] is the handle that applications use: it publishes, subscribes, calls and answers over links that it opens
-//! and re-opens by itself. [`RelayServer`] runs a relay. [`Home`] keeps keys and state on disk.
+//! and re-opens by itself. [`RelayServer`] runs a relay. [`RealmAccess`] is what lets a node into a realm, [`Home`] keeps
+//! keys and state on disk.
 //!
 //! Drivers only: what a relay decides is in `macula-relay`, how bytes travel in `macula-transport`, what they mean in
 //! `macula-wire`, which is re-exported as [`wire`].
@@ -13,7 +14,7 @@
 //! let directory = tempfile::tempdir()?;
 //! let home = Home::open(directory.path())?;
 //! let realm = home.local_realm()?;
-//! let relay = RelayServer::start(RelayConfig::local(home.node("relay")?)?)?;
+//! let relay = RelayServer::start(RelayConfig::local(home.node("relay")?, realm.clone())?)?;
 //!
 //! let mesh = Mesh::connect(MeshConfig::new(relay.url(), realm)).await?;
 //! let mut alerts = mesh.subscribe("alerts.*".parse()?).await?;
@@ -36,7 +37,7 @@
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {
 //! # let directory = tempfile::tempdir()?;
 //! # let home = Home::open(directory.path())?;
-//! # let relay = RelayServer::start(RelayConfig::local(home.node("relay")?)?)?;
+//! # let relay = RelayServer::start(RelayConfig::local(home.node("relay")?, home.local_realm()?)?)?;
 //! let connect = || Mesh::connect(MeshConfig::new(relay.url(), home.local_realm().expect("a home")));
 //! let (provider, caller) = (connect().await?, connect().await?);
 //!
@@ -71,19 +72,25 @@
 //! # }).unwrap();
 //! ```
 
+mod audit;
+mod clock;
 mod home;
 mod mesh;
 mod pulse;
-mod realm;
+mod realm_access;
 mod relay;
+mod revocation_log;
 
+pub use audit::Audit;
 pub use home::{Home, HomeError, NodeState, RunningNode};
+pub use macula_auth as auth;
 pub use macula_relay::Stats as RelayStats;
 pub use macula_transport::{BindError, Certificate, DialError, LocalNode, RelayUrl, RelayUrlError, TlsMode};
 pub use macula_wire as wire;
 pub use mesh::{
-    Advertise, CallOptions, Confirmation, ConnectError, IncomingCall, Link, LinkState, Mesh, MeshConfig, Offer,
+    Advertise, AuthLevel, CallOptions, Confirmation, ConnectError, IncomingCall, Link, LinkState, Mesh, MeshConfig, Offer,
     Publish, Publisher, Responder, Subscribe, Subscription, SubscriptionStats,
 };
-pub use realm::RealmKeys;
+pub use realm_access::{RealmAccess, TokenSource};
 pub use relay::{RelayConfig, RelayServer, RelayStartError};
+pub use revocation_log::{LoggedRevocation, RevocationLog};

@@ -18,12 +18,13 @@ mod inbound;
 mod link_task;
 mod offer;
 mod outbox;
+mod own_rights;
 mod publisher;
 mod registry;
 mod subscription;
 
 pub use call::CallOptions;
-pub use config::{ConnectError, Link, LinkState, MeshConfig};
+pub use config::{AuthLevel, ConnectError, Link, LinkState, MeshConfig};
 pub use handle::{Mesh, Publish, Subscribe};
 pub use offer::{Advertise, IncomingCall, Offer, Responder};
 pub use publisher::{Confirmation, Publisher};

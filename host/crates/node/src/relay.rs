@@ -4,6 +4,7 @@
 //! threads. Each link has a task that reads control, one that writes it, one for each lane that the peer has opened,
 //! and one for each lane that something was sent on; an idle link has no lanes.
 
+mod admission;
 mod driver;
 mod link_tasks;
 mod server;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use macula_wire::{
-    CallError, ChannelKind, Fault,
+    CallError, ChannelKind, Fault, Operation,
     frame::{self, Frame, Frames, Header, Lane, Outcome},
     limits::{CALL_TIMEOUT_MAX, HOPS_MAX},
 };
@@ -96,14 +96,17 @@ impl Relay {
         if inlet.channel.kind != ChannelKind::Procedure {
             return Err(Violation::WrongLane { frame: "call to a topic", lane });
         }
-        let realm = inlet.realm;
+        let (realm, is_allowed, procedure) = (inlet.realm, inlet.is_allowed, &inlet.channel.name);
+        let denied = (!is_allowed).then(|| Fault::Denied(format!("{} {procedure}", Operation::Call)));
         let link = &self.links[key.index()];
         link.check_answer_backlog(self.config.call_bytes_per_link_max)?;
         if link.calls.contains_key(&header.id) {
             return Err(Violation::Number { what: "call", number: header.id });
         }
         self.stats.calls_in += 1;
-        let refusal = if header.hops >= HOPS_MAX {
+        let refusal = if denied.is_some() {
+            denied
+        } else if header.hops >= HOPS_MAX {
             Some(Fault::Other("the call has passed too many relays".into()))
         } else if self.links[key.index()].calls.len() >= self.config.calls_per_link_max {
             Some(Fault::Unavailable("too many calls of this node wait for an answer".into()))
@@ -136,7 +139,8 @@ impl Relay {
         let (realm, outlet) = (inlet.realm, inlet.outlet.number);
         let procedure = inlet.channel.name.clone();
         let chosen = self.realms[realm].procedures.choose(&procedure, &self.offers, |offer| {
-            self.links[offer.link.index()].call_bytes() < self.config.call_bytes_per_link_max
+            let provider = &self.links[offer.link.index()];
+            provider.call_bytes() < self.config.call_bytes_per_link_max && !provider.is_suspended()
         });
         let offer = match chosen {
             Ok(offer) => offer,

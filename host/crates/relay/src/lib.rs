@@ -2,8 +2,9 @@
 //!
 //! A pure state machine: frames, control messages and the time come in through `handle_*`; bytes to send, control
 //! messages and deadlines go out through `poll_*`. It opens no socket, spawns no task, reads no clock. It owns
-//! interest, queues, retained values and pending calls; links, keys and streams are the driver's (crate `macula-node`),
-//! and whether a peer may do something is decided before it gets here.
+//! interest, queues, retained values and pending calls; links, keys and streams are the driver's (crate `macula-node`).
+//! What a peer may do comes as a table of [`Permissions`], made elsewhere of proofs; here each subscription, offer,
+//! channel and read of a stored value is held against it, and ends when a new table does not allow it any more.
 //!
 //! Nothing here assumes that there is one relay: messages carry publisher, epoch, sequence and hops, duplicates are
 //! recognised by them, and channels name their sender.
@@ -24,13 +25,16 @@ mod realm;
 mod recent;
 mod relay;
 mod retained;
+mod rights;
 mod run;
 mod stats;
 mod subscription;
 
 pub use config::RelayConfig;
 pub use link::{LinkKey, Peer, Violation};
+pub use macula_auth::Permissions;
 pub use relay::Relay;
+pub use rights::Denial;
 pub use stats::Stats;
 
 #[cfg(test)]

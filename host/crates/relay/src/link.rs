@@ -1,8 +1,9 @@
 //! What a relay knows of one link.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::BytesMut;
+use macula_auth::Permissions;
 use macula_wire::{
     Channel, NodeId, TopicError,
     control::{Control, ControlError},
@@ -23,6 +24,11 @@ impl LinkKey {
     pub fn index(self) -> usize {
         self.0 as usize
     }
+
+    /// The key with this index: of the link that has it now, if any.
+    pub fn of_index(index: u32) -> Self {
+        Self(index)
+    }
 }
 
 /// Who is at the other end, as its verified Hello says.
@@ -34,8 +40,16 @@ pub struct Peer {
     pub epoch: u64,
     /// What it is.
     pub role: Role,
-    /// The session's exporter, over which realm proofs are made.
-    pub exporter: [u8; 32],
+}
+
+/// A realm that a link has joined.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    pub(crate) realm: usize,
+    /// What the peer may do there.
+    pub(crate) permissions: Arc<Permissions>,
+    /// Its rights have expired a moment ago, and may be renewed.
+    pub(crate) is_suspended: bool,
 }
 
 /// A peer broke the protocol; its link is to be closed with this text. State of other links is untouched.
@@ -133,6 +147,8 @@ pub(crate) struct Inlet {
     pub(crate) realm: usize,
     pub(crate) publisher: usize,
     pub(crate) outlet: Outlet,
+    /// Whether the peer has the right to send on it, as of its permissions now.
+    pub(crate) is_allowed: bool,
     /// Tells topics apart where only the newest message of each counts.
     pub(crate) topic_key: u64,
     /// Who gets its messages, as interest was at `route_version`; 0 is before any.
@@ -163,7 +179,7 @@ pub(crate) struct LaneState {
 pub(crate) struct Link {
     pub(crate) peer: Peer,
     /// By the peer's slot number.
-    pub(crate) realms: FxHashMap<u32, usize>,
+    pub(crate) realms: FxHashMap<u32, Membership>,
     pub(crate) lanes: [LaneState; Lane::COUNT],
     pub(crate) control: VecDeque<Control>,
     /// By the peer's numbers.
@@ -172,6 +188,8 @@ pub(crate) struct Link {
     /// Calls that this link made and waits for, by its number: this relay's number.
     pub(crate) calls: FxHashMap<u64, u64>,
     pub(crate) queued_bytes: usize,
+    /// Realms in which its rights have expired a moment ago.
+    pub(crate) suspended: usize,
     /// Standing in the relay's list of links with something to send.
     pub(crate) ready: bool,
     pub(crate) undelivered: u64,
@@ -202,12 +220,24 @@ impl Link {
             offers: FxHashMap::default(),
             calls: FxHashMap::default(),
             queued_bytes: 0,
+            suspended: 0,
             ready: false,
             undelivered: 0,
             undelivered_reported: 0,
             held: VecDeque::new(),
             held_by: Vec::new(),
         }
+    }
+
+    /// Whether nothing is to be taken from the peer or given to it at the moment.
+    #[inline]
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.suspended > 0
+    }
+
+    /// The peer's number for a realm.
+    pub(crate) fn slot_of(&self, realm: usize) -> Option<u32> {
+        self.realms.iter().find(|(_, joined)| joined.realm == realm).map(|(slot, _)| *slot)
     }
 
     #[inline]

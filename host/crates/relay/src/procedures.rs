@@ -18,6 +18,8 @@ const LATENCY_WEIGHT: u64 = 8;
 pub(crate) struct Offer {
     pub(crate) link: LinkKey,
     pub(crate) realm: usize,
+    /// The provider's number for the realm.
+    pub(crate) slot: u32,
     pub(crate) procedure: Topic,
     pub(crate) in_flight: u32,
     pub(crate) in_flight_max: u32,
@@ -101,6 +103,7 @@ mod tests {
             let offer = Offer {
                 link: LinkKey(0),
                 realm: 0,
+                slot: 0,
                 procedure: procedure.clone(),
                 in_flight,
                 in_flight_max: 2,
@@ -126,6 +129,7 @@ mod tests {
         let mut offer = Offer {
             link: LinkKey(0),
             realm: 0,
+            slot: 0,
             procedure: "a".parse().unwrap(),
             in_flight: 0,
             in_flight_max: 1,

@@ -8,7 +8,7 @@ mod requests;
 mod resuming;
 mod retaining;
 
-use std::time::Instant;
+use std::{collections::VecDeque, time::Instant};
 
 use macula_wire::RealmId;
 #[cfg(test)]
@@ -24,6 +24,7 @@ use crate::{
     publishers::Publishers,
     realm::Realm,
     recent::Window,
+    rights::Denial,
     run::Run,
     stats::Stats,
     subscription::{SubKey, Subscription},
@@ -31,7 +32,8 @@ use crate::{
 
 /// One relay.
 ///
-/// Methods come in four groups. *Links*: [`link_opened`](Self::link_opened), [`link_closed`](Self::link_closed).
+/// Methods come in five groups. *Links*: [`link_opened`](Self::link_opened), [`link_closed`](Self::link_closed).
+/// *Rights*: [`admit`](Self::admit), [`set_permissions`](Self::set_permissions), [`suspend`](Self::suspend).
 /// *Input*: [`handle_control`](Self::handle_control), [`handle_frame`](Self::handle_frame) and, when no input is at
 /// hand, [`flush`](Self::flush); [`handle_timeout`](Self::handle_timeout). *Output*, to be drained after every input:
 /// [`poll_ready`](Self::poll_ready) names links with something to send, [`poll_control`](Self::poll_control) and
@@ -42,7 +44,7 @@ pub struct Relay {
     pub(crate) config: RelayConfig,
     pub(crate) links: Slab<Link>,
     pub(crate) realms: Slab<Realm>,
-    realms_by_id: FxHashMap<RealmId, usize>,
+    pub(crate) realms_by_id: FxHashMap<RealmId, usize>,
     pub(crate) subscriptions: Slab<Subscription>,
     pub(crate) offers: Slab<Offer>,
     publishers: Publishers,
@@ -64,6 +66,7 @@ pub struct Relay {
     /// Subscriptions that hold receipts back, and links whose receipts they hold.
     blocking: Vec<SubKey>,
     holding: Vec<LinkKey>,
+    pub(crate) denials: VecDeque<Denial>,
     pub(crate) stats: Stats,
 }
 
@@ -92,6 +95,7 @@ impl Relay {
             drop_report_due: None,
             blocking: Vec::new(),
             holding: Vec::new(),
+            denials: VecDeque::new(),
             stats: Stats::default(),
         }
     }
@@ -126,7 +130,7 @@ impl Relay {
         let subscriptions: Vec<SubKey> = link.subscriptions.drain().map(|(_, subscription)| subscription).collect();
         let offers: Vec<usize> = link.offers.drain().map(|(_, offer)| offer).collect();
         let lanes = std::mem::take(&mut link.lanes);
-        let realms: Vec<usize> = link.realms.drain().map(|(_, realm)| realm).collect();
+        let realms: Vec<usize> = link.realms.drain().map(|(_, joined)| joined.realm).collect();
         for subscription in subscriptions {
             self.end_subscription(now, subscription);
         }
@@ -204,6 +208,7 @@ impl Relay {
         let mut held = 0;
         for (key, link) in &self.links {
             assert_eq!(link.queued_bytes, by_link[key]);
+            assert_eq!(link.suspended, link.realms.values().filter(|joined| joined.is_suspended).count());
             let inlets = link.lanes.iter().flat_map(|lane| lane.inlets.iter().flatten()).count();
             (outlets, held) = (outlets + inlets, held + inlets);
             assert_eq!(link.held_by.is_empty(), link.held.is_empty() && link.held_by.is_empty());
@@ -213,7 +218,7 @@ impl Relay {
             assert_eq!(realm.queued_bytes, by_realm[key]);
             assert_eq!(
                 realm.members,
-                self.links.iter().flat_map(|(_, l)| l.realms.values()).filter(|r| **r == key).count()
+                self.links.iter().flat_map(|(_, l)| l.realms.values()).filter(|joined| joined.realm == key).count()
             );
             assert!(!realm.is_unused());
             assert_eq!(realm.offers, self.offers.iter().filter(|(_, offer)| offer.realm == key).count());

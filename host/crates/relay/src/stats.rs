@@ -25,6 +25,10 @@ pub struct Stats {
     pub messages_duplicate: u64,
     /// Messages refused because they had passed too many relays.
     pub messages_looping: u64,
+    /// Messages not forwarded because their publisher has no right to the topic.
+    pub messages_denied: u64,
+    /// Subscriptions, offers, channels and reads refused for lack of a right.
+    pub denied: u64,
     /// Calls taken from callers.
     pub calls_in: u64,
     /// Calls answered without reaching a provider.

@@ -23,6 +23,8 @@ const QUEUES: usize = 3;
 pub(crate) struct Subscription {
     pub(crate) link: LinkKey,
     pub(crate) realm: usize,
+    /// The subscriber's number for the realm.
+    pub(crate) slot: u32,
     /// The subscriber's number for it.
     pub(crate) number: u32,
     pub(crate) pattern: Pattern,
@@ -49,6 +51,7 @@ impl Subscription {
         Self {
             link,
             realm,
+            slot: request.slot,
             number: request.subscription,
             pattern: request.pattern.clone(),
             when_full: request.when_full,

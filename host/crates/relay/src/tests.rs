@@ -12,5 +12,6 @@ mod queues;
 mod receipts;
 mod restart;
 mod retained;
+mod rights;
 mod routing;
 mod violations;

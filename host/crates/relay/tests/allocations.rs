@@ -7,15 +7,16 @@
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
 use ed25519_dalek::SigningKey;
-use macula_relay::{LinkKey, Peer, Relay, RelayConfig};
+use macula_relay::{LinkKey, Peer, Permissions, Relay, RelayConfig};
 use macula_wire::{
-    Channel, ChannelKind, ContentType, NodeId, PluginName, WhenFull,
-    control::{Control, Join, RealmProof, Subscribe},
+    Channel, ChannelKind, ContentType, NodeId, PluginName, RealmId, WhenFull,
+    control::{Control, Subscribe},
     frame::{self, Frame, Frames, Header, Lane, Outgoing},
     hello::Role,
 };
@@ -164,10 +165,9 @@ impl Subscriber {
 }
 
 fn join(relay: &mut Relay, now: Instant, seed: u8) -> LinkKey {
-    let key = relay.link_opened(Peer { node: id(seed), epoch: 1, role: Role::Host, exporter: [seed; 32] });
-    let name = "local.dev".parse().unwrap();
-    let proof = RealmProof::by_root(&SigningKey::from_bytes(&[200; 32]), &[seed; 32], &id(seed), &name);
-    relay.handle_control(now, key, Control::Join(Join { id: 1, slot: 0, name, root: id(200), proof })).unwrap();
+    let key = relay.link_opened(Peer { node: id(seed), epoch: 1, role: Role::Host });
+    let realm = RealmId::new(&id(200), &"local.dev".parse().unwrap());
+    relay.admit(now, key, 0, realm, Arc::new(Permissions::all())).unwrap();
     while relay.poll_control(key).is_some() {}
     while relay.poll_ready().is_some() {}
     key

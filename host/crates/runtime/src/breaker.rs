@@ -10,12 +10,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use macula_wire::Mcid;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    cache::{private, write_whole},
-    mcid::Mcid,
-};
+use crate::cache::{private, write_whole};
 
 /// How crashes are answered. The defaults give up a plugin that crashes at every message within a few seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,9 +13,9 @@ use std::{
     time::SystemTime,
 };
 
+use macula_wire::Mcid;
 use wasmtime::{Engine, component::Component};
 
-use crate::mcid::Mcid;
 
 const KEY_FILE: &str = "seal.key";
 const EXTENSION: &str = "native";

@@ -23,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use macula_wire::{Pattern, Topic, limits::CAUSE_DEPTH_MAX};
+use macula_wire::{Operation, Pattern, Topic, limits::CAUSE_DEPTH_MAX};
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
@@ -40,7 +40,6 @@ use crate::{
     mesh::{Inbox, Offer},
     meter::Meter,
     plugin::PluginCore,
-    rights::Operation,
 };
 
 /// Subscriptions, offers and other handles that one instance may hold at a time.

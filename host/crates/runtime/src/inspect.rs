@@ -3,10 +3,11 @@
 //! Reads imports, exports and the embedded manifest, and refuses what could not run here with one sentence that names
 //! the culprit. Types are checked later, when the component is linked. The rules stand in `docs/plugins/runtime.md`.
 
+use macula_wire::Mcid;
 use serde::{Deserialize, Serialize};
 use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload};
 
-use crate::{manifest, mcid::Mcid};
+use crate::manifest;
 
 /// The package this host speaks, and the versions of it.
 const PACKAGE: &str = "macula:plugin/";

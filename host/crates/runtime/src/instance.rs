@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use macula_wire::{HandlerError, Metadata, Request};
+use macula_wire::{HandlerError, Metadata, Operation, Request};
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::{
     Store, Trap, UpdateDeadline,
@@ -28,7 +28,6 @@ use crate::{
     mailbox::{Delivery, DueTick},
     plugin::{PluginCore, StopReason},
     program::one_line,
-    rights::Operation,
 };
 
 /// What a guest may make the host allocate in one call: a payload of 1 MiB with its metadata, and room to be told that

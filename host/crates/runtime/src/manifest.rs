@@ -10,12 +10,11 @@ mod raw;
 
 use std::collections::BTreeMap;
 
-use macula_wire::{Pattern, PluginName, Topic, WhenFull};
+use macula_wire::{Operation, Pattern, PluginName, Topic, WhenFull};
 use serde::Serialize;
 
 pub use self::limits::Limits;
 pub use self::raw::ManifestError;
-use crate::rights::Operation;
 
 /// Name of the custom section that carries a manifest.
 pub const SECTION: &str = "macula:manifest";
@@ -44,6 +43,8 @@ impl Asks {
             Operation::Subscribe => &self.subscribe,
             Operation::Advertise => &self.advertise,
             Operation::Call => &self.call,
+            // Nothing else is asked for by name.
+            _ => &[],
         }
     }
 

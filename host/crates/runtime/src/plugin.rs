@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use macula_wire::{Pattern, PluginName, Topic};
+use macula_wire::{Mcid, Operation, Pattern, PluginName, Topic};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -24,11 +24,10 @@ use crate::{
     log::{LogLevel, LogSource, PluginLog},
     mailbox::{Bell, Mailbox},
     manifest::Manifest,
-    mcid::Mcid,
     mesh::Mesh,
     program::Program,
     registry::Registry,
-    rights::{Operation, Rights, RightsCell},
+    rights::{Rights, RightsCell},
     status::{Counters, MemoryGauges, Metrics, PluginState, PluginStatus},
 };
 
@@ -200,7 +199,7 @@ impl PluginCore {
         } else if target.starts_with('_') && operation != Operation::Subscribe {
             format!("denied {operation} {target}: names that begin with '_' are the system's")
         } else {
-            let key = operation.manifest_key();
+            let key = operation.word();
             format!("denied {operation} {target}; to allow it, the manifest needs: {key} = [\"{target}\"]")
         };
         self.note(LogLevel::Warn, text);

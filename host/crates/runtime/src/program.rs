@@ -1,5 +1,6 @@
 //! A component made ready to run: inspected, compiled, linked, its handlers looked up.
 
+use macula_wire::Mcid;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::{
@@ -8,7 +9,6 @@ use crate::{
     engine::HostEngine,
     host::InstanceState,
     inspect::{Ability, Inspection, Refusal, inspect},
-    mcid::Mcid,
 };
 
 /// Why a component cannot be made ready.

@@ -4,69 +4,15 @@
 //! plugin runs. Where rights come from (a manifest's asks, delegations) is decided elsewhere. Nothing that begins with
 //! `_` can be published, advertised or called, whatever the table says: those names are the system's.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
-use macula_wire::{Pattern, Topic};
+use macula_wire::{Operation, Pattern, Topic};
 use parking_lot::RwLock;
-use serde::Serialize;
 
 use crate::manifest::Asks;
-
-/// What a plugin may want to do with a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Operation {
-    /// Send messages to a topic.
-    Publish,
-    /// Receive the messages of a pattern, or read a topic's last value.
-    Subscribe,
-    /// Offer a procedure.
-    Advertise,
-    /// Call a procedure.
-    Call,
-}
-
-impl Operation {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Publish, Self::Subscribe, Self::Advertise, Self::Call];
-
-    /// The command that a delegation names, for example `/mesh/publish`.
-    pub fn command(self) -> &'static str {
-        match self {
-            Self::Publish => "/mesh/publish",
-            Self::Subscribe => "/mesh/subscribe",
-            Self::Advertise => "/mesh/advertise",
-            Self::Call => "/mesh/call",
-        }
-    }
-
-    /// The key in a manifest, for example `publish`.
-    pub fn manifest_key(self) -> &'static str {
-        &self.command()["/mesh/".len()..]
-    }
-
-    /// The operation of a command; `None` for one that is not about topics.
-    pub fn from_command(command: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|operation| operation.command() == command)
-    }
-
-    /// Whether names of the system are out of reach for this operation.
-    fn keeps_off_reserved(self) -> bool {
-        !matches!(self, Self::Subscribe)
-    }
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.command())
-    }
-}
 
 /// What a plugin may do: patterns for each operation. The default allows nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,15 +44,20 @@ impl Rights {
 
     /// Whether `operation` on the one name `target` is allowed.
     pub fn allows(&self, operation: Operation, target: &Topic) -> bool {
-        !(operation.keeps_off_reserved() && target.is_reserved())
+        !(keeps_off_reserved(operation) && target.is_reserved())
             && self.0.patterns(operation).iter().any(|pattern| pattern.matches(target))
     }
 
     /// Whether `operation` is allowed on every name of `target`.
     pub fn allows_all(&self, operation: Operation, target: &Pattern) -> bool {
-        !(operation.keeps_off_reserved() && target.is_reserved())
+        !(keeps_off_reserved(operation) && target.is_reserved())
             && self.0.patterns(operation).iter().any(|pattern| pattern.covers(target))
     }
+}
+
+/// Whether names of the system are out of reach for an operation.
+fn keeps_off_reserved(operation: Operation) -> bool {
+    operation != Operation::Subscribe
 }
 
 /// The rights in force, and a number that changes with them so that decisions can be kept.

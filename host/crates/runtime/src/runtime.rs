@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt, future::join_all};
-use macula_wire::Fault;
+use macula_wire::{Fault, Mcid, Operation};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use wasmtime::component::Linker;
@@ -25,12 +25,11 @@ use crate::{
     inspect::{Ability, Inspection},
     log::LogLevel,
     manifest::{Manifest, ManifestError, ManifestText},
-    mcid::Mcid,
     mesh::{MeshProvider, SubscribeOptions},
     plugin::{PluginCore, PluginHandle, PluginParts, StopReason},
     program::{Program, ProgramError},
     registry::Registry,
-    rights::{Operation, Rights},
+    rights::Rights,
 };
 
 /// Largest component that is read: an interpreter with its libraries has a tenth of that.

@@ -5,10 +5,9 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use macula_wire::PluginName;
+use macula_wire::{Mcid, PluginName};
 use serde::{Deserialize, Serialize};
 
-use crate::mcid::Mcid;
 
 /// Where a plugin is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

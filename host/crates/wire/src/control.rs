@@ -5,55 +5,14 @@
 //! [`Control::Done`] names; a request of unknown kind is answered with `unavailable`, anything else unknown is ignored.
 //! Unknown keys in bodies are ignored. Specified in `docs/protocol/links.md`, “Control messages”.
 
-use ed25519_dalek::{Signature, Signer, SigningKey};
+mod rights;
+
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Fault, Metadata, NodeId, Pattern, RealmName, Topic, WhenFull, limits::CONTROL_BYTES_MAX};
-
-/// Joins a realm on this link, under a number that later requests and channels use.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Join {
-    /// Names the request.
-    pub id: u64,
-    /// The joining side's number for the realm.
-    pub slot: u32,
-    /// The realm's name.
-    pub name: RealmName,
-    /// The realm's root key.
-    pub root: NodeId,
-    /// Why the joining node may act in this realm.
-    pub proof: RealmProof,
-}
-
-/// Evidence that a node belongs to a realm.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum RealmProof {
-    /// A signature by the realm's root key over this session and this node: see [`RealmProof::by_root`].
-    Root(#[serde(with = "serde_bytes")] Vec<u8>),
-}
-
-/// What the realm's root key signs to let `node` into the realm on the session with this exporter.
-fn root_proof_bytes(exporter: &[u8; 32], node: &NodeId, name: &RealmName) -> Vec<u8> {
-    [&b"macula realm join 1\0"[..], exporter, node.as_bytes(), name.as_str().as_bytes()].concat()
-}
-
-impl RealmProof {
-    /// A proof by the holder of the realm's root key, for the session with this exporter.
-    pub fn by_root(root: &SigningKey, exporter: &[u8; 32], node: &NodeId, name: &RealmName) -> Self {
-        Self::Root(root.sign(&root_proof_bytes(exporter, node, name)).to_bytes().to_vec())
-    }
-
-    /// Whether it lets `node` into the realm on this session.
-    pub fn verifies(&self, exporter: &[u8; 32], node: &NodeId, root: &NodeId, name: &RealmName) -> bool {
-        match self {
-            Self::Root(signature) => Signature::from_slice(signature).is_ok_and(|signature| {
-                root.verifying_key().verify_strict(&root_proof_bytes(exporter, node, name), &signature).is_ok()
-            }),
-        }
-    }
-}
+pub use self::rights::{
+    Ended, EndedWhat, Join, NamedOperation, PROOF_BYTES_MAX, Present, Proof, Refused, Revoke, Revoked, Show,
+};
+use crate::{Fault, Metadata, Pattern, Topic, WhenFull, limits::CONTROL_BYTES_MAX};
 
 /// Asks for messages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +109,9 @@ pub struct Done {
     /// The answer to [`Retained`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<StoredValue>,
+    /// The answer to [`Show`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
 }
 
 /// Messages that a subscription did not get because its queue was full, counted since it began on this link.
@@ -199,6 +161,12 @@ pub enum Control {
     Ping(Beat),
     Pong(Beat),
     Goodbye(Goodbye),
+    Show(Show),
+    Present(Present),
+    Revoke(Revoke),
+    Revoked(Revoked),
+    Ended(Ended),
+    Refused(Refused),
     /// Of a later version. The id is there when the body has one, and wants a `Done`.
     Unknown {
         kind: u8,
@@ -235,6 +203,12 @@ const KIND_UNDELIVERED: u8 = 9;
 const KIND_PING: u8 = 10;
 const KIND_PONG: u8 = 11;
 const KIND_GOODBYE: u8 = 12;
+const KIND_SHOW: u8 = 13;
+const KIND_PRESENT: u8 = 14;
+const KIND_REVOKE: u8 = 15;
+const KIND_REVOKED: u8 = 16;
+const KIND_ENDED: u8 = 17;
+const KIND_REFUSED: u8 = 18;
 
 /// Only what [`Control::Unknown`] wants to know of a body.
 #[derive(Deserialize)]
@@ -262,6 +236,12 @@ impl Control {
             Self::Ping(beat) => (KIND_PING, body(beat)),
             Self::Pong(beat) => (KIND_PONG, body(beat)),
             Self::Goodbye(goodbye) => (KIND_GOODBYE, body(goodbye)),
+            Self::Show(show) => (KIND_SHOW, body(show)),
+            Self::Present(present) => (KIND_PRESENT, body(present)),
+            Self::Revoke(revoke) => (KIND_REVOKE, body(revoke)),
+            Self::Revoked(revoked) => (KIND_REVOKED, body(revoked)),
+            Self::Ended(ended) => (KIND_ENDED, body(ended)),
+            Self::Refused(refused) => (KIND_REFUSED, body(refused)),
             Self::Unknown { kind, .. } => (*kind, body(&std::collections::BTreeMap::<String, u8>::new())),
         };
         out.extend_from_slice(&(4 + body.len() as u32).to_le_bytes());
@@ -304,6 +284,12 @@ impl Control {
             KIND_PING => Self::Ping(read(kind, body)?),
             KIND_PONG => Self::Pong(read(kind, body)?),
             KIND_GOODBYE => Self::Goodbye(read(kind, body)?),
+            KIND_SHOW => Self::Show(read(kind, body)?),
+            KIND_PRESENT => Self::Present(read(kind, body)?),
+            KIND_REVOKE => Self::Revoke(read(kind, body)?),
+            KIND_REVOKED => Self::Revoked(read(kind, body)?),
+            KIND_ENDED => Self::Ended(read(kind, body)?),
+            KIND_REFUSED => Self::Refused(read(kind, body)?),
             kind => Self::Unknown { kind, id: read::<AnyBody>(kind, body)?.id },
         })
     }
@@ -312,12 +298,12 @@ impl Control {
 impl Done {
     /// The request succeeded.
     pub fn ok(id: u64) -> Self {
-        Self { id, fault: None, value: None }
+        Self { id, fault: None, value: None, proof: None }
     }
 
     /// It did not.
     pub fn failed(id: u64, fault: Fault) -> Self {
-        Self { id, fault: Some(fault), value: None }
+        Self { id, fault: Some(fault), value: None, proof: None }
     }
 }
 
@@ -328,14 +314,27 @@ mod tests {
     use super::*;
 
     fn samples() -> Vec<Control> {
-        let root: NodeId = ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().into();
+        let root: crate::NodeId = ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().into();
+        let name: crate::RealmName = "local.dev".parse().unwrap();
+        let proof = Proof(vec![serde_bytes::ByteBuf::from(vec![1; 64]), serde_bytes::ByteBuf::from(vec![2])]);
         vec![
             Control::Join(Join {
                 id: 1,
                 slot: 0,
-                name: "local.dev".parse().unwrap(),
+                name: name.clone(),
                 root,
-                proof: RealmProof::Root(vec![1; 64]),
+                proofs: vec![proof.clone(), Proof::default()],
+            }),
+            Control::Show(Show { id: 7, realm: crate::RealmId::new(&root, &name) }),
+            Control::Present(Present { id: 8, slot: 0, proofs: vec![proof.clone()] }),
+            Control::Done(Done { proof: Some(proof), ..Done::ok(7) }),
+            Control::Revoke(Revoke { id: 9, slot: 0, revocations: vec![serde_bytes::ByteBuf::from(vec![3; 9])] }),
+            Control::Revoked(Revoked { slot: 1, revocations: Vec::new() }),
+            Control::Ended(Ended { what: EndedWhat::Offer(4), fault: Fault::Denied("/mesh/advertise a".into()) }),
+            Control::Refused(Refused {
+                slot: 0,
+                operation: NamedOperation(crate::Operation::Publish),
+                name: "a.b".parse().unwrap(),
             }),
             Control::Subscribe(Subscribe {
                 id: 2,

@@ -13,19 +13,23 @@ pub mod control;
 pub mod frame;
 pub mod hello;
 pub mod limits;
+mod mcid;
 mod message;
 mod metadata;
 mod node_id;
+mod operation;
 mod realm;
 mod topic;
 
 pub use call::{CallError, Fault, HandlerError, HandlerErrorInvalid, Request};
 pub use channel::{Channel, ChannelError, ChannelKind};
+pub use mcid::{Mcid, McidError};
 pub use message::{
     ContentType, ContentTypeError, Delivery, Message, PluginName, PluginNameError, Priority, Receipt, ReceiptLevel,
     WhenFull,
 };
 pub use metadata::{Metadata, MetadataError};
 pub use node_id::{NodeId, NodeIdError};
+pub use operation::Operation;
 pub use realm::{RealmId, RealmName, RealmNameError};
 pub use topic::{Pattern, SEGMENT_BYTES_MAX, SEGMENTS_MAX, Topic, TopicError};

@@ -1,4 +1,4 @@
-//! Content ids: what a component is called, made from its bytes.
+//! Content ids: what bytes are called, made from them.
 
 use std::{fmt, str::FromStr, sync::Arc};
 

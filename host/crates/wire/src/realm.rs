@@ -70,8 +70,8 @@ impl fmt::Debug for RealmName {
 /// What relays route by: BLAKE3 over the realm's root key and its name.
 ///
 /// Two realms of the same name under different root keys have nothing in common.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RealmId([u8; 32]);
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RealmId(#[serde(with = "serde_bytes")] [u8; 32]);
 
 impl RealmId {
     /// The id of the realm `name` under `root`.
@@ -80,6 +80,11 @@ impl RealmId {
         hasher.update(root.as_bytes());
         hasher.update(name.as_str().as_bytes());
         Self(*hasher.finalize().as_bytes())
+    }
+
+    /// An id as it came from elsewhere.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 
     /// The 32 bytes of the id.

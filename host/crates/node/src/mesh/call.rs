@@ -156,7 +156,7 @@ impl Shared {
         };
         match timeout_at(deadline, until_queued).await {
             Ok(Ok(())) => {}
-            Ok(Err(reason)) => return not_run(reason.into()),
+            Ok(Err(reason)) => return not_run(self.refused(&name, reason)),
             Err(_) => return not_run(Fault::Timeout),
         }
         let outcome = match timeout_at(deadline, &mut answered).await {

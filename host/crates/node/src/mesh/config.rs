@@ -6,7 +6,7 @@ use ed25519_dalek::SigningKey;
 use macula_transport::{EndpointConfig, LocalNode, RelayUrl, TlsMode};
 use macula_wire::{NodeId, hello::Role};
 
-use crate::{NodeState, RealmKeys};
+use crate::{LoggedRevocation, NodeState, RealmAccess, RevocationLog};
 
 /// How to take part in the mesh.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ pub struct MeshConfig {
     /// Key, role and epoch of this node.
     pub node: LocalNode,
     /// The realm that everything happens in.
-    pub realm: RealmKeys,
+    pub realm: RealmAccess,
     /// Which certificates are taken where no pin says.
     pub tls: TlsMode,
     /// Longest that a request waits for its answer, and a publish for room in the queue.
@@ -25,11 +25,43 @@ pub struct MeshConfig {
     pub outbox_bytes_max: usize,
     /// QUIC windows.
     pub endpoint: EndpointConfig,
+    /// How messages must be vouched for to be taken.
+    pub auth_min: AuthLevel,
+    /// Revocations that are known already.
+    pub revocations: Vec<LoggedRevocation>,
+    /// Where those that come are kept; without it, they are in force until the handle is closed.
+    pub revocation_log: Option<RevocationLog>,
+}
+
+/// How a message is vouched for: the `auth` byte of its frame. Never negotiated down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum AuthLevel {
+    /// By the relays that it came through, which the realm's root has let in.
+    #[default]
+    Attested = 0,
+    /// By its publisher's signature. No publisher of this version signs, so nothing is taken.
+    Signed = 1,
+    /// Sealed to a key of the realm. Likewise.
+    Sealed = 2,
+}
+
+impl std::str::FromStr for AuthLevel {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "attested" => Ok(Self::Attested),
+            "signed" => Ok(Self::Signed),
+            "sealed" => Ok(Self::Sealed),
+            _ => Err(format!("{text:?} is no way to vouch for messages (expected attested, signed or sealed)")),
+        }
+    }
 }
 
 impl MeshConfig {
     /// A short-lived client with a fresh key that is kept in memory only.
-    pub fn new(relay: RelayUrl, realm: RealmKeys) -> Self {
+    pub fn new(relay: RelayUrl, realm: RealmAccess) -> Self {
         let mut seed = zeroize::Zeroizing::new([0; 32]);
         getrandom::fill(&mut *seed).expect("the operating system has randomness");
         let epoch = std::time::SystemTime::now()
@@ -39,11 +71,11 @@ impl MeshConfig {
     }
 
     /// A node with a key and an epoch of its own.
-    pub fn host(relay: RelayUrl, realm: RealmKeys, state: &NodeState) -> Self {
+    pub fn host(relay: RelayUrl, realm: RealmAccess, state: &NodeState) -> Self {
         Self::with_node(relay, realm, state.local(Role::Host))
     }
 
-    fn with_node(relay: RelayUrl, realm: RealmKeys, node: LocalNode) -> Self {
+    fn with_node(relay: RelayUrl, realm: RealmAccess, node: LocalNode) -> Self {
         Self {
             relays: vec![relay],
             node,
@@ -52,6 +84,9 @@ impl MeshConfig {
             timeout: Duration::from_secs(10),
             outbox_bytes_max: 1 << 20,
             endpoint: EndpointConfig::default(),
+            auth_min: AuthLevel::default(),
+            revocations: Vec::new(),
+            revocation_log: None,
         }
     }
 }

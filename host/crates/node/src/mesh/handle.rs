@@ -1,6 +1,7 @@
 //! [`Mesh`] itself.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,9 +10,14 @@ use std::{
 };
 
 use bytes::Bytes;
+use ed25519_dalek::SigningKey;
+use macula_auth::{
+    AuditEvent, Permissions,
+    ucan::{Command, InvocationFields, Ipld, Revocation, container},
+};
 use macula_wire::{
-    CallError, Channel, ChannelKind, ContentType, Delivery, Fault, Message, NodeId, Pattern, PluginName, Priority,
-    RealmName, Receipt, Topic, WhenFull,
+    CallError, Channel, ChannelKind, ContentType, Delivery, Fault, Message, NodeId, Operation, Pattern, PluginName,
+    Priority, RealmName, Receipt, Topic, WhenFull,
     frame::{Extras, Lane},
     limits::QUEUE_MESSAGES_MAX,
 };
@@ -19,14 +25,19 @@ use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 use super::{
     call::{CallOptions, Calls},
-    config::{ConnectError, LinkState, MeshConfig},
+    config::{AuthLevel, ConnectError, LinkState, MeshConfig},
     link_task,
     offer::{Advertise, Incoming, Offer},
-    outbox::{ChannelName, Envelope, Outbox, SharedOutbox},
+    outbox::{ChannelName, Envelope, NoRoom, Outbox, SharedOutbox},
+    own_rights::OwnRights,
     publisher::Publisher,
     registry::Registry,
     subscription::{self, Subscription, SubscriptionOptions},
 };
+use crate::{Audit, clock::unix_now, realm_access::Purpose};
+
+/// Seconds that an invocation is good for: enough for a call, little for whoever gets hold of it.
+const INVOCATION_LIFETIME: u64 = 60;
 
 /// What all parts of a handle share.
 #[derive(Debug)]
@@ -39,8 +50,10 @@ pub(super) struct Shared {
     pub(super) confirmed: [watch::Sender<u64>; Lane::COUNT],
     pub(super) timeout: Duration,
     pub(super) epoch: u64,
+    pub(super) auth_min: AuthLevel,
+    pub(super) rights: OwnRights,
     node: NodeId,
-    realm: RealmName,
+    key: SigningKey,
     state: watch::Sender<LinkState>,
     /// Number of the link that is up; 0 for none.
     link: AtomicU64,
@@ -48,6 +61,7 @@ pub(super) struct Shared {
     /// Milliseconds after `started` at which the relay was last heard.
     heard_ms: AtomicU64,
     undelivered: AtomicU64,
+    not_vouched_for: AtomicU64,
     close: watch::Sender<bool>,
 }
 
@@ -79,6 +93,41 @@ impl Shared {
 
     pub(super) fn set_undelivered(&self, total: u64) {
         self.undelivered.store(total, Ordering::Relaxed);
+    }
+
+    /// Messages that this realm's rule does not let in have come.
+    pub(super) fn not_vouched_for(&self, count: u32) {
+        if self.not_vouched_for.fetch_add(count.into(), Ordering::Relaxed) == 0 {
+            let realm = self.rights.access().name();
+            tracing::warn!(%realm, "messages are vouched for by less than the realm's minimum and are dropped");
+        }
+    }
+
+    /// Why something was not sent; a denial is written down.
+    pub(super) fn refused(&self, name: &ChannelName, reason: NoRoom) -> Fault {
+        if reason == NoRoom::Denied {
+            self.note_denial(name.operation(), &name.name);
+        }
+        name.fault(reason)
+    }
+
+    fn note_denial(&self, operation: Operation, name: &str) {
+        let (node, realm) = (self.node, self.rights.realm());
+        self.rights.audit.record(&AuditEvent::Denied { node, realm, operation, name: name.to_owned() });
+    }
+
+    /// Whether this node may do something with a whole pattern.
+    fn check(&self, operation: Operation, pattern: &Pattern) -> Result<(), Fault> {
+        if self.rights.permissions().borrow().covers(operation, pattern) {
+            return Ok(());
+        }
+        self.note_denial(operation, pattern);
+        Err(Fault::Denied(format!("{operation} {pattern}")))
+    }
+
+    /// Puts what this node may do in force.
+    pub(super) fn set_permissions(&self) {
+        self.outbox.set_permissions(self.rights.permissions().borrow().clone());
     }
 
     pub(super) fn receipt(&self, lane: Lane, token: u64) {
@@ -175,22 +224,28 @@ impl Mesh {
         assert!(!config.relays.is_empty(), "a mesh handle needs a relay to dial");
         let node = config.node.id();
         let (close, closing) = watch::channel(false);
+        let rights =
+            OwnRights::new(node, config.realm.clone(), config.revocation_log.clone(), &config.revocations);
+        let permissions = rights.permissions().borrow().clone();
         let down = LinkState::Down { reason: format!("no answer yet from {}", config.relays[0]), hopeless: false };
         let shared = Arc::new(Shared {
-            outbox: Arc::new(Outbox::new(node, config.node.epoch, config.outbox_bytes_max)),
+            outbox: Arc::new(Outbox::new(node, config.node.epoch, config.outbox_bytes_max, permissions)),
             registry: Registry::default(),
             calls: Calls::default(),
             incoming: Incoming::default(),
             confirmed: std::array::from_fn(|_| watch::channel(0).0),
             timeout: config.timeout,
             epoch: config.node.epoch,
+            auth_min: config.auth_min,
+            rights,
             node,
-            realm: config.realm.name().clone(),
+            key: config.node.key.clone(),
             state: watch::channel(down).0,
             link: AtomicU64::new(0),
             started: Instant::now(),
             heard_ms: AtomicU64::new(0),
             undelivered: AtomicU64::new(0),
+            not_vouched_for: AtomicU64::new(0),
             close,
         });
         let task = tokio::spawn(link_task::run(Arc::clone(&shared), config, closing));
@@ -209,7 +264,92 @@ impl Mesh {
 
     /// The realm that everything happens in.
     pub fn realm(&self) -> &RealmName {
-        &self.shared().realm
+        self.shared().rights.access().name()
+    }
+
+    /// What this node may do in the realm, now and as it changes: its own rights, and those of its plugins.
+    pub fn permissions(&self) -> watch::Receiver<Arc<Permissions>> {
+        self.shared().rights.permissions()
+    }
+
+    /// What was denied, and how rights have changed.
+    pub fn audit(&self) -> &Arc<Audit> {
+        &self.shared().rights.audit
+    }
+
+    /// Messages that were dropped because they are vouched for by less than [`MeshConfig::auth_min`].
+    pub fn not_vouched_for(&self) -> u64 {
+        self.shared().not_vouched_for.load(Ordering::Relaxed)
+    }
+
+    /// Tells the mesh that delegations are revoked; when it returns, the relay has it in force and passes it on.
+    ///
+    /// # Errors
+    /// What the relay says; `unavailable` without a link; `timeout`.
+    pub async fn revoke(&self, revocations: &[Revocation]) -> Result<(), Fault> {
+        for revocation in revocations {
+            if self.shared().rights.revoke(revocation.bytes()) {
+                self.shared().set_permissions();
+            }
+        }
+        let tokens = revocations.iter().map(|revocation| revocation.bytes().to_vec()).collect();
+        let answers = self.shared().registry.revoke(tokens);
+        if answers.is_empty() && !revocations.is_empty() {
+            return Err(Fault::Unavailable(format!("there is no link to a relay: {}", self.down_reason())));
+        }
+        for answer in answers {
+            self.answered(answer).await?;
+        }
+        Ok(())
+    }
+
+    /// A signed invocation of `operation` on `topic`, for the node `audience`, with its proofs: what administration and
+    /// the like have to bring. Good for a minute.
+    ///
+    /// # Errors
+    /// `denied` when this node has no such right.
+    pub fn invocation(&self, operation: Operation, topic: &Topic, audience: NodeId) -> Result<Vec<u8>, Fault> {
+        let shared = self.shared();
+        let denied = || Fault::Denied(format!("{operation} {topic}"));
+        let now = unix_now();
+        let chains = shared.rights.access().chains(&shared.node, Purpose::Member, now);
+        let command: Command = operation.command().parse().expect("a constant");
+        let chain = chains.iter().find(|chain| chain.command().covers(&command)).ok_or_else(denied)?;
+        let mut nonce = vec![0; 12];
+        getrandom::fill(&mut nonce).expect("the operating system has randomness");
+        let fields = InvocationFields {
+            subject: *chain.subject(),
+            audience: Some(audience),
+            command,
+            arguments: [("topic".to_owned(), Ipld::String(topic.to_string()))].into(),
+            proofs: chain.links().iter().map(|link| *link.cid()).collect(),
+            nonce,
+            expires: Some(now + INVOCATION_LIFETIME),
+            issued_at: None,
+            cause: None,
+            meta: BTreeMap::new(),
+        };
+        let invocation = fields.sign(&shared.key).map_err(|error| Fault::Invalid(error.to_string()))?;
+        let tokens = chain.links().iter().map(|link| link.bytes()).chain([invocation.bytes()]);
+        Ok(container::encode(tokens, container::Encoding::Raw))
+    }
+
+    /// Checks what [`Mesh::invocation`] has made on another node: that it is for this one, was signed by `sender`, asks for
+    /// `operation` on `topic`, rests on rights that hold, and was not used before.
+    ///
+    /// # Errors
+    /// `denied`, with the name of what is wrong; the details go to the audit.
+    pub fn accept_invocation(
+        &self,
+        bytes: &[u8],
+        sender: &NodeId,
+        operation: Operation,
+        topic: &Topic,
+    ) -> Result<(), Fault> {
+        let denied = |name: &str| Fault::Denied(format!("{operation} {topic}: {name}"));
+        let tokens = container::decode(bytes).map_err(|error| denied(error.name()))?;
+        let accepted = self.shared().rights.accept_invocation(&tokens, sender, operation, topic);
+        accepted.map_err(|refused| denied(refused.name()))
     }
 
     /// Whether there is a link, now and as it changes.
@@ -239,7 +379,7 @@ impl Mesh {
     /// been queued is sent even when the future is dropped; the receipt says where it was known to be.
     ///
     /// # Errors
-    /// `invalid` (cause depth), `too-large`, `unavailable` (no room in time; it was not sent), `timeout` (no relay
+    /// `denied`, `invalid` (cause depth), `too-large`, `unavailable` (no room in time; it was not sent), `timeout` (no relay
     /// confirmed in time; it may still be delivered).
     pub async fn publish_with(&self, topic: &Topic, payload: &[u8], options: &Publish) -> Result<Receipt, Fault> {
         let (name, extras) = (self.topic_channel(topic, &options.content_type), options.extras.to_bytes());
@@ -279,7 +419,7 @@ impl Mesh {
     /// Subscribes; when it returns, the relay has the subscription. Dropping the future takes it back.
     ///
     /// # Errors
-    /// What the relay says; `unavailable` when there is no link in time; `invalid` (queue length).
+    /// What the relay says; `denied`; `unavailable` when there is no link in time; `invalid` (queue length).
     pub async fn subscribe_with(&self, pattern: Pattern, options: Subscribe) -> Result<Subscription, Fault> {
         if !(1..=QUEUE_MESSAGES_MAX).contains(&options.queue_messages) {
             return Err(Fault::Invalid(format!(
@@ -287,6 +427,7 @@ impl Mesh {
                 options.queue_messages
             )));
         }
+        self.shared().check(Operation::Subscribe, &pattern)?;
         let options = SubscriptionOptions {
             pattern,
             when_full: options.when_full,

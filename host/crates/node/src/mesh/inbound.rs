@@ -117,6 +117,11 @@ impl Inbound {
             let Frame::Message { header, .. } = Frame::parse(frame).map_err(|error| error.to_string())? else {
                 continue;
             };
+            if header.auth < self.shared.auth_min as u8 {
+                // The whole batch: who sends one such message has not looked at the realm's rule.
+                self.shared.not_vouched_for(count);
+                return Ok(());
+            }
             if channels.last().is_some_and(|(number, _)| *number == header.channel)
                 || channels.iter().any(|(number, _)| *number == header.channel)
             {

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use macula_transport::{Backoff, ControlReadError, ControlReader, ControlWriter, Dialler, Link, RelayUrl};
 use macula_wire::{
-    control::{Beat, Control, Join},
+    NodeId,
+    control::{Beat, Control, Join, Proof, Show},
     frame::Lane,
     limits::{HELLO_TIMEOUT, PING_TIMEOUT},
 };
@@ -19,8 +20,9 @@ use super::{
     handle::Shared,
     inbound::Inbound,
     outbox::REALM_SLOT,
+    own_rights::{OwnRights, TICK},
 };
-use crate::pulse::ping_interval;
+use crate::{clock::unix_now, pulse::ping_interval};
 
 /// How long a closing handle waits for its last frames to arrive, and a link lives on after the relay's goodbye.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -36,6 +38,7 @@ pub(super) async fn run(shared: Arc<Shared>, config: MeshConfig, mut close: watc
     let dialler = Dialler::new(config.tls, &config.endpoint);
     let mut backoff = Backoff::for_links();
     let mut next_relay = 0;
+    let rights = tokio::spawn(keep_rights(Arc::clone(&shared), close.clone()));
     while !*close.borrow() {
         let url = &config.relays[next_relay % config.relays.len()];
         next_relay += 1;
@@ -57,6 +60,7 @@ pub(super) async fn run(shared: Arc<Shared>, config: MeshConfig, mut close: watc
             () = until(&mut close) => {}
         }
     }
+    rights.abort();
     shared.outbox.close();
     shared.registry.close();
     shared.set_state(LinkState::Closed);
@@ -72,23 +76,38 @@ async fn serve(
     close: watch::Receiver<bool>,
     backoff: &mut Backoff,
 ) -> Down {
-    let (control_writer, control_reader) = link.take_control();
+    let (mut control_writer, mut control_reader) = link.take_control();
     let (queue, queued) = mpsc::unbounded_channel();
-    let (peer, exporter) = (link.peer().node, *link.exporter());
-    let realm = config.realm.clone();
-    let join = |id| Join {
-        id,
-        slot: REALM_SLOT,
-        name: realm.name().clone(),
-        root: realm.root(),
-        proof: realm.proof(&exporter, &config.node.id()),
-    };
+    let peer = link.peer().node;
     shared.heard();
-    let (joined, all_said) = shared.registry.link_up(queue, join);
+    // Nothing of the realm is said to a relay that has not shown that it may serve it.
+    let shown = timeout(HELLO_TIMEOUT, relay_right(shared, &peer, &mut control_writer, &mut control_reader)).await;
+    let shown = match shown {
+        Ok(Ok(shown)) => shown,
+        Ok(Err(down)) => {
+            link.close(&down.reason);
+            return down;
+        }
+        Err(_) => return Down { reason: format!("relay {} did not answer", peer.short()), hopeless: false },
+    };
+    let proofs = match shared.rights.proofs() {
+        Ok(proofs) => proofs,
+        Err(refusal) => {
+            let reason = format!("nothing lets this node into realm {}: {refusal}", config.realm.name());
+            link.close("no rights");
+            return Down { reason, hopeless: true };
+        }
+    };
+    shared.set_permissions();
+    let realm = &config.realm;
+    let join =
+        |id, proofs| Join { id, slot: REALM_SLOT, name: realm.name().clone(), root: realm.root(), proofs };
+    let (joined, all_said) = shared.registry.link_up(queue, proofs, join);
     let mut tasks: JoinSet<String> = JoinSet::new();
     tasks.spawn(write_control(Arc::clone(shared), control_writer, queued));
     let (farewell, leaving) = watch::channel(false);
     tasks.spawn(read_control(Arc::clone(shared), control_reader, farewell));
+    tasks.spawn(watch_relay(Arc::clone(shared), peer, shown));
     let joined = tokio::select! {
         joined = timeout(HELLO_TIMEOUT, joined) => joined,
         // The relay has closed the link, and says why.
@@ -101,6 +120,8 @@ async fn serve(
     let down = match joined {
         Ok(Ok(Ok(()))) => {
             backoff.reset();
+            // What this node knows is revoked, the relay knows from now on.
+            drop(shared.registry.revoke(shared.rights.revocations()));
             // Messages follow only then: this node's own subscriptions must not miss what it sends again.
             match timeout(PING_TIMEOUT, all_said).await {
                 Ok(Ok(())) => serve_joined(shared, url, link, close, leaving, tasks).await,
@@ -117,6 +138,96 @@ async fn serve(
     link.close(&down.reason);
     shared.registry.link_down();
     down
+}
+
+/// Asks the relay to show its right to the realm, and checks it.
+async fn relay_right(
+    shared: &Shared,
+    relay: &NodeId,
+    writer: &mut ControlWriter,
+    reader: &mut ControlReader,
+) -> Result<Shown, Down> {
+    let lost = |reason: String| Down { reason, hopeless: false };
+    let show = Show { id: SHOW_ID, realm: shared.rights.realm() };
+    writer.send([Control::Show(show)]).await.map_err(|error| lost(error.to_string()))?;
+    loop {
+        match reader.next().await.map_err(|error| lost(error.to_string()))? {
+            Control::Done(done) if done.id == SHOW_ID => {
+                let shown = match done.fault {
+                    None => done.proof,
+                    Some(_) => None,
+                };
+                return check_relay(shared, relay, shown.as_ref()).map_err(|reason| Down { reason, hopeless: true });
+            }
+            Control::Goodbye(goodbye) => return Err(lost(goodbye.reason)),
+            _ => {}
+        }
+    }
+}
+
+/// Requests of the registry count from 1.
+const SHOW_ID: u64 = 0;
+
+/// What a relay has shown, and until when it holds.
+struct Shown {
+    proof: Proof,
+    until: Option<u64>,
+}
+
+fn check_relay(shared: &Shared, relay: &NodeId, shown: Option<&Proof>) -> Result<Shown, String> {
+    let realm = shared.rights.access().name();
+    let Some(shown) = shown else {
+        return Err(format!("relay {} does not serve realm {realm}: it shows no right to", relay.short()));
+    };
+    let checked = shared.rights.check_relay(relay, shown).map(|until| Shown { proof: shown.clone(), until });
+    checked.map_err(|error| format!("relay {} may not serve realm {realm}: {error}", relay.short()))
+}
+
+/// Has the relay show its right again before it ends, and looks at it when something is revoked; gives the link up when
+/// the right does not hold any more.
+async fn watch_relay(shared: Arc<Shared>, relay: NodeId, shown: Shown) -> String {
+    let Shown { mut proof, mut until } = shown;
+    loop {
+        let left = until.map_or(RELAY_SHOW_INTERVAL, |until| Duration::from_secs(until.saturating_sub(unix_now()) / 2));
+        tokio::select! {
+            () = sleep(left.clamp(TICK, RELAY_SHOW_INTERVAL)) => {}
+            () = shared.rights.revoked() => {
+                if let Err(reason) = check_relay(&shared, &relay, Some(&proof)) {
+                    return reason;
+                }
+                continue;
+            }
+        }
+        let Some(answer) = shared.registry.show(shared.rights.realm()) else { continue };
+        let renewed = answer.await.ok().and_then(Result::ok).flatten();
+        match check_relay(&shared, &relay, renewed.as_ref()) {
+            Ok(shown) => Shown { proof, until } = shown,
+            Err(reason) if OwnRights::is_over(until) => return reason,
+            Err(reason) => tracing::debug!(%reason, "the relay's right was not renewed"),
+        }
+    }
+}
+
+/// A relay's right is looked at again after this long at the latest: it may have been revoked.
+const RELAY_SHOW_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Renews this node's rights, and puts in force what has changed, for as long as the handle lives.
+async fn keep_rights(shared: Arc<Shared>, mut close: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = until(&mut close) => return,
+        }
+        let ticked = shared.rights.tick();
+        if !ticked.proofs.is_empty() {
+            shared.registry.present(ticked.proofs);
+        }
+        if ticked.changed {
+            shared.set_permissions();
+        }
+    }
 }
 
 async fn serve_joined(
@@ -222,6 +333,18 @@ async fn read_control(shared: Arc<Shared>, mut reader: ControlReader, farewell: 
                 if let Some(subscription) = shared.registry.subscription(dropped.subscription) {
                     subscription.set_dropped(dropped.total);
                 }
+            }
+            Control::Revoked(revoked) => {
+                for revocation in &revoked.revocations {
+                    if shared.rights.revoke(revocation) {
+                        shared.set_permissions();
+                    }
+                }
+            }
+            Control::Ended(ended) => shared.registry.ended(&ended),
+            Control::Refused(refused) => {
+                let operation = refused.operation.0;
+                tracing::warn!(%operation, name = %refused.name, "the relay does not forward this: the right is missing");
             }
             Control::Undelivered(undelivered) => shared.set_undelivered(undelivered.total),
             Control::Ping(beat) => shared.registry.pong(beat),

@@ -39,21 +39,31 @@ pub(super) struct OfferState {
     pub(super) number: u32,
     pub(super) procedure: Topic,
     pub(super) options: Advertise,
-    queue: mpsc::Sender<IncomingCall>,
+    /// Gone when the offer has ended.
+    queue: Mutex<Option<mpsc::Sender<IncomingCall>>>,
 }
 
 impl OfferState {
     pub(super) fn new(number: u32, procedure: Topic, options: Advertise) -> (Self, mpsc::Receiver<IncomingCall>) {
         let (queue, calls) = mpsc::channel(options.in_flight_max.clamp(1, 65_536) as usize);
-        (Self { number, procedure, options, queue }, calls)
+        (Self { number, procedure, options, queue: Mutex::new(Some(queue)) }, calls)
     }
 
     /// Queues a call; one too many, or one after the end, is answered instead.
     pub(super) fn deliver(&self, call: IncomingCall) {
-        if let Err(error) = self.queue.try_send(call) {
-            let call = error.into_inner();
+        let queue = self.queue.lock().clone();
+        let refused = match queue {
+            Some(queue) => queue.try_send(call).err().map(mpsc::error::TrySendError::into_inner),
+            None => Some(call),
+        };
+        if let Some(call) = refused {
             call.responder.fail(CallError::NotRun(Fault::Unavailable("the provider is busy".into())));
         }
+    }
+
+    /// Nothing more comes; what has come is still given out.
+    pub(super) fn close(&self) {
+        self.queue.lock().take();
     }
 }
 
@@ -76,7 +86,7 @@ impl Offer {
         &self.state.procedure
     }
 
-    /// The next call; `None` when the handle was closed. Dropping the future loses nothing.
+    /// The next call; `None` when the handle was closed, or the right to offer the procedure has ended. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<IncomingCall> {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }

@@ -11,8 +11,9 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use macula_auth::Permissions;
 use macula_wire::{
-    CallError, Channel, ChannelKind, ContentType, Delivery, Fault, NodeId, PluginName, Priority, Topic,
+    CallError, Channel, ChannelKind, ContentType, Delivery, Fault, NodeId, Operation, PluginName, Priority, Topic,
     frame::{self, Frame, Frames, Header, Lane, LatestSlots, Outcome},
     limits::{BATCH_BYTES_GOAL, CHANNELS_PER_LINK_MAX},
 };
@@ -108,6 +109,7 @@ struct Channels {
     slots: Vec<Slot>,
     /// The next slot to be used again once all are taken.
     hand: usize,
+    permissions: Arc<Permissions>,
 }
 
 #[derive(Debug)]
@@ -115,6 +117,8 @@ struct Slot {
     name: ChannelName,
     generation: u32,
     declaration: Bytes,
+    /// Whether this node has the right to send on it.
+    is_allowed: bool,
 }
 
 /// What a message carries beside topic and payload.
@@ -137,6 +141,8 @@ pub(super) enum NoRoom {
     Closed,
     /// The channel's number names another by now; ask for it again.
     Stale,
+    /// This node has no right to send on the channel.
+    Denied,
 }
 
 impl Envelope<'_> {
@@ -146,8 +152,8 @@ impl Envelope<'_> {
 }
 
 impl Outbox {
-    pub(super) fn new(sender: NodeId, epoch: u64, bytes_max: usize) -> Self {
-        let channels = Channels { sender, by_name: FxHashMap::default(), slots: Vec::new(), hand: 0 };
+    pub(super) fn new(sender: NodeId, epoch: u64, bytes_max: usize, permissions: Arc<Permissions>) -> Self {
+        let channels = Channels { sender, by_name: FxHashMap::default(), slots: Vec::new(), hand: 0, permissions };
         let state = State {
             lanes: Default::default(),
             channels,
@@ -166,6 +172,11 @@ impl Outbox {
         let mut state = self.state.lock();
         let epoch = state.epoch;
         state.channels.key(name, epoch)
+    }
+
+    /// Puts new permissions in force, for what is queued from now on.
+    pub(super) fn set_permissions(&self, permissions: Arc<Permissions>) {
+        self.state.lock().channels.set_permissions(permissions);
     }
 
     /// Appends a message and gives its sequence number.
@@ -396,6 +407,9 @@ impl State {
         if !self.channels.is_current(channel) {
             return Err(NoRoom::Stale);
         }
+        if !self.channels.slots[index].is_allowed {
+            return Err(NoRoom::Denied);
+        }
         let declared = &mut self.lanes[lane.index()].declared;
         if declared.get(index) == Some(&channel.generation) {
             return Ok(());
@@ -538,21 +552,29 @@ impl Channels {
             content_type: name.content_type.clone(),
         };
         let declaration = Bytes::from(declaration.to_bytes());
+        let is_allowed = name.is_allowed(&self.permissions);
         let key = if self.slots.len() < CHANNELS_PER_LINK_MAX {
-            self.slots.push(Slot { name: name.clone(), generation: 1, declaration });
+            self.slots.push(Slot { name: name.clone(), generation: 1, declaration, is_allowed });
             ChannelKey { number: (self.slots.len() - 1) as u32, generation: 1 }
         } else {
             // One after another: a channel in steady use is declared again at its next message, which is cheap.
             let number = self.hand;
             self.hand = (self.hand + 1) % self.slots.len();
             let generation = self.slots[number].generation + 1;
-            let before =
-                std::mem::replace(&mut self.slots[number], Slot { name: name.clone(), generation, declaration });
+            let slot = Slot { name: name.clone(), generation, declaration, is_allowed };
+            let before = std::mem::replace(&mut self.slots[number], slot);
             self.by_name.remove(&before.name);
             ChannelKey { number: number as u32, generation }
         };
         self.by_name.insert(name.clone(), key);
         key
+    }
+
+    fn set_permissions(&mut self, permissions: Arc<Permissions>) {
+        for slot in &mut self.slots {
+            slot.is_allowed = slot.name.is_allowed(&permissions);
+        }
+        self.permissions = permissions;
     }
 
     fn is_current(&self, key: ChannelKey) -> bool {
@@ -565,11 +587,34 @@ fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
+impl ChannelName {
+    /// What sending on it is.
+    pub(super) fn operation(&self) -> Operation {
+        match self.kind {
+            ChannelKind::Topic => Operation::Publish,
+            ChannelKind::Procedure => Operation::Call,
+        }
+    }
+
+    fn is_allowed(&self, permissions: &Permissions) -> bool {
+        permissions.allows(self.operation(), &self.name)
+    }
+
+    /// Why something was not sent on it.
+    pub(super) fn fault(&self, reason: NoRoom) -> Fault {
+        match reason {
+            NoRoom::Denied => Fault::Denied(format!("{} {}", self.operation(), self.name)),
+            other => other.into(),
+        }
+    }
+}
+
 impl From<NoRoom> for Fault {
     fn from(reason: NoRoom) -> Self {
         match reason {
             NoRoom::Full | NoRoom::Stale => Self::Unavailable("the queue of this node is full".into()),
             NoRoom::Closed => Self::Unavailable("the node is shutting down".into()),
+            NoRoom::Denied => Self::Denied("this node has no right to send that".into()),
         }
     }
 }

@@ -32,13 +32,13 @@ impl Publisher {
     /// when the future is dropped.
     ///
     /// # Errors
-    /// `too-large`; `unavailable` when there is no room within the configured timeout.
+    /// `denied`; `too-large`; `unavailable` when there is no room within the configured timeout.
     pub async fn publish(&mut self, payload: &[u8]) -> Result<Receipt, Fault> {
         check_size(payload)?;
         let envelope = Envelope::default();
         match self.try_publish(envelope, payload) {
             Err(NoRoom::Full) => self.publish_when_room(envelope, payload).await,
-            outcome => receipt_of(&self.shared, outcome),
+            outcome => receipt_of(&self.shared, &self.name, outcome),
         }
     }
 
@@ -65,7 +65,7 @@ impl Publisher {
             }
         };
         let outcome = timeout(shared.timeout, until_room).await.unwrap_or(Err(NoRoom::Full));
-        receipt_of(&shared, outcome)
+        receipt_of(&shared, &self.name, outcome)
     }
 
     /// Asks a relay to confirm everything published so far by this node at normal priority, without waiting: a stream
@@ -114,8 +114,10 @@ impl Default for Envelope<'_> {
     }
 }
 
-fn receipt_of(shared: &Shared, outcome: Result<u64, NoRoom>) -> Result<Receipt, Fault> {
-    outcome.map(|seq| Receipt { epoch: shared.epoch, seq, level: ReceiptLevel::Host }).map_err(Fault::from)
+fn receipt_of(shared: &Shared, name: &ChannelName, outcome: Result<u64, NoRoom>) -> Result<Receipt, Fault> {
+    outcome
+        .map(|seq| Receipt { epoch: shared.epoch, seq, level: ReceiptLevel::Host })
+        .map_err(|reason| shared.refused(name, reason))
 }
 
 #[inline]
@@ -141,7 +143,7 @@ impl Shared {
         }
         match self.outbox.publish(self.outbox.channel(name), envelope, payload) {
             Err(NoRoom::Full | NoRoom::Stale) => Err(NoRoom::Full),
-            outcome => Ok(receipt_of(self, outcome)),
+            outcome => Ok(receipt_of(self, name, outcome)),
         }
     }
 

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use macula_wire::{
-    Fault, Topic,
-    control::{self, Control, Done, Join, StoredValue, Unsubscribe, Withdraw},
+    Fault, RealmId, Topic,
+    control::{
+        self, Control, Done, Ended, EndedWhat, Join, PROOF_BYTES_MAX, Proof, StoredValue, Unsubscribe, Withdraw,
+    },
 };
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -54,6 +56,9 @@ enum Request {
     Offer(u32),
     Join(oneshot::Sender<Result<(), Fault>>),
     Retained(oneshot::Sender<Result<Option<StoredValue>, Fault>>),
+    Show(oneshot::Sender<Result<Option<Proof>, Fault>>),
+    Revoke(oneshot::Sender<Result<(), Fault>>),
+    Present,
     Ended,
 }
 
@@ -85,6 +90,13 @@ impl State {
             retained: options.retained,
             resumed,
         }));
+    }
+
+    fn send_presents(&mut self, proofs: Vec<Proof>) {
+        for proofs in portions(proofs, Proof::bytes) {
+            let id = self.request(Request::Present);
+            self.send(Control::Present(control::Present { id, slot: REALM_SLOT, proofs }));
+        }
     }
 
     fn send_advertise(&mut self, state: &OfferState) {
@@ -173,24 +185,80 @@ impl Registry {
         Ok(waiting)
     }
 
+    /// Asks the relay to show again that it may serve the realm; nothing without a link.
+    pub(super) fn show(&self, realm: RealmId) -> Option<Waiting<Option<Proof>>> {
+        let mut registry = self.0.lock();
+        registry.link.as_ref()?;
+        let (answer, waiting) = oneshot::channel();
+        let id = registry.request(Request::Show(answer));
+        registry.send(Control::Show(control::Show { id, realm }));
+        Some(waiting)
+    }
+
+    /// Presents further proofs, if there is a link.
+    pub(super) fn present(&self, proofs: Vec<Proof>) {
+        let mut registry = self.0.lock();
+        if registry.link.is_some() {
+            registry.send_presents(proofs);
+        }
+    }
+
+    /// Tells the relay of revocations, in as many requests as they need; none without a link.
+    pub(super) fn revoke(&self, revocations: Vec<Vec<u8>>) -> Vec<Waiting<()>> {
+        let mut registry = self.0.lock();
+        if registry.link.is_none() {
+            return Vec::new();
+        }
+        let mut answers = Vec::new();
+        for revocations in portions(revocations, Vec::len) {
+            let (answer, waiting) = oneshot::channel();
+            let id = registry.request(Request::Revoke(answer));
+            let revocations = revocations.into_iter().map(Into::into).collect();
+            registry.send(Control::Revoke(control::Revoke { id, slot: REALM_SLOT, revocations }));
+            answers.push(waiting);
+        }
+        answers
+    }
+
+    /// The relay has ended something, because the right to it has ended.
+    pub(super) fn ended(&self, ended: &Ended) {
+        let mut registry = self.0.lock();
+        match ended.what {
+            EndedWhat::Subscription(number) => {
+                let Some(entry) = registry.subscriptions.remove(&number) else { return };
+                tracing::warn!(pattern = %entry.state.options.pattern, fault = %ended.fault, "a subscription has ended");
+                entry.state.close();
+            }
+            EndedWhat::Offer(number) => {
+                let Some(entry) = registry.offers.remove(&number) else { return };
+                registry.procedures.remove(&entry.state.procedure);
+                tracing::warn!(procedure = %entry.state.procedure, fault = %ended.fault, "an offer has ended");
+                entry.state.close();
+            }
+        }
+    }
+
     /// Answers a sign of life.
     pub(super) fn pong(&self, beat: control::Beat) {
         self.0.lock().send(Control::Pong(beat));
     }
 
-    /// A new link: joins the realm first, then says everything again. Nothing of the old one is waited for any more.
+    /// A new link: joins the realm first, presenting what one message holds and then the rest, then says everything again. Nothing of the old one is waited for any more.
     /// The first receiver learns how the join ended, the second that the last of the rest has been answered, and so, as
     /// requests are answered in order, all of it.
     pub(super) fn link_up(
         &self,
         link: ControlSender,
-        join: impl FnOnce(u64) -> Join,
+        proofs: Vec<Proof>,
+        join: impl FnOnce(u64, Vec<Proof>) -> Join,
     ) -> (Waiting<()>, oneshot::Receiver<()>) {
         let mut registry = self.0.lock();
         registry.link = Some(link);
         let (answer, waiting) = oneshot::channel();
         let id = registry.request(Request::Join(answer));
-        registry.send(Control::Join(join(id)));
+        let mut portions = portions(proofs, Proof::bytes).into_iter();
+        registry.send(Control::Join(join(id, portions.next().unwrap_or_default())));
+        registry.send_presents(portions.flatten().collect());
         let subscriptions: Vec<_> =
             registry.subscriptions.values().map(|entry| (Arc::clone(&entry.state), entry.first.is_none())).collect();
         for (state, was_in_force) in subscriptions {
@@ -244,7 +312,14 @@ impl Registry {
                 ("subscription", registry.subscriptions.get_mut(&number).map(|entry| entry.first.take()))
             }
             Some(Request::Offer(number)) => ("offer", registry.offers.get_mut(&number).map(|entry| entry.first.take())),
-            Some(Request::Join(answer)) => return drop(answer.send(outcome)),
+            Some(Request::Join(answer) | Request::Revoke(answer)) => return drop(answer.send(outcome)),
+            Some(Request::Show(answer)) => return drop(answer.send(outcome.map(|()| done.proof))),
+            Some(Request::Present) => {
+                if let Err(fault) = outcome {
+                    tracing::warn!(%fault, "the relay refuses further proofs");
+                }
+                return;
+            }
             Some(Request::Retained(answer)) => return drop(answer.send(outcome.map(|()| done.value))),
             Some(Request::Ended) | None => return,
         };
@@ -253,5 +328,35 @@ impl Registry {
             (Some(None), Err(fault)) => tracing::warn!(%fault, "the relay refuses a {what} that was in force before"),
             _ => {}
         }
+    }
+}
+
+/// Parts that each fit into one control message; what alone is too large for one is left out.
+fn portions<T>(all: Vec<T>, bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let (mut portions, mut filled) = (Vec::<Vec<T>>::new(), PROOF_BYTES_MAX);
+    for one in all.into_iter().filter(|one| bytes(one) <= PROOF_BYTES_MAX) {
+        // What encoding adds to each.
+        let size = bytes(&one) + 64;
+        if filled + size > PROOF_BYTES_MAX {
+            portions.push(Vec::new());
+            filled = 0;
+        }
+        filled += size;
+        if let Some(portion) = portions.last_mut() {
+            portion.push(one);
+        }
+    }
+    portions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn portions_hold_what_fits() {
+        let sizes = [PROOF_BYTES_MAX + 1, 40_000, 20_000, 30_000, PROOF_BYTES_MAX, 1];
+        let portions = portions(sizes.into(), |size| *size);
+        assert_eq!(portions, [vec![40_000, 20_000], vec![30_000], vec![PROOF_BYTES_MAX], vec![1]]);
     }
 }

@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use macula_relay::{LinkKey, Relay, Stats};
+use macula_auth::AuditEvent;
+use macula_relay::{Denial, LinkKey, Relay, Stats};
 use macula_transport::{Handshake, LinkError, Listener, LocalNode};
 use macula_wire::frame::Lane;
 use parking_lot::Mutex;
@@ -17,10 +18,17 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{RelayConfig, link_tasks};
+use super::{
+    RelayConfig,
+    admission::{Admission, RealmRights},
+    link_tasks,
+};
+use crate::Audit;
 
 /// How often counters are copied for readers in other threads.
 const STATS_INTERVAL: Duration = Duration::from_millis(250);
+/// How often deadlines of rights are looked at; they are in whole seconds.
+const RIGHTS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long peers get to hear the goodbye.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -33,6 +41,16 @@ pub(super) struct Shared {
     deadline_moved: Notify,
     node: LocalNode,
     pub(super) ending: Ending,
+    pub(super) admission: RefCell<Admission>,
+    /// Links that were suspended may go on.
+    pub(super) resumed: Notify,
+    audit: Arc<Audit>,
+}
+
+/// Who looks on from other threads.
+pub(super) struct Observers {
+    pub(super) stats: Arc<Mutex<Stats>>,
+    pub(super) audit: Arc<Audit>,
 }
 
 /// How an orderly end gets on: peers finish what they send, writers what they have, and then links are closed.
@@ -96,6 +114,38 @@ impl Shared {
 }
 
 impl Shared {
+    /// Puts changed rights in force, and writes down what the audit wants to know. To be called after every input to the
+    /// admission, and now and then for denials.
+    pub(super) fn settle_rights(&self) {
+        let mut relay = self.relay.borrow_mut();
+        let mut admission = self.admission.borrow_mut();
+        if admission.settle(&mut relay) {
+            self.resumed.notify_waiters();
+        }
+        while let Some(denial) = relay.poll_denial() {
+            let Denial { node, realm, operation, name } = denial;
+            self.audit.record(&AuditEvent::Denied { node, realm, operation, name });
+        }
+        while let Some(event) = admission.poll_audit() {
+            self.audit.record(&event);
+        }
+        drop((relay, admission));
+        self.pump();
+    }
+
+    /// Waits while a link is suspended.
+    pub(super) async fn until_active(&self, key: LinkKey) {
+        loop {
+            let resumed = self.resumed.notified();
+            if !self.relay.borrow().is_suspended(key) {
+                return;
+            }
+            resumed.await;
+        }
+    }
+}
+
+impl Shared {
     /// After the goodbye: waits until peers have finished what they were sending, and have all that was sent to them. Who
     /// is slow, or does not heed the goodbye, is not waited for: the caller sets a limit.
     async fn everything_delivered(&self) {
@@ -127,18 +177,28 @@ impl LinkWakers {
 pub(super) async fn run(
     config: RelayConfig,
     listener: Listener,
-    stats: Arc<Mutex<Stats>>,
+    observers: Observers,
     mut stop: watch::Receiver<bool>,
 ) {
+    let rights = RealmRights {
+        config: config.rights,
+        realms: config.realms,
+        revocations: config.revocations,
+        log: config.revocation_log,
+    };
     let shared = Rc::new(Shared {
         relay: RefCell::new(Relay::new(config.limits)),
         wakers: RefCell::default(),
         deadline_moved: Notify::new(),
+        admission: RefCell::new(Admission::new(config.node.id(), rights)),
+        resumed: Notify::new(),
+        audit: observers.audit,
         node: config.node,
         ending: Ending::default(),
     });
     spawn_local(keep_time(Rc::clone(&shared)));
-    spawn_local(publish_stats(Rc::clone(&shared), stats));
+    spawn_local(keep_rights(Rc::clone(&shared)));
+    spawn_local(publish_stats(Rc::clone(&shared), observers.stats));
     loop {
         tokio::select! {
             handshake = listener.accept() => match handshake {
@@ -181,6 +241,17 @@ async fn keep_time(shared: Rc<Shared>) {
                 }
             }
         }
+    }
+}
+
+/// Looks at the deadlines of rights once a second.
+async fn keep_rights(shared: Rc<Shared>) {
+    let mut ticks = tokio::time::interval(RIGHTS_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        shared.admission.borrow_mut().tick();
+        shared.settle_rights();
     }
 }
 

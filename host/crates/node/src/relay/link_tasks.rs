@@ -49,7 +49,7 @@ type Ended = String;
 /// Serves a link until it ends, then takes it out of the core.
 pub(super) async fn run(shared: Rc<Shared>, link: Link) {
     let hello = link.peer();
-    let peer = Peer { node: hello.node, epoch: hello.epoch, role: hello.role, exporter: *link.exporter() };
+    let peer = Peer { node: hello.node, epoch: hello.epoch, role: hello.role };
     let id = hello.node.short();
     let key = shared.relay.borrow_mut().link_opened(peer);
     let writers: Rc<RefCell<Vec<AbortHandle>>> = Rc::default();
@@ -85,8 +85,10 @@ pub(super) async fn run(shared: Rc<Shared>, link: Link) {
         writer.abort();
     }
     forget(&shared, key);
+    shared.admission.borrow_mut().link_closed(key);
     shared.relay.borrow_mut().link_closed(Instant::now(), key);
-    shared.pump();
+    shared.resumed.notify_waiters();
+    shared.settle_rights();
     tracing::debug!(link = %id, reason = %ended, "link closed");
 }
 
@@ -132,11 +134,15 @@ async fn read_control(context: Rc<LinkContext>, mut reader: ControlReader) -> En
         };
         let now = Instant::now();
         context.heard(now);
-        let handled = context.shared.relay.borrow_mut().handle_control(now, context.key, message);
+        let handled = {
+            let mut relay = context.shared.relay.borrow_mut();
+            let mut admission = context.shared.admission.borrow_mut();
+            admission.handle_control(&mut relay, now, context.key, context.link.peer().node, message)
+        };
         if let Err(violation) = handled {
             return context.violated(&violation);
         }
-        context.shared.pump();
+        context.shared.settle_rights();
     }
 }
 
@@ -223,6 +229,9 @@ async fn read_lane(context: Rc<LinkContext>, mut reader: LaneReader) -> Result<L
                 Err(error) => Err(context.violated(&error.into())),
             };
         };
+        if context.shared.relay.borrow().is_suspended(context.key) {
+            context.shared.until_active(context.key).await;
+        }
         let now = Instant::now();
         context.heard(now);
         let fed = feed(&context, now, lane, &pieces[..count], &mut reassembly);

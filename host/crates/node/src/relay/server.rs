@@ -8,8 +8,8 @@ use macula_wire::{NodeId, hello::Role};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::driver;
-use crate::{HomeError, NodeState};
+use super::driver::{self, Observers};
+use crate::{Audit, HomeError, LoggedRevocation, NodeState, RealmAccess, RevocationLog};
 
 /// How a relay is run.
 #[derive(Debug)]
@@ -24,6 +24,14 @@ pub struct RelayConfig {
     pub limits: macula_relay::RelayConfig,
     /// QUIC windows.
     pub endpoint: EndpointConfig,
+    /// The realms that it serves, and what lets it. Others are refused, as if they did not exist.
+    pub realms: Vec<RealmAccess>,
+    /// Bounds and patience with the rights of peers.
+    pub rights: macula_auth::AuthorityConfig,
+    /// Revocations that are known already.
+    pub revocations: Vec<LoggedRevocation>,
+    /// Where those that come are kept; without it, they are in force until the relay stops.
+    pub revocation_log: Option<RevocationLog>,
 }
 
 impl RelayConfig {
@@ -31,15 +39,15 @@ impl RelayConfig {
     ///
     /// # Errors
     /// None today; the state's lock is kept by the caller.
-    pub fn local(node: NodeState) -> Result<Self, HomeError> {
+    pub fn local(node: NodeState, realm: RealmAccess) -> Result<Self, HomeError> {
         let local = node.local(Role::Relay);
         // The state's lock is released here: a relay on a port of its own does not need its name to be free.
         drop(node);
-        Ok(Self::new(local, SocketAddr::from(([127, 0, 0, 1], 0))))
+        Ok(Self::new(local, SocketAddr::from(([127, 0, 0, 1], 0)), vec![realm]))
     }
 
     /// A relay with default bounds and a certificate of its own.
-    pub fn new(node: LocalNode, listen: SocketAddr) -> Self {
+    pub fn new(node: LocalNode, listen: SocketAddr, realms: Vec<RealmAccess>) -> Self {
         let names = vec!["localhost".into(), listen.ip().to_string()];
         Self {
             node,
@@ -47,6 +55,10 @@ impl RelayConfig {
             certificate: Certificate::SelfSigned { names },
             limits: macula_relay::RelayConfig::default(),
             endpoint: EndpointConfig::default(),
+            realms,
+            rights: macula_auth::AuthorityConfig::default(),
+            revocations: Vec::new(),
+            revocation_log: None,
         }
     }
 }
@@ -69,6 +81,7 @@ pub struct RelayServer {
     address: SocketAddr,
     node: NodeId,
     stats: Arc<Mutex<Stats>>,
+    audit: Arc<Audit>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -84,6 +97,8 @@ impl RelayServer {
         let stats = Arc::new(Mutex::new(Stats::default()));
         let node = config.node.id();
         let shared = Arc::clone(&stats);
+        let audit = Arc::new(Audit::new("relay"));
+        let written = Arc::clone(&audit);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("macula-relay".into()).spawn(move || {
             let tasks = tokio::task::LocalSet::new();
@@ -95,13 +110,13 @@ impl RelayServer {
                     };
                 let address = listener.address().map_err(|error| BindError::Socket { address: config.listen, error });
                 if bound.send(address).is_ok() {
-                    driver::run(config, listener, shared, stopped).await;
+                    driver::run(config, listener, Observers { stats: shared, audit: written }, stopped).await;
                 }
             });
         })?;
         // The thread sends exactly once, within milliseconds, or has panicked.
         let address = is_bound.recv().map_err(|_| io::Error::other("the relay's thread ended at once"))??;
-        Ok(Self { address, node, stats, stop, thread: Some(thread) })
+        Ok(Self { address, node, stats, audit, stop, thread: Some(thread) })
     }
 
     /// What was bound.
@@ -130,6 +145,11 @@ impl RelayServer {
     /// Counters and gauges, as of a moment ago.
     pub fn stats(&self) -> Stats {
         *self.stats.lock()
+    }
+
+    /// What was denied, and how rights have changed.
+    pub fn audit(&self) -> &Arc<Audit> {
+        &self.audit
     }
 
     /// Tells all peers, waits until they know, and ends.

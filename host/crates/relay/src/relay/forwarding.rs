@@ -71,6 +71,10 @@ impl Relay {
         if inlet.channel.kind != ChannelKind::Topic || !lane.carries_messages() {
             return Err(Violation::WrongLane { frame: "message", lane });
         }
+        if !inlet.is_allowed {
+            self.stats.messages_denied += 1;
+            return Ok(());
+        }
         if header.hops >= HOPS_MAX {
             self.stats.messages_looping += 1;
             return Ok(());
@@ -148,7 +152,8 @@ impl Relay {
         self.topic_keys.insert(outlet.number, topic_key);
         let publisher = self.publishers.hold(channel.sender, channel.epoch);
         let route = Vec::new().into();
-        let inlet = Inlet { channel, realm, publisher, outlet, topic_key, route, route_version: 0 };
+        let is_allowed = self.check_channel(key, &channel);
+        let inlet = Inlet { channel, realm, publisher, outlet, is_allowed, topic_key, route, route_version: 0 };
         let inlets = &mut self.links[key.index()].lane(lane).inlets;
         if inlets.len() <= index {
             inlets.resize_with(index + 1, || None);
@@ -276,7 +281,7 @@ impl Relay {
             return Declared::Before;
         }
         // Who receives in a realm has joined it; the number it gave the realm is the one it understands.
-        let slot = link.realms.iter().find(|(_, joined)| **joined == realm).map(|(slot, _)| *slot);
+        let slot = link.slot_of(realm);
         let (Some(realm_slot), true) = (slot, link.lane(lane).takes_declarations()) else { return Declared::NoRoom };
         let channel = Channel { realm_slot, ..channel.clone() };
         let state = link.lane(lane);

@@ -53,7 +53,7 @@ impl Relay {
             state.unsent.clear();
         }
         let mut drained_blocker = false;
-        while out.len() < BATCH_BYTES_GOAL {
+        while out.len() < BATCH_BYTES_GOAL && !self.links[key.index()].is_suspended() {
             let Some(subscription) = self.links[key.index()].lane(lane).turns.pop_front() else { break };
             drained_blocker |= self.serve(subscription, lane, out);
         }

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use macula_wire::{
-    Channel, Fault, RealmId,
-    control::{Advertise, Beat, Control, Done, Goodbye, Join, Retained, StoredValue, Subscribe},
+    Channel, Fault, Operation,
+    control::{Advertise, Beat, Control, Done, Goodbye, Retained, StoredValue, Subscribe},
     hello::Role,
     limits::QUEUE_MESSAGES_MAX,
 };
@@ -13,12 +13,12 @@ use super::Relay;
 use crate::{
     link::{LinkKey, Violation},
     procedures::Offer,
-    realm::Realm,
     subscription::{SubKey, Subscription},
 };
 
 impl Relay {
-    /// Takes a control message of a peer.
+    /// Takes a control message of a peer. Those about rights are not for this core: they are answered by whoever keeps
+    /// the proofs, with [`Relay::admit`] and [`Relay::answer`].
     ///
     /// # Errors
     /// The peer broke the protocol: close the link. A request that is merely refused is answered instead.
@@ -27,7 +27,6 @@ impl Relay {
         self.flush(now);
         self.open_window(now);
         let (id, outcome) = match message {
-            Control::Join(join) => (join.id, self.join(key, &join)),
             Control::Subscribe(request) => (request.id, self.subscribe(now, key, &request)?),
             Control::Unsubscribe(request) => {
                 if let Some(subscription) = self.links[key.index()].subscriptions.remove(&request.subscription) {
@@ -60,36 +59,8 @@ impl Relay {
         self.send_control(key, Control::Done(done))
     }
 
-    pub(super) fn join(&mut self, key: LinkKey, join: &Join) -> Result<(), Fault> {
-        let link = &self.links[key.index()];
-        if !join.proof.verifies(&link.peer.exporter, &link.peer.node, &join.root, &join.name) {
-            return Err(Fault::Denied(format!("the proof for realm {} does not verify", join.name)));
-        }
-        if link.realms.contains_key(&join.slot) {
-            return Err(Fault::Conflict(format!("slot {} is in use", join.slot)));
-        }
-        if link.realms.len() >= self.config.realms_per_link_max {
-            return Err(Fault::QuotaExceeded("realms per link".into()));
-        }
-        let id = RealmId::new(&join.root, &join.name);
-        let realm = match self.realms_by_id.get(&id).copied() {
-            Some(realm) => realm,
-            None if self.realms.len() >= self.config.realms_max && !self.forget_deserted_realm() => {
-                return Err(Fault::QuotaExceeded("realms on this relay".into()));
-            }
-            None => {
-                let realm = self.realms.insert(Realm::new(id));
-                self.realms_by_id.insert(id, realm);
-                realm
-            }
-        };
-        self.realms[realm].members += 1;
-        self.links[key.index()].realms.insert(join.slot, realm);
-        Ok(())
-    }
-
     /// Gives up the realm that has been without members for longest, of which only stored values are left.
-    pub(super) fn forget_deserted_realm(&mut self) -> bool {
+    pub(crate) fn forget_deserted_realm(&mut self) -> bool {
         let deserted = self.realms.iter().filter(|(_, realm)| realm.members == 0);
         let Some((key, _)) = deserted.min_by_key(|(_, realm)| realm.deserted) else { return false };
         let realm = self.realms.remove(key);
@@ -104,7 +75,7 @@ impl Relay {
     }
 
     pub(super) fn realm_of(&self, key: LinkKey, slot: u32) -> Result<usize, Fault> {
-        let realm = self.links[key.index()].realms.get(&slot).copied();
+        let realm = self.links[key.index()].realms.get(&slot).map(|joined| joined.realm);
         realm.ok_or_else(|| Fault::Denied("the realm was not joined on this link".into()))
     }
 
@@ -125,6 +96,10 @@ impl Relay {
             Ok(realm) => realm,
             Err(fault) => return Ok(Err(fault)),
         };
+        if let Err(fault) = self.check_pattern(key, request.slot, Operation::Subscribe, &request.pattern) {
+            return Ok(Err(fault));
+        }
+        let link = &self.links[key.index()];
         for (count, max, whose) in [
             (link.subscriptions.len(), self.config.subscriptions_per_link_max, "link"),
             (self.realms[realm].interest.len(), self.config.subscriptions_per_realm_max, "realm"),
@@ -146,7 +121,7 @@ impl Relay {
         Ok(Ok(()))
     }
 
-    pub(super) fn end_subscription(&mut self, now: Instant, key: SubKey) {
+    pub(crate) fn end_subscription(&mut self, now: Instant, key: SubKey) {
         let subscription = self.subscriptions.remove(key as usize);
         let (bytes, _) = subscription.waiting();
         let realm = &mut self.realms[subscription.realm];
@@ -174,6 +149,10 @@ impl Relay {
         if request.procedure.is_reserved() && link.peer.role == Role::Client {
             return Ok(Err(Fault::Denied(format!("{} is a system name; only nodes may offer it", request.procedure))));
         }
+        if let Err(fault) = self.check_name(key, request.slot, Operation::Advertise, &request.procedure) {
+            return Ok(Err(fault));
+        }
+        let link = &self.links[key.index()];
         if link.offers.len() >= self.config.offers_per_link_max {
             return Ok(Err(Fault::QuotaExceeded("offers of this link".into())));
         }
@@ -186,6 +165,7 @@ impl Relay {
         let offer = self.offers.insert(Offer {
             link: key,
             realm,
+            slot: request.slot,
             procedure: request.procedure.clone(),
             in_flight: 0,
             in_flight_max: request.in_flight_max.max(1),
@@ -198,7 +178,7 @@ impl Relay {
         Ok(Ok(()))
     }
 
-    pub(super) fn end_offer(&mut self, key: usize) {
+    pub(crate) fn end_offer(&mut self, key: usize) {
         let offer = self.offers.remove(key);
         let realm = &mut self.realms[offer.realm];
         realm.offers -= 1;
@@ -207,19 +187,35 @@ impl Relay {
     }
 
     pub(super) fn retained_value(&mut self, key: LinkKey, request: &Retained) -> Done {
-        match self.realm_of(key, request.slot) {
+        let readable = self.realm_of(key, request.slot).and_then(|realm| {
+            self.check_name(key, request.slot, Operation::Subscribe, &request.topic)?;
+            Ok(realm)
+        });
+        match readable {
             Err(fault) => Done::failed(request.id, fault),
             Ok(realm) => {
                 let value = self.realms[realm].retained.value(&request.topic).map(|stored| StoredValue {
                     channel: Channel { realm_slot: request.slot, ..stored.channel.clone() }.to_bytes(),
                     frame: stored.frame.to_vec(),
                 });
-                Done { id: request.id, fault: None, value }
+                Done { value, ..Done::ok(request.id) }
             }
         }
     }
 
-    pub(crate) fn send_control(&mut self, key: LinkKey, message: Control) -> Result<(), Violation> {
+    /// Answers a request that was not for this core.
+    ///
+    /// # Errors
+    /// The peer does not read its answers: close the link.
+    pub fn answer(&mut self, key: LinkKey, done: Done) -> Result<(), Violation> {
+        self.send_control(key, Control::Done(done))
+    }
+
+    /// Queues a control message for a peer.
+    ///
+    /// # Errors
+    /// The peer does not read: close the link.
+    pub fn send_control(&mut self, key: LinkKey, message: Control) -> Result<(), Violation> {
         self.links[key.index()].send_control(message)?;
         self.mark_ready(key);
         Ok(())

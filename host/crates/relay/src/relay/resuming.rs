@@ -19,7 +19,7 @@ use crate::{
 
 impl Relay {
     /// The first request of the first peer opens the window.
-    pub(super) fn open_window(&mut self, now: Instant) {
+    pub(crate) fn open_window(&mut self, now: Instant) {
         if self.window == Window::NotYet {
             self.window = Window::Open(now + self.config.resume_window);
         }

@@ -1,10 +1,12 @@
 //! Whatever a peer sends, the relay does not panic, keeps its books, and serves the others.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use macula_wire::{
     Channel, ChannelKind, ContentType, Fault, PluginName, WhenFull,
     control::{
-        Advertise, Beat, Control, Done, Dropped, Goodbye, Join, RealmProof, Retained, Subscribe, Undelivered,
+        Advertise, Beat, Control, Done, Dropped, Goodbye, Retained, Subscribe, Undelivered,
         Unsubscribe, Withdraw,
     },
     frame::{self, Frames, Header, Lane, Outcome},
@@ -12,8 +14,8 @@ use macula_wire::{
 };
 use proptest::prelude::*;
 
-use super::harness::{Name, Random, Sim, id_of, signing, wanted};
-use crate::RelayConfig;
+use super::harness::{Name, Random, Sim, id_of, wanted};
+use crate::{Permissions, RelayConfig};
 
 /// Goal: random frames and control messages, well-formed, altered and plain noise, on several links: nothing panics, and
 /// two honest peers lose nothing, not even when links that misbehave close at random moments.
@@ -225,9 +227,12 @@ impl Chaos {
             10 => Control::Ping(Beat { token: id }),
             11 => Control::Goodbye(Goodbye { reason: "so long".into() }),
             12 => {
-                let realm = "honest.test".parse().unwrap();
-                let proof = RealmProof::by_root(&signing(151), &[0; 32], &self.sim.hosts[name].node, &realm);
-                Control::Join(Join { id, slot: small, name: realm, root: id_of(150), proof })
+                // Rights come and go while everything else goes on.
+                let permissions = if r.below(3) == 0 { Permissions::default() } else { Permissions::all() };
+                let (now, key) = (self.sim.now, self.sim.hosts[name].key);
+                self.sim.relay.set_permissions(now, key, small, Arc::new(permissions));
+                if r.below(2) == 0 { self.sim.relay.suspend(key, small) } else { self.sim.relay.resume(key, small) }
+                Control::Ping(Beat { token: id })
             }
             _ if r.below(4) > 0 => Control::Unknown { kind: 77, id: Some(id) },
             _ => [

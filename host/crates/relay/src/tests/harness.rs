@@ -5,19 +5,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
 use ed25519_dalek::SigningKey;
 use macula_wire::{
-    CallError, Channel, ChannelKind, ContentType, Fault, NodeId, PluginName, WhenFull,
-    control::{Advertise, Control, Done, Join, RealmProof, Retained, StoredValue, Subscribe, Unsubscribe, Withdraw},
+    CallError, Channel, ChannelKind, ContentType, Fault, NodeId, PluginName, RealmId, WhenFull,
+    control::{Advertise, Control, Done, Ended, Refused, Retained, StoredValue, Subscribe, Unsubscribe, Withdraw},
     frame::{self, Frame, Frames, Header, Lane, Outcome, Outgoing},
     hello::Role,
 };
 
-use crate::{LinkKey, Peer, Relay, RelayConfig, Violation};
+use crate::{LinkKey, Peer, Permissions, Relay, RelayConfig, Violation};
 
 /// Names a peer of the simulation.
 pub(super) type Name = usize;
@@ -57,7 +58,6 @@ pub(super) struct Host {
     pub(super) key: LinkKey,
     pub(super) node: NodeId,
     pub(super) epoch: u64,
-    exporter: [u8; 32],
     /// Lanes that it does not read at the moment.
     stalled: BTreeSet<Lane>,
     reads_control: bool,
@@ -75,6 +75,9 @@ pub(super) struct Host {
     pub(super) receipts: Vec<(Lane, u64)>,
     pub(super) dones: Vec<Done>,
     pub(super) dropped: BTreeMap<u32, u64>,
+    /// What ended, and what was refused, for lack of a right.
+    pub(super) ended: Vec<Ended>,
+    pub(super) refused: Vec<Refused>,
     pub(super) undelivered: u64,
     /// Forgets by channel number, in the order in which they came.
     pub(super) forgotten: Vec<u64>,
@@ -128,13 +131,11 @@ impl Sim {
 
     /// A link of the node with this seed, not yet in any realm.
     pub(super) fn open(&mut self, seed: u8, role: Role, epoch: u64) -> Name {
-        let exporter = [self.hosts.len() as u8; 32];
-        let key = self.relay.link_opened(Peer { node: id_of(seed), epoch, role, exporter });
+        let key = self.relay.link_opened(Peer { node: id_of(seed), epoch, role });
         self.hosts.push(Host {
             key,
             node: id_of(seed),
             epoch,
-            exporter,
             stalled: BTreeSet::new(),
             reads_control: true,
             channels: BTreeMap::new(),
@@ -148,6 +149,8 @@ impl Sim {
             receipts: Vec::new(),
             dones: Vec::new(),
             dropped: BTreeMap::new(),
+            ended: Vec::new(),
+            refused: Vec::new(),
             undelivered: 0,
             forgotten: Vec::new(),
             declared: HashMap::new(),
@@ -166,12 +169,22 @@ impl Sim {
         name
     }
 
-    /// Joins a realm under the root key with this seed.
+    /// Joins a realm under the root key with this seed, with all rights.
     pub(super) fn join(&mut self, name: Name, slot: u32, root: u8, realm: &str) -> Result<(), Fault> {
-        let host = &self.hosts[name];
-        let realm = realm.parse().unwrap();
-        let proof = RealmProof::by_root(&signing(root), &host.exporter, &host.node, &realm);
-        let outcome = self.request(name, |id| Control::Join(Join { id, slot, name: realm, root: id_of(root), proof }));
+        self.join_with(name, slot, root, realm, Permissions::all())
+    }
+
+    /// Joins a realm with these rights.
+    pub(super) fn join_with(
+        &mut self,
+        name: Name,
+        slot: u32,
+        root: u8,
+        realm: &str,
+        permissions: Permissions,
+    ) -> Result<(), Fault> {
+        let id = RealmId::new(&id_of(root), &realm.parse().unwrap());
+        let outcome = self.relay.admit(self.now, self.hosts[name].key, slot, id, Arc::new(permissions));
         if outcome.is_ok() {
             self.hosts[name].slots.insert(slot);
         }
@@ -229,6 +242,27 @@ impl Sim {
     }
 
     /// The stored last value: its payload.
+    /// Puts other permissions in force.
+    pub(super) fn set_permissions(&mut self, name: Name, permissions: Permissions) {
+        self.relay.set_permissions(self.now, self.hosts[name].key, SLOT, Arc::new(permissions));
+        self.pump();
+    }
+
+    /// Calls, and gives the answer if there is one without a provider's doing.
+    pub(super) fn outcome(&mut self, name: Name, procedure: &str) -> Option<Answer> {
+        self.hosts[name].next_id += 1;
+        let number = 1_000_000 + self.hosts[name].next_id;
+        self.call(name, number, procedure, "x");
+        let answers = self.answers(name);
+        answers.into_iter().find(|(answered, _)| *answered == number).map(|(_, answer)| answer)
+    }
+
+    /// Asks for a last value; why it is not given.
+    pub(super) fn try_retained(&mut self, name: Name, topic: &str) -> Result<Option<StoredValue>, Fault> {
+        let topic = topic.parse().unwrap();
+        self.ask(name, |id| Control::Retained(Retained { id, slot: SLOT, topic }))
+    }
+
     pub(super) fn retained(&mut self, name: Name, topic: &str) -> Option<String> {
         let topic = topic.parse().unwrap();
         let stored = self.ask(name, |id| Control::Retained(Retained { id, slot: SLOT, topic })).unwrap()?;
@@ -488,6 +522,8 @@ impl Host {
                 assert!(undelivered.total > self.undelivered, "totals grow");
                 self.undelivered = undelivered.total;
             }
+            Control::Ended(ended) => self.ended.push(ended),
+            Control::Refused(refused) => self.refused.push(refused),
             Control::Pong(_) | Control::Goodbye(_) => {}
             other => panic!("a relay does not send {other:?}"),
         }

@@ -1,9 +1,9 @@
 //! `identity`: who a plugin is, where it runs, what it may do.
 
-use macula_wire::Pattern;
+use macula_wire::{Operation, Pattern};
 
 use super::{InstanceState, did};
-use crate::{bindings::identity, rights::Operation};
+use crate::bindings::identity;
 
 impl identity::Host for InstanceState {
     fn plugin_name(&mut self) -> wasmtime::Result<String> {

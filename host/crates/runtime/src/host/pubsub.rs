@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use macula_wire::{
-    ContentType, Delivery, Message, Metadata, Pattern, Priority, Receipt, ReceiptLevel, Topic, WhenFull,
+    ContentType, Delivery, Message, Metadata, Operation, Pattern, Priority, Receipt, ReceiptLevel, Topic, WhenFull,
     frame::Extras,
     limits::{PAYLOAD_BYTES_MAX, QUEUE_MESSAGES_MAX},
 };
@@ -18,7 +18,6 @@ use crate::{
     inspect::Ability,
     mailbox::Joined,
     mesh::{Publication, Publishing, SubscribeOptions},
-    rights::Operation,
 };
 
 /// A plugin's handle of a subscription. Dropping it changes nothing.

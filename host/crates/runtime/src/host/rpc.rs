@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use macula_wire::{
-    ContentType, Fault, Topic,
+    ContentType, Fault, Operation, Topic,
     frame::Extras,
     limits::{CALL_TIMEOUT_MAX, IDEMPOTENCY_KEY_BYTES_MAX},
 };
@@ -18,7 +18,6 @@ use crate::{
     bindings::{rpc, types},
     mailbox::Joined,
     mesh::Call,
-    rights::Operation,
 };
 
 /// Without options.

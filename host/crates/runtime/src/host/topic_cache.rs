@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use macula_wire::{Topic, TopicError};
+use macula_wire::{Operation, Topic, TopicError};
 use rustc_hash::FxBuildHasher;
 
-use crate::rights::{Operation, RightsCell};
+use crate::rights::RightsCell;
 
 /// Topics kept. A plugin with more of them in use pays the parsing now and then.
 const TOPICS_MAX: usize = 1024;

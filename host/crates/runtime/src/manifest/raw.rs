@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use macula_wire::{Pattern, PluginName, Topic, WhenFull};
+use macula_wire::{Operation, Pattern, PluginName, Topic, WhenFull};
 use serde::Deserialize;
 use toml::{Spanned, Table, Value};
 
 use super::{Asks, Limits, Manifest, ManifestSubscription, ManifestText, NAME_BYTES_MAX, name_from_stem};
-use crate::rights::Operation;
 
 /// Why a manifest was refused. Every text says where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -149,7 +148,7 @@ impl Reader<'_> {
             (Operation::Call, document.call),
         ] {
             if let Some(texts) = texts {
-                patterns.insert(operation.manifest_key(), self.patterns(operation, texts)?);
+                patterns.insert(operation.word(), self.patterns(operation, texts)?);
             }
         }
         let mut config = BTreeMap::new();
@@ -205,7 +204,7 @@ impl Reader<'_> {
             if pattern.is_reserved() && operation != Operation::Subscribe {
                 return Err(place.malformed(format!(
                     "{pattern:?} begins with '_', and such names are the system's: no plugin may {} them",
-                    operation.manifest_key()
+                    operation.word()
                 )));
             }
             patterns.push(Placed(pattern, place));
@@ -286,7 +285,7 @@ impl Raw {
     pub(super) fn validate(mut self, stem: &str) -> Result<Manifest, ManifestError> {
         let limits = self.limits()?;
         let mut take = |operation: Operation| -> Vec<Pattern> {
-            let placed = self.patterns.remove(operation.manifest_key()).unwrap_or_default();
+            let placed = self.patterns.remove(operation.word()).unwrap_or_default();
             placed.into_iter().map(|Placed(pattern, _)| pattern).collect()
         };
         let asks = Asks {
@@ -298,7 +297,7 @@ impl Raw {
         let not_covered = |operation: Operation, place: Place, what: String| ManifestError::NotCovered {
             origin: place.origin,
             line: place.line,
-            key: operation.manifest_key(),
+            key: operation.word(),
             what,
         };
         let mut subscriptions = Vec::new();

@@ -2,7 +2,7 @@ use super::*;
 
 fn outbox() -> Outbox {
     let sender = ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().into();
-    Outbox::new(sender, 7, 10_000)
+    Outbox::new(sender, 7, 10_000, Arc::new(Permissions::all()))
 }
 
 fn topic(text: &str) -> ChannelName {
@@ -149,7 +149,7 @@ fn channel_numbers_are_used_again_only_with_a_new_declaration() {
 #[test]
 fn what_is_sent_again_keeps_its_topic_when_numbers_are_used_again() {
     for confirmed_later in [false, true] {
-        let outbox = Outbox::new(ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().into(), 7, 10_000_000);
+        let outbox = Outbox::new(ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().into(), 7, 10_000_000, Arc::new(Permissions::all()));
         let mut first = Peer::link_up(&outbox);
         let old = outbox.channel(&topic("old"));
         outbox.publish(old, PLAIN, b"1").unwrap();
@@ -188,4 +188,24 @@ fn what_is_sent_again_keeps_its_topic_when_numbers_are_used_again() {
         outbox.publish(new, PLAIN, b"5").unwrap();
         assert_eq!(fourth.sees(Lane::Normal), [format!("{name} 5")]);
     }
+}
+
+/// Goal: what this node has no right to is not queued, from the moment on at which the right is gone.
+#[test]
+fn what_is_not_allowed_is_not_queued() {
+    let outbox = outbox();
+    let mut peer = Peer::link_up(&outbox);
+    let (a, b) = (outbox.channel(&topic("a")), outbox.channel(&topic("b")));
+    assert_eq!(outbox.publish(a, PLAIN, b"1"), Ok(1));
+    outbox.set_permissions(Arc::new(Permissions::on(&[Operation::Publish], &["b".parse().unwrap()])));
+    assert_eq!(outbox.publish(a, PLAIN, b"2"), Err(NoRoom::Denied));
+    assert_eq!(outbox.publish(outbox.channel(&topic("c")), PLAIN, b"3"), Err(NoRoom::Denied));
+    assert_eq!(outbox.publish(b, PLAIN, b"4"), Ok(2), "and takes no number");
+    let call = ChannelName { kind: ChannelKind::Procedure, ..topic("b") };
+    let outcome = outbox.call(outbox.channel(&call), 1, Duration::from_secs(1), 0, &[], b"");
+    assert_eq!(outcome, Err(NoRoom::Denied), "another operation");
+    assert_eq!(topic("a").fault(NoRoom::Denied), Fault::Denied("/mesh/publish a".into()));
+    assert_eq!(peer.sees(Lane::Normal), ["a 1", "b 4"]);
+    outbox.set_permissions(Arc::new(Permissions::all()));
+    assert_eq!(outbox.publish(a, PLAIN, b"5"), Ok(3));
 }

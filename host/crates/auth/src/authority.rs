@@ -1,0 +1,552 @@
+//! What a node knows of its realms' tokens, and what each member of them may do now.
+//!
+//! A *member* is one node in one realm on one link (for a host, itself). It comes with proofs ([`Authority::join`]), may
+//! bring more ([`Authority::present`]), and leaves. Its table of permissions changes when
+//!
+//! - a grant's time has passed: the member is *suspended* for [`AuthorityConfig::grace`], so that it can present a
+//!   renewed one and lose nothing; then the right drops;
+//! - a revocation arrives, or the names it acts by get another owner: at once;
+//! - it presents more.
+//!
+//! Each change comes out of [`Authority::poll_change`], to be put in force by whoever drives this. Everything that was
+//! refused or changed comes out of [`Authority::poll_audit`] as well.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use cid::Cid;
+use macula_ucan::{Chain, ChainError, Clock, Revocation, TokenError};
+use macula_wire::{NodeId, Operation, RealmId, control::Proof};
+use rustc_hash::FxHashMap;
+
+use crate::{
+    AuditEvent, Grant, GrantError, OwnClaimError, Ownership, Owners, Permissions, RevocationRefused, Revocations,
+    memo::Memo,
+    owners::Learned,
+    permissions::{Effective, earlier},
+};
+
+/// Bounds and patience.
+#[derive(Debug, Clone)]
+pub struct AuthorityConfig {
+    /// Seconds that a member whose right has expired is suspended before it loses the right. 0 takes it at once.
+    pub grace: u64,
+    /// Seconds by which `nbf` may lie ahead: clocks differ.
+    pub skew: u64,
+    /// Grants that one member may hold; of further proofs, the first that does not fit is refused.
+    pub grants_per_member_max: usize,
+    /// Signatures that are checked for one member at once; as many again come back at
+    /// [`signatures_per_second`](Self::signatures_per_second). Each costs about 50 µs.
+    pub signatures_max: u32,
+    /// See [`signatures_max`](Self::signatures_max).
+    pub signatures_per_second: u32,
+}
+
+impl Default for AuthorityConfig {
+    fn default() -> Self {
+        Self { grace: 30, skew: 60, grants_per_member_max: 64, signatures_max: 256, signatures_per_second: 16 }
+    }
+}
+
+/// Names a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MemberKey {
+    /// Its link, as the driver numbers them.
+    pub link: u32,
+    /// Its number for the realm.
+    pub slot: u32,
+}
+
+/// Whether a member's rights are in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// They are.
+    Active,
+    /// Some have expired a moment ago. Nothing of the member is to be forwarded; nothing is to be taken from it yet.
+    Suspended,
+}
+
+/// A member's permissions have changed.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Whose.
+    pub member: MemberKey,
+    /// Whether they are in force.
+    pub standing: Standing,
+    /// What they are from now on.
+    pub permissions: Arc<Permissions>,
+}
+
+/// Why a proof does not count.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProofError {
+    /// A token that is none, or not verified.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// A chain that grants nothing here.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+    /// A claim to names that does not hold.
+    #[error(transparent)]
+    OwnClaim(#[from] OwnClaimError),
+    /// Too many signatures in too short a time.
+    #[error("too many signatures to check; try again later")]
+    Busy,
+    /// The member holds as many grants as it may.
+    #[error("too many grants")]
+    Full,
+}
+
+/// Why a member is refused. It has what it had before.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The realm is none that this node serves.
+    #[error("this relay does not serve the realm")]
+    Realm,
+    /// No proof holds; the first one's error.
+    #[error("no proof holds: {0}")]
+    Proof(#[from] ProofError),
+    /// There was none.
+    #[error("no proof was presented")]
+    NoProof,
+}
+
+impl ProofError {
+    /// One word for programs: the specification's where it has one.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Token(error) => error.name(),
+            Self::Grant(error) => error.name(),
+            Self::OwnClaim(error) => error.name(),
+            Self::Busy => "Busy",
+            Self::Full => "QuotaExceeded",
+        }
+    }
+}
+
+impl From<ChainError> for ProofError {
+    fn from(error: ChainError) -> Self {
+        Self::Grant(error.into())
+    }
+}
+
+impl Refusal {
+    /// One word for programs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Realm => "UnknownRealm",
+            Self::Proof(error) => error.name(),
+            Self::NoProof => "UnavailableProof",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Realm {
+    root: NodeId,
+    revocations: Revocations,
+    owners: Owners,
+}
+
+#[derive(Debug)]
+struct Member {
+    realm: RealmId,
+    node: NodeId,
+    grants: Vec<Grant>,
+    standing: Standing,
+    permissions: Arc<Permissions>,
+    /// When it is to be looked at again.
+    due: Option<u64>,
+    budget: Budget,
+}
+
+/// Signatures that may still be checked, and when that was so.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    left: u32,
+    at: u64,
+}
+
+/// Audit events that wait to be taken; older ones are dropped.
+const AUDIT_MAX: usize = 1024;
+
+/// All realms that a node knows, and their members.
+#[derive(Debug)]
+pub struct Authority {
+    config: AuthorityConfig,
+    memo: Memo,
+    realms: FxHashMap<RealmId, Realm>,
+    members: FxHashMap<MemberKey, Member>,
+    due: BTreeSet<(u64, MemberKey)>,
+    changes: VecDeque<Change>,
+    audit: VecDeque<AuditEvent>,
+}
+
+impl Authority {
+    /// Knows no realm yet.
+    pub fn new(config: AuthorityConfig) -> Self {
+        Self {
+            config,
+            memo: Memo::default(),
+            realms: FxHashMap::default(),
+            members: FxHashMap::default(),
+            due: BTreeSet::new(),
+            changes: VecDeque::new(),
+            audit: VecDeque::new(),
+        }
+    }
+
+    /// Takes a realm up.
+    pub fn add_realm(&mut self, realm: RealmId, root: NodeId) {
+        let (revocations, owners) = (Revocations::default(), Owners::default());
+        self.realms.entry(realm).or_insert(Realm { root, revocations, owners });
+    }
+
+    /// A node joins a realm with these proofs; what it may do. A proof that does not hold is left out, and told to the
+    /// audit; claims to names are learned, whoever they are for.
+    ///
+    /// # Errors
+    /// See [`Refusal`]: at least one proof has to hold.
+    pub fn join(
+        &mut self,
+        now: u64,
+        key: MemberKey,
+        realm: &RealmId,
+        node: NodeId,
+        proofs: &[Proof],
+    ) -> Result<Arc<Permissions>, Refusal> {
+        if !self.realms.contains_key(realm) {
+            self.note(AuditEvent::Refused { node, realm: *realm, error: Refusal::Realm.name() });
+            return Err(Refusal::Realm);
+        }
+        let budget = Budget { left: self.config.signatures_max, at: now };
+        let (permissions, standing) = (Arc::default(), Standing::Active);
+        let member = Member { realm: *realm, node, grants: Vec::new(), standing, permissions, due: None, budget };
+        self.leave(key);
+        self.members.insert(key, member);
+        let taken = self.take_proofs(now, key, proofs);
+        if let Err(refusal) = taken {
+            self.leave(key);
+            return Err(refusal);
+        }
+        self.refresh(now, key);
+        // The caller gets them here.
+        self.changes.retain(|change| change.member != key);
+        Ok(self.permissions(key))
+    }
+
+    /// A member presents more.
+    ///
+    /// # Errors
+    /// See [`Refusal`]; at least one proof has to hold.
+    pub fn present(&mut self, now: u64, key: MemberKey, proofs: &[Proof]) -> Result<(), Refusal> {
+        self.take_proofs(now, key, proofs)?;
+        self.refresh(now, key);
+        Ok(())
+    }
+
+    /// A member is gone.
+    pub fn leave(&mut self, key: MemberKey) {
+        if let Some(member) = self.members.remove(&key)
+            && let Some(due) = member.due
+        {
+            self.due.remove(&(due, key));
+        }
+        self.changes.retain(|change| change.member != key);
+    }
+
+    /// What a member may do now; nothing for one that is none.
+    pub fn permissions(&self, key: MemberKey) -> Arc<Permissions> {
+        self.members.get(&key).map(|member| Arc::clone(&member.permissions)).unwrap_or_default()
+    }
+
+    /// Takes a revocation in, whether it is new.
+    ///
+    /// # Errors
+    /// See [`RevocationRefused`]; an unknown realm has no room for any.
+    pub fn revoke(&mut self, now: u64, realm: &RealmId, bytes: &[u8]) -> Result<bool, RevocationRefused> {
+        let revocation = Revocation::decode(bytes)?;
+        let known = self.realms.get_mut(realm).ok_or(RevocationRefused::Full("realm"))?;
+        let root = known.root;
+        if !known.revocations.insert(&root, &revocation)? {
+            return Ok(false);
+        }
+        let (cid, by) = (*revocation.revoked(), *revocation.issuer());
+        self.note(AuditEvent::Revoked { realm: *realm, cid, by });
+        self.refresh_realm(now, realm);
+        Ok(true)
+    }
+
+    /// What has been revoked in a realm.
+    pub fn revocations(&self, realm: &RealmId) -> Option<&Revocations> {
+        self.realms.get(realm).map(|realm| &realm.revocations)
+    }
+
+    /// The root key of a realm that this node knows.
+    pub fn root(&self, realm: &RealmId) -> Option<&NodeId> {
+        self.realms.get(realm).map(|realm| &realm.root)
+    }
+
+    /// Who owns which names of a realm, as far as is known.
+    pub fn owners(&self, realm: &RealmId) -> Option<&Owners> {
+        self.realms.get(realm).map(|realm| &realm.owners)
+    }
+
+    /// Checks one chain for `node` as of now, without making anybody a member: for what a relay shows, and for
+    /// invocations.
+    ///
+    /// # Errors
+    /// See [`ProofError`]; an unknown realm has no root, so nothing begins there.
+    pub fn check(&mut self, now: u64, realm: &RealmId, node: &NodeId, proof: &Proof) -> Result<Grant, ProofError> {
+        let chain = decode(&mut self.memo, proof, &mut || Ok(()))?;
+        self.check_chain(now, realm, node, chain)
+    }
+
+    pub(crate) fn check_chain(&self, now: u64, realm: &RealmId, node: &NodeId, chain: Chain) -> Result<Grant, ProofError> {
+        let grant = Grant::read(chain)?;
+        if grant.chain().audience() != node {
+            return Err(GrantError::Audience(*grant.chain().audience()).into());
+        }
+        let clock = self.clock(now);
+        grant.chain().check_time(&clock)?;
+        let known = self.realms.get(realm).ok_or(GrantError::Subject(*grant.chain().subject()))?;
+        let (scope, expires) = {
+            let effective = known.effective(&grant, &clock)?;
+            (effective.scope, effective.expires)
+        };
+        if expires.is_some_and(|expires| expires < now) {
+            return Err(GrantError::Subject(*grant.chain().subject()).into());
+        }
+        if scope.is_empty() {
+            return Err(GrantError::Subject(*grant.chain().subject()).into());
+        }
+        Ok(grant)
+    }
+
+    /// When [`Authority::handle_timeout`] wants to be called, in unix seconds.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// A deadline may have passed.
+    pub fn handle_timeout(&mut self, now: u64) {
+        while let Some((due, key)) = self.due.first().copied().filter(|(due, _)| *due <= now) {
+            self.due.remove(&(due, key));
+            if let Some(member) = self.members.get_mut(&key) {
+                member.due = None;
+            }
+            self.refresh(now, key);
+        }
+    }
+
+    /// The next member whose permissions have changed.
+    pub fn poll_change(&mut self) -> Option<Change> {
+        self.changes.pop_front()
+    }
+
+    /// The next event for the audit.
+    pub fn poll_audit(&mut self) -> Option<AuditEvent> {
+        self.audit.pop_front()
+    }
+
+    fn clock(&self, now: u64) -> Clock {
+        Clock { now, skew: self.config.skew }
+    }
+
+    fn note(&mut self, event: AuditEvent) {
+        if self.audit.len() >= AUDIT_MAX {
+            self.audit.pop_front();
+        }
+        self.audit.push_back(event);
+    }
+
+    fn take_proofs(&mut self, now: u64, key: MemberKey, proofs: &[Proof]) -> Result<(), Refusal> {
+        let mut outcome = Err(Refusal::NoProof);
+        // Claims to names first: what their owners grant counts only then.
+        let (claims, grants): (Vec<_>, Vec<_>) =
+            proofs.iter().map(|proof| self.decode(now, key, proof)).partition(|chain| chain.as_ref().is_ok_and(is_claim));
+        for chain in claims.into_iter().chain(grants) {
+            let Some(member) = self.members.get(&key) else { return Err(Refusal::Realm) };
+            let (realm, node) = (member.realm, member.node);
+            match chain.and_then(|chain| self.take_chain(now, key, chain)) {
+                Ok(()) => outcome = Ok(()),
+                Err(error) => {
+                    self.note(AuditEvent::Refused { node, realm, error: error.name() });
+                    if outcome == Err(Refusal::NoProof) {
+                        outcome = Err(error.into());
+                    }
+                }
+            }
+        }
+        outcome
+    }
+
+    fn decode(&mut self, now: u64, key: MemberKey, proof: &Proof) -> Result<Chain, ProofError> {
+        let Some(member) = self.members.get_mut(&key) else { return Err(ProofError::Busy) };
+        let config = &self.config;
+        decode(&mut self.memo, proof, &mut || member.budget.pay(config, now))
+    }
+
+    fn take_chain(&mut self, now: u64, key: MemberKey, chain: Chain) -> Result<(), ProofError> {
+        let Some(member) = self.members.get(&key) else { return Err(ProofError::Busy) };
+        let (realm, node) = (member.realm, member.node);
+        if is_claim(&chain) {
+            let is_own = *chain.audience() == node;
+            self.learn(now, &realm, Ownership::read(chain.clone())?)?;
+            if !is_own {
+                return Ok(());
+            }
+        }
+        let grant = self.check_chain(now, &realm, &node, chain)?;
+        let max = self.config.grants_per_member_max;
+        let Some(member) = self.members.get_mut(&key) else { return Err(ProofError::Busy) };
+        if member.grants.iter().any(|held| held.cid() == grant.cid()) {
+            return Ok(());
+        }
+        member.grants.retain(|held| !held.is_expired(now) || member.standing == Standing::Suspended);
+        if member.grants.len() >= max {
+            return Err(ProofError::Full);
+        }
+        self.note(AuditEvent::Granted { node, realm, cid: *grant.cid(), expires: grant.expires() });
+        if let Some(member) = self.members.get_mut(&key) {
+            member.grants.push(grant);
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, now: u64, realm: &RealmId, claim: Ownership) -> Result<(), ProofError> {
+        let clock = self.clock(now);
+        let Some(known) = self.realms.get_mut(realm) else { return Ok(()) };
+        if *claim.chain().subject() != known.root {
+            return Err(GrantError::Subject(*claim.chain().subject()).into());
+        }
+        claim.chain().check_time(&clock)?;
+        claim.chain().check_revoked(|cid, by| known.revocations.is_revoked(cid, by))?;
+        let namespace = claim.namespace().clone();
+        let learned = known.owners.learn(claim)?;
+        match learned {
+            Learned::Forked => self.note(AuditEvent::Forked { realm: *realm, namespace: namespace.clone() }),
+            Learned::Known | Learned::Outdated => return Ok(()),
+            Learned::Changed => {}
+        }
+        self.refresh_realm(now, realm);
+        Ok(())
+    }
+
+    fn refresh_realm(&mut self, now: u64, realm: &RealmId) {
+        let members: Vec<MemberKey> =
+            self.members.iter().filter(|(_, member)| member.realm == *realm).map(|(key, _)| *key).collect();
+        for key in members {
+            self.refresh(now, key);
+        }
+    }
+
+    /// Makes a member's table anew.
+    fn refresh(&mut self, now: u64, key: MemberKey) {
+        let clock = self.clock(now);
+        let Some(member) = self.members.get_mut(&key) else { return };
+        let Some(realm) = self.realms.get(&member.realm) else { return };
+        let grace = self.config.grace;
+        let drops_at = |effective: &Effective<'_>| effective.expires.map(|expires| expires.saturating_add(grace));
+        // What is revoked, or has been expired for longer than the grace, does not come back.
+        member.grants.retain(|grant| {
+            realm.effective(grant, &clock).is_ok_and(|held| drops_at(&held).is_none_or(|drops_at| now <= drops_at))
+        });
+        let held: Vec<Effective<'_>> =
+            member.grants.iter().filter_map(|grant| realm.effective(grant, &clock).ok()).collect();
+        let (current, lapsed): (Vec<_>, Vec<_>) =
+            held.into_iter().partition(|held| held.expires.is_none_or(|expires| now <= expires));
+        let table = Permissions::compile(current.iter().cloned());
+        let missing: Vec<&Effective<'_>> = lapsed.iter().filter(|lapsed| !table.includes(lapsed)).collect();
+        let (standing, table, due) = if missing.is_empty() {
+            let due = table.deadline().map(|deadline| deadline.saturating_add(1));
+            (Standing::Active, table, due)
+        } else {
+            // Nothing is taken away yet; what has lapsed and was not replaced is kept in the table until it drops.
+            let due = missing.iter().filter_map(|held| drops_at(held)).min().map(|drops_at| drops_at.saturating_add(1));
+            let due = earlier(due, table.deadline().map(|deadline| deadline.saturating_add(1)));
+            let kept = missing.into_iter().cloned();
+            (Standing::Suspended, Permissions::compile(current.iter().cloned().chain(kept)), due)
+        };
+        if let Some(before) = std::mem::replace(&mut member.due, due) {
+            self.due.remove(&(before, key));
+        }
+        if let Some(due) = due {
+            self.due.insert((due, key));
+        }
+        if member.standing == standing && *member.permissions == table {
+            return;
+        }
+        let (node, realm) = (member.node, member.realm);
+        let lost = lost_cids(&member.permissions, &table);
+        member.standing = standing;
+        member.permissions = Arc::new(table);
+        let change = Change { member: key, standing, permissions: Arc::clone(&member.permissions) };
+        self.changes.push_back(change);
+        if standing == Standing::Suspended {
+            self.note(AuditEvent::Suspended { node, realm });
+        } else if !lost.is_empty() {
+            self.note(AuditEvent::Lost { node, realm, cids: lost });
+        }
+    }
+}
+
+impl Realm {
+    /// What a grant comes to in this realm: cut to what its subject may grant.
+    fn effective<'a>(&self, grant: &'a Grant, clock: &Clock) -> Result<Effective<'a>, GrantError> {
+        let chain = grant.chain();
+        let revoked = |cid: &Cid, by: &NodeId| self.revocations.is_revoked(cid, by);
+        chain.check_revoked(revoked)?;
+        if *chain.subject() == self.root {
+            let (scope, expires) = (grant.scope().clone(), grant.expires());
+            return Ok(Effective { grant, scope, is_canonical: false, expires });
+        }
+        // The end of a claim is the end of what rests on it, with the same grace; it is looked at with `expires`.
+        let started = |chain: &Chain| {
+            let at = Clock { now: chain.expires().map_or(clock.now, |expires| expires.min(clock.now)), ..*clock };
+            chain.check_time(&at).and_then(|()| chain.check_revoked(revoked))
+        };
+        let (owned, until) =
+            self.owners.scope_of(chain.subject(), started).ok_or(GrantError::Subject(*chain.subject()))?;
+        let scope = grant.scope().intersection(&owned);
+        Ok(Effective { grant, scope, is_canonical: true, expires: earlier(grant.expires(), until) })
+    }
+}
+
+impl Budget {
+    fn pay(&mut self, config: &AuthorityConfig, now: u64) -> Result<(), ProofError> {
+        let back = now.saturating_sub(self.at).saturating_mul(u64::from(config.signatures_per_second));
+        self.left = u64::from(self.left).saturating_add(back).min(u64::from(config.signatures_max)) as u32;
+        self.at = now.max(self.at);
+        self.left = self.left.checked_sub(1).ok_or(ProofError::Busy)?;
+        Ok(())
+    }
+}
+
+fn decode(
+    memo: &mut Memo,
+    proof: &Proof,
+    pay: &mut impl FnMut() -> Result<(), ProofError>,
+) -> Result<Chain, ProofError> {
+    if proof.0.len() > macula_ucan::limits::CHAIN_MAX {
+        return Err(ChainError::TooLong(proof.0.len()).into());
+    }
+    let links = proof.0.iter().map(|token| memo.delegation(token, &mut *pay)).collect::<Result<_, ProofError>>()?;
+    Ok(Chain::new(links)?)
+}
+
+fn is_claim(chain: &Chain) -> bool {
+    chain.command().as_str() == Operation::Own.command()
+}
+
+/// Delegations that the one table rests on and the other does not.
+fn lost_cids(before: &Permissions, after: &Permissions) -> Vec<Cid> {
+    before.cids().iter().filter(|cid| after.cids().binary_search(cid).is_err()).copied().collect()
+}
+
+#[cfg(test)]
+mod tests;

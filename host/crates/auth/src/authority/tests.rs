@@ -1,0 +1,207 @@
+use macula_wire::Topic;
+
+use super::*;
+use crate::testing::{EXPIRES, id, key, link, link_until, own_link, owners_link, proof, realm_id, root_id};
+
+const NOW: u64 = 1000;
+const MEMBER: MemberKey = MemberKey { link: 1, slot: 0 };
+
+fn authority() -> Authority {
+    let mut authority = Authority::new(AuthorityConfig::default());
+    authority.add_realm(realm_id(), root_id());
+    authority
+}
+
+fn join(authority: &mut Authority, proofs: &[Proof]) -> Result<Arc<Permissions>, &'static str> {
+    authority.join(NOW, MEMBER, &realm_id(), id(9), proofs).map_err(|refusal| refusal.name())
+}
+
+fn may(permissions: &Permissions, name: &str) -> bool {
+    permissions.allows(Operation::Publish, &name.parse::<Topic>().unwrap())
+}
+
+/// What a change puts in force, if there is one.
+fn change(authority: &mut Authority) -> Option<(Standing, bool)> {
+    let change = authority.poll_change()?;
+    assert_eq!(change.member, MEMBER);
+    Some((change.standing, may(&change.permissions, "io.example.user.door")))
+}
+
+fn revoke(authority: &mut Authority, by: u8, delegation: &macula_ucan::Delegation) -> bool {
+    let revocation = Revocation::sign(&key(by), delegation.cid());
+    authority.revoke(NOW, &realm_id(), revocation.bytes()).unwrap()
+}
+
+#[test]
+fn a_chain_of_three_is_exactly_what_it_says() {
+    let mut authority = authority();
+    let (owner, operator, node) = (
+        link(200, 1, "/mesh", &["io.example.**"]),
+        link(1, 2, "/mesh/publish", &["io.example.user.**"]),
+        link(2, 9, "/mesh/publish", &[]),
+    );
+    let permissions = join(&mut authority, &[proof(&[&owner, &operator, &node])]).unwrap();
+    assert!(may(&permissions, "io.example.user.door"));
+    assert!(!may(&permissions, "io.example.userevil.door") && !may(&permissions, "io.example.other"));
+    assert!(!permissions.allows(Operation::Subscribe, &"io.example.user.door".parse().unwrap()));
+    assert_eq!(permissions.deadline(), Some(EXPIRES));
+    assert_eq!(permissions.cids().len(), 3);
+}
+
+#[test]
+fn each_refusal_has_its_name() {
+    let (root, user) = (link(200, 1, "/mesh", &["io.example.user.**"]), link(1, 9, "/mesh/publish", &[]));
+    let stranger = link(7, 9, "/mesh/publish", &[]);
+    let expired = link_until(200, 9, "/mesh", &[], NOW - 1);
+    let cases: Vec<(Vec<Proof>, &str)> = vec![
+        (vec![], "UnavailableProof"),
+        (vec![proof(&[])], "InvalidClaim"),
+        (vec![proof(&[&user])], "InvalidClaim"),
+        (vec![proof(&[&user, &root])], "InvalidClaim"),
+        (vec![proof(&[&root])], "InvalidAudience"),
+        (vec![proof(&[&root, &stranger])], "InvalidAudience"),
+        (vec![proof(&[&root, &root, &user])], "DuplicateProof"),
+        (vec![proof(&[&root, &link(1, 9, "/mesh/publish", &["io.example.**"])])], "Overclaims"),
+        (vec![proof(&[&link(200, 1, "/mesh/publish", &[]), &link(1, 9, "/mesh/call", &[])])], "Escalation"),
+        (vec![proof(&[&link(200, 9, "/other", &[])])], "InvalidCommand"),
+        (vec![proof(&[&link(200, 9, "/mesh/publisher", &[])])], "InvalidCommand"),
+        (vec![proof(&[&expired])], "Expired"),
+        (vec![proof(&[&owners_link(7, 9, "/mesh/publish", &["io.example.user.**"])])], "InvalidSubject"),
+        (vec![Proof(vec![serde_bytes::ByteBuf::from(vec![0x80])])], "WrongType"),
+        (vec![Proof(vec![serde_bytes::ByteBuf::from(vec![0; 17 << 10])])], "TooLarge"),
+        (vec![proof(&[&root; 9])], "ChainTooLong"),
+    ];
+    for (index, (proofs, name)) in cases.into_iter().enumerate() {
+        assert_eq!(join(&mut authority(), &proofs).unwrap_err(), name, "case {index}");
+    }
+    let mut empty = Authority::new(AuthorityConfig::default());
+    assert_eq!(join(&mut empty, &[proof(&[&root, &user])]).unwrap_err(), "UnknownRealm");
+    // One that holds is enough, and the others are told to the audit.
+    let mut authority = authority();
+    join(&mut authority, &[proof(&[&expired]), proof(&[&root, &user])]).unwrap();
+    assert!(std::iter::from_fn(|| authority.poll_audit()).any(|event| event.kind() == "refused"));
+}
+
+#[test]
+fn an_expired_right_is_suspended_and_then_dropped() {
+    let mut authority = authority();
+    join(&mut authority, &[proof(&[&link(200, 9, "/mesh/publish", &["io.example.user.**"])])]).unwrap();
+    assert_eq!(authority.poll_timeout(), Some(EXPIRES + 1));
+    authority.handle_timeout(EXPIRES);
+    assert_eq!(change(&mut authority), None, "its last second");
+    authority.handle_timeout(EXPIRES + 1);
+    assert_eq!(change(&mut authority), Some((Standing::Suspended, true)));
+    assert_eq!(authority.poll_timeout(), Some(EXPIRES + 31));
+    authority.handle_timeout(EXPIRES + 31);
+    assert_eq!(change(&mut authority), Some((Standing::Active, false)));
+    assert_eq!(authority.poll_timeout(), None);
+}
+
+#[test]
+fn renewed_in_time_nothing_is_lost() {
+    let mut authority = authority();
+    join(&mut authority, &[proof(&[&link(200, 9, "/mesh", &[])])]).unwrap();
+    authority.handle_timeout(EXPIRES + 10);
+    assert_eq!(change(&mut authority), Some((Standing::Suspended, true)));
+    let renewed = proof(&[&link_until(200, 9, "/mesh", &[], 2 * EXPIRES)]);
+    authority.present(EXPIRES + 11, MEMBER, &[renewed]).unwrap();
+    assert_eq!(change(&mut authority), Some((Standing::Active, true)));
+    authority.handle_timeout(EXPIRES + 100);
+    assert_eq!(change(&mut authority), None);
+    // Renewed before the end, it is never suspended at all.
+    let again = proof(&[&link_until(200, 9, "/mesh", &[], 3 * EXPIRES)]);
+    authority.present(2 * EXPIRES - 5, MEMBER, &[again]).unwrap();
+    authority.handle_timeout(2 * EXPIRES + 1);
+    while let Some((standing, may)) = change(&mut authority) {
+        assert_eq!((standing, may), (Standing::Active, true));
+    }
+}
+
+#[test]
+fn revoking_the_middle_takes_the_right_at_once() {
+    let mut authority = authority();
+    let (owner, operator, node) =
+        (link(200, 1, "/mesh", &[]), link(1, 2, "/mesh", &["io.example.user.**"]), link(2, 9, "/mesh", &[]));
+    let chain = proof(&[&owner, &operator, &node]);
+    join(&mut authority, std::slice::from_ref(&chain)).unwrap();
+    assert!(revoke(&mut authority, 2, &operator), "kept: who holds it may not revoke it");
+    assert_eq!(change(&mut authority), None);
+    assert!(revoke(&mut authority, 7, &operator), "kept: a stranger's has no effect");
+    assert_eq!(change(&mut authority), None);
+    assert!(revoke(&mut authority, 1, &operator));
+    assert_eq!(change(&mut authority), Some((Standing::Active, false)));
+    assert!(!revoke(&mut authority, 1, &operator), "once is enough");
+    let again = authority.join(NOW, MEMBER, &realm_id(), id(9), &[chain]).unwrap_err();
+    assert_eq!(again.name(), "Revoked");
+}
+
+#[test]
+fn a_revocation_may_come_first_and_from_anybody_above() {
+    for (by, takes) in [(200, true), (1, true), (2, true), (9, false)] {
+        let mut authority = authority();
+        let (owner, operator, node) = (link(200, 1, "/mesh", &[]), link(1, 2, "/mesh", &[]), link(2, 9, "/mesh", &[]));
+        revoke(&mut authority, by, &node);
+        let joined = join(&mut authority, &[proof(&[&owner, &operator, &node])]);
+        assert_eq!(joined.map(|_| ()), if takes { Err("Revoked") } else { Ok(()) }, "by {by}");
+    }
+}
+
+#[test]
+fn owners_grant_what_they_own_and_nothing_else() {
+    let mut authority = authority();
+    let own = proof(&[&own_link(200, 1, "io.example", None), &own_link(1, 2, "io.example.user", Some(1))]);
+    let grant = owners_link(2, 9, "/mesh/publish", &["io.example.**"]);
+    assert_eq!(join(&mut authority, &[proof(&[&grant])]).unwrap_err(), "InvalidSubject", "without the claim");
+    let permissions = join(&mut authority, &[proof(&[&grant]), own]).unwrap();
+    assert!(may(&permissions, "io.example.user.door") && !may(&permissions, "io.example.other"));
+    assert!(!may(&permissions, "io.example.user.Door"), "names in an owned namespace are in lower case");
+    // The name moves to another key, and what the old one granted ends.
+    let moved = proof(&[&own_link(200, 1, "io.example", None), &own_link(1, 3, "io.example.user", Some(2))]);
+    authority.present(NOW, MEMBER, &[moved]).unwrap();
+    assert_eq!(change(&mut authority), Some((Standing::Active, false)));
+    let forked = proof(&[&own_link(200, 1, "io.example", None), &own_link(1, 2, "io.example.user", Some(2))]);
+    authority.present(NOW, MEMBER, &[forked]).unwrap();
+    assert!(std::iter::from_fn(|| authority.poll_audit()).any(|event| event.kind() == "forked"));
+    let user = "io.example.user".parse().unwrap();
+    assert!(authority.owners(&realm_id()).unwrap().resolve(&user).is_none());
+}
+
+#[test]
+fn revoking_a_claim_ends_what_rests_on_it() {
+    let mut authority = authority();
+    let own = own_link(200, 2, "io.example.user", None);
+    let grant = owners_link(2, 9, "/mesh/publish", &["io.example.user.**"]);
+    join(&mut authority, &[proof(&[&own]), proof(&[&grant])]).unwrap();
+    assert!(revoke(&mut authority, 200, &own));
+    assert_eq!(change(&mut authority), Some((Standing::Active, false)));
+}
+
+#[test]
+fn signatures_are_paid_for() {
+    let mut authority = Authority::new(AuthorityConfig { signatures_max: 4, ..AuthorityConfig::default() });
+    authority.add_realm(realm_id(), root_id());
+    join(&mut authority, &[proof(&[&link(200, 9, "/mesh", &[])])]).unwrap();
+    let fresh = |number: u64| proof(&[&link_until(200, 9, "/mesh/call", &[], EXPIRES + number)]);
+    let present = |authority: &mut Authority, now: u64, number: u64| {
+        authority.present(now, MEMBER, &[fresh(number)]).map_err(|refusal| refusal.name())
+    };
+    for number in 0..3 {
+        assert_eq!(present(&mut authority, NOW, number), Ok(()));
+    }
+    assert_eq!(present(&mut authority, NOW, 3), Err("Busy"));
+    assert_eq!(present(&mut authority, NOW, 1), Ok(()), "what was checked before costs nothing");
+    assert_eq!(present(&mut authority, NOW + 1, 3), Ok(()));
+}
+
+#[test]
+fn grants_are_bounded() {
+    let config = AuthorityConfig { grants_per_member_max: 2, ..AuthorityConfig::default() };
+    let mut authority = Authority::new(config);
+    authority.add_realm(realm_id(), root_id());
+    let grant = |name: &str| proof(&[&link(200, 9, "/mesh/call", &[name])]);
+    join(&mut authority, &[grant("a"), grant("b")]).unwrap();
+    assert_eq!(authority.present(NOW, MEMBER, &[grant("c")]).unwrap_err().name(), "QuotaExceeded");
+    authority.leave(MEMBER);
+    assert!(authority.permissions(MEMBER).is_empty());
+    assert_eq!(authority.poll_timeout(), None);
+}

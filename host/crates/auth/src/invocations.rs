@@ -1,0 +1,299 @@
+//! Signed invocations: for what has to be provable on its own, beside the link that it comes by.
+//!
+//! Deployment, registry, revocation and administration come as an invocation with its proofs. It names the node that it is
+//! for, is good for minutes, and counts once.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use cid::Cid;
+use macula_ucan::{Chain, ChainError, Clock, Delegation, Invocation, Ipld, Token, TokenError};
+use macula_wire::{NodeId, Operation, RealmId, Topic};
+
+use crate::{Authority, GrantError, authority::ProofError};
+
+/// Longest that an invocation may be good for, in seconds.
+pub const INVOCATION_LIFETIME_MAX: u64 = 300;
+
+/// Invocations that are remembered until they expire; when there are more, further ones are refused until some have.
+const REMEMBERED_MAX: usize = 65_536;
+
+/// Delegations beside an invocation: two chains' worth.
+const PROOFS_MAX: usize = 16;
+
+/// Why an invocation is refused. It did nothing.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvocationRefused {
+    /// It is none, or a token beside it.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Not one invocation and up to 16 delegations.
+    #[error("expected one invocation and at most {PROOFS_MAX} proofs")]
+    Tokens,
+    /// Its proofs do not hold.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
+    /// It names no node, or another.
+    #[error("the invocation is not for this node")]
+    Audience,
+    /// It was signed by another key than the one that sends it.
+    #[error("the invocation was signed by {0}, and sent by another")]
+    Sender(NodeId),
+    /// It asks for another thing than this procedure does.
+    #[error("the invocation asks for another command")]
+    Command,
+    /// It does not expire, or too late.
+    #[error("an invocation must expire within {INVOCATION_LIFETIME_MAX} s")]
+    Lifetime,
+    /// It was here before.
+    #[error("the invocation has been used")]
+    Replayed,
+    /// Too many are remembered.
+    #[error("too many invocations; try again later")]
+    Full,
+}
+
+impl InvocationRefused {
+    /// One word for programs: the specification's where it has one.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Token(error) => error.name(),
+            Self::Tokens => "Malformed",
+            Self::Proof(error) => error.name(),
+            Self::Audience => "InvalidAudience",
+            Self::Sender(_) => "InvalidSender",
+            Self::Command => "InvalidCommand",
+            Self::Lifetime => "InvalidTime",
+            Self::Replayed => "Replayed",
+            Self::Full => "QuotaExceeded",
+        }
+    }
+}
+
+impl From<ChainError> for InvocationRefused {
+    fn from(error: ChainError) -> Self {
+        Self::Proof(error.into())
+    }
+}
+
+/// What an invocation has to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected<'a> {
+    /// The realm whose root its proofs begin at.
+    pub realm: &'a RealmId,
+    /// The node that it has to be for.
+    pub node: &'a NodeId,
+    /// Who sends it, as the link has proved.
+    pub sender: &'a NodeId,
+    /// What it has to ask for.
+    pub operation: Operation,
+    /// On which name: its argument `topic`, so that it is good for nothing else.
+    pub topic: &'a Topic,
+}
+
+/// The set of invocations that were used: each counts once.
+#[derive(Debug, Default)]
+pub struct Invocations {
+    /// By when they expire, so that the oldest are at hand.
+    used: BTreeMap<(u64, Cid), ()>,
+}
+
+impl Invocations {
+    /// Checks an invocation, and notes that it was used. `tokens` are the invocation and, in any order, its proofs.
+    /// Gives its arguments.
+    ///
+    /// # Errors
+    /// See [`InvocationRefused`]; a refused one is not noted.
+    pub fn accept(
+        &mut self,
+        now: u64,
+        authority: &Authority,
+        tokens: &[Vec<u8>],
+        expected: Expected<'_>,
+    ) -> Result<BTreeMap<String, Ipld>, InvocationRefused> {
+        let (invocation, proofs) = split(tokens)?;
+        let clock = Clock { now, skew: 0 };
+        self.check_form(&invocation, now, &expected)?;
+        let find = |cid: &Cid| proofs.iter().find(|proof| proof.cid() == cid).cloned();
+        let chain = invocation.verify(find, &clock, |cid, by| authority.is_revoked(expected.realm, cid, by))?;
+        if let Some(chain) = chain {
+            authority.check_claim(now, expected.realm, &invocation, chain, expected.operation)?;
+        } else if authority.root(expected.realm) != Some(invocation.issuer()) {
+            return Err(ProofError::from(GrantError::Subject(*invocation.subject())).into());
+        }
+        self.note(now, &invocation)?;
+        Ok(invocation.arguments().clone())
+    }
+
+    fn check_form(&self, invocation: &Invocation, now: u64, expected: &Expected<'_>) -> Result<(), InvocationRefused> {
+        if invocation.issuer() != expected.sender {
+            return Err(InvocationRefused::Sender(*invocation.issuer()));
+        }
+        if invocation.audience() != Some(expected.node) {
+            return Err(InvocationRefused::Audience);
+        }
+        if invocation.command().as_str() != expected.operation.command() {
+            return Err(InvocationRefused::Command);
+        }
+        if invocation.arguments().get("topic") != Some(&Ipld::String(expected.topic.to_string())) {
+            return Err(InvocationRefused::Command);
+        }
+        let expires = invocation.expires().ok_or(InvocationRefused::Lifetime)?;
+        if expires > now.saturating_add(INVOCATION_LIFETIME_MAX) {
+            return Err(InvocationRefused::Lifetime);
+        }
+        if self.used.contains_key(&(expires, *invocation.cid())) {
+            return Err(InvocationRefused::Replayed);
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, now: u64, invocation: &Invocation) -> Result<(), InvocationRefused> {
+        while let Some(((expires, _), ())) = self.used.first_key_value()
+            && *expires < now
+        {
+            self.used.pop_first();
+        }
+        if self.used.len() >= REMEMBERED_MAX {
+            return Err(InvocationRefused::Full);
+        }
+        let expires = invocation.expires().ok_or(InvocationRefused::Lifetime)?;
+        self.used.insert((expires, *invocation.cid()), ());
+        Ok(())
+    }
+}
+
+/// The invocation among the tokens, and its proofs. Cheap bounds go before signatures.
+fn split(tokens: &[Vec<u8>]) -> Result<(Invocation, Vec<Arc<Delegation>>), InvocationRefused> {
+    if tokens.len() > PROOFS_MAX + 1 {
+        return Err(InvocationRefused::Tokens);
+    }
+    let (mut invocation, mut proofs) = (None, Vec::new());
+    for token in tokens {
+        match Token::decode(token)? {
+            Token::Delegation(delegation) => proofs.push(Arc::new(delegation)),
+            Token::Invocation(_) if invocation.is_some() => return Err(InvocationRefused::Tokens),
+            Token::Invocation(found) => invocation = Some(found),
+        }
+    }
+    Ok((invocation.ok_or(InvocationRefused::Tokens)?, proofs))
+}
+
+impl Authority {
+    fn is_revoked(&self, realm: &RealmId, cid: &Cid, by: &NodeId) -> bool {
+        self.revocations(realm).is_some_and(|revocations| revocations.is_revoked(cid, by))
+    }
+
+    fn check_claim(
+        &self,
+        now: u64,
+        realm: &RealmId,
+        invocation: &Invocation,
+        chain: Chain,
+        operation: Operation,
+    ) -> Result<(), InvocationRefused> {
+        let grant = self.check_chain(now, realm, invocation.issuer(), chain)?;
+        if grant.operations().contains(operation) { Ok(()) } else { Err(InvocationRefused::Command) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use macula_ucan::InvocationFields;
+
+    use super::*;
+    use crate::{
+        AuthorityConfig,
+        testing::{id, key, link, realm_id, root_id},
+    };
+
+    const NOW: u64 = 1000;
+
+    struct Desk {
+        authority: Authority,
+        invocations: Invocations,
+        topic: Topic,
+    }
+
+    fn desk() -> Desk {
+        let mut authority = Authority::new(AuthorityConfig::default());
+        authority.add_realm(realm_id(), root_id());
+        let topic = "_mesh.admin.z6MkNode.status".parse().unwrap();
+        Desk { authority, invocations: Invocations::default(), topic }
+    }
+
+    impl Desk {
+        fn accept(&mut self, tokens: &[Vec<u8>]) -> Result<(), &'static str> {
+            let expected = Expected {
+                realm: &realm_id(),
+                node: &id(50),
+                sender: &id(1),
+                operation: Operation::Admin,
+                topic: &self.topic,
+            };
+            let accepted = self.invocations.accept(NOW, &self.authority, tokens, expected);
+            accepted.map(|_| ()).map_err(|refused| refused.name())
+        }
+
+        fn fields(&self, proof: &Delegation) -> InvocationFields {
+            InvocationFields {
+                subject: root_id(),
+                audience: Some(id(50)),
+                command: "/mesh/admin".parse().unwrap(),
+                arguments: [("topic".to_owned(), Ipld::String(self.topic.to_string()))].into(),
+                proofs: vec![*proof.cid()],
+                nonce: vec![7; 12],
+                expires: Some(NOW + 60),
+                issued_at: None,
+                cause: None,
+                meta: BTreeMap::new(),
+            }
+        }
+    }
+
+    #[test]
+    fn counts_once_and_for_one_node_and_one_thing() {
+        let mut desk = desk();
+        let proof = link(200, 1, "/mesh/admin", &[]);
+        let with = |seed: u8, change: &dyn Fn(&mut InvocationFields)| {
+            let mut fields = desk.fields(&proof);
+            change(&mut fields);
+            vec![proof.bytes().to_vec(), fields.sign(&key(seed)).unwrap().bytes().to_vec()]
+        };
+        let good = with(1, &|_| ());
+        let cases = [
+            (with(1, &|fields| fields.audience = Some(id(51))), "InvalidAudience"),
+            (with(1, &|fields| fields.audience = None), "InvalidAudience"),
+            (with(2, &|_| ()), "InvalidSender"),
+            (with(1, &|fields| fields.command = "/mesh/deploy".parse().unwrap()), "InvalidCommand"),
+            (with(1, &|fields| fields.arguments.clear()), "InvalidCommand"),
+            (with(1, &|fields| fields.expires = None), "InvalidTime"),
+            (with(1, &|fields| fields.expires = Some(NOW + INVOCATION_LIFETIME_MAX + 1)), "InvalidTime"),
+            (with(1, &|fields| fields.expires = Some(NOW - 1)), "Expired"),
+            (with(1, &|fields| fields.proofs.clear()), "InvalidClaim"),
+            (vec![good[1].clone()], "UnavailableProof"),
+            (vec![good[0].clone()], "Malformed"),
+            (vec![good[1].clone(), good[1].clone()], "Malformed"),
+            (vec![vec![0; 10]; 18], "Malformed"),
+        ];
+        for (tokens, name) in cases {
+            assert_eq!(desk.accept(&tokens), Err(name));
+        }
+        assert_eq!(desk.accept(&good), Ok(()));
+        assert_eq!(desk.accept(&good), Err("Replayed"));
+    }
+
+    #[test]
+    fn rests_on_the_right_and_on_nothing_revoked() {
+        let mut desk = desk();
+        let other = link(200, 1, "/mesh/call", &[]);
+        let tokens = |proof: &Delegation, desk: &Desk| {
+            vec![proof.bytes().to_vec(), desk.fields(proof).sign(&key(1)).unwrap().bytes().to_vec()]
+        };
+        assert!(desk.accept(&tokens(&other, &desk)).is_err());
+        let proof = link(200, 1, "/mesh/admin", &[]);
+        let revocation = macula_ucan::Revocation::sign(&key(200), proof.cid());
+        desk.authority.revoke(NOW, &realm_id(), revocation.bytes()).unwrap();
+        assert_eq!(desk.accept(&tokens(&proof, &desk)), Err("Revoked"));
+    }
+}

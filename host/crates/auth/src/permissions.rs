@@ -1,0 +1,228 @@
+//! The table that decides: made once from grants, asked for each name, replaced as a whole when something changes.
+
+use cid::Cid;
+use macula_wire::{Mcid, Operation, Pattern, Topic};
+use smallvec::SmallVec;
+
+use crate::{Binding, Grant, Scope, namespace::is_canonical};
+
+/// What somebody may do: for each operation, on which names. Immutable; the default allows nothing.
+///
+/// The system's names, whose first segment begins with `_`, are reached by naming them, and besides:
+/// whoever may publish or advertise everywhere may do so there, and `/mesh/admin` is the right to read and to call them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Permissions {
+    by_operation: [SmallVec<[Entry; 1]>; Operation::COUNT],
+    deadline: Option<u64>,
+    cids: Vec<Cid>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Entry {
+    scope: Scope,
+    /// Granted by the owner of a namespace, where names are in lower case.
+    is_canonical: bool,
+    binding: Binding,
+}
+
+/// One grant on its way into a table: its own names cut to what its subject may grant.
+#[derive(Debug, Clone)]
+pub(crate) struct Effective<'a> {
+    pub(crate) grant: &'a Grant,
+    pub(crate) scope: Scope,
+    pub(crate) is_canonical: bool,
+    pub(crate) expires: Option<u64>,
+}
+
+impl Permissions {
+    /// The table of these grants, as they are: whether each is in force is for the caller to know.
+    pub(crate) fn compile<'a>(grants: impl IntoIterator<Item = Effective<'a>>) -> Self {
+        let mut table = Self::default();
+        for Effective { grant, scope, is_canonical, expires } in grants {
+            let entry = Entry { scope, is_canonical, binding: grant.binding().clone() };
+            for operation in grant.operations().iter() {
+                let entries = &mut table.by_operation[operation.index()];
+                if !entries.contains(&entry) {
+                    entries.push(entry.clone());
+                }
+            }
+            table.deadline = earlier(table.deadline, expires);
+            table.cids.extend(grant.chain().links().iter().map(|link| *link.cid()));
+        }
+        table.cids.sort_unstable();
+        table.cids.dedup();
+        table
+    }
+
+    /// Everything on all names, for ever: for those who hold a realm's root key, and for tests.
+    pub fn all() -> Self {
+        let entry = Entry { scope: Scope::All, is_canonical: false, binding: Binding::default() };
+        Self { by_operation: std::array::from_fn(|_| SmallVec::from_iter([entry.clone()])), ..Self::default() }
+    }
+
+    /// These operations on what these patterns cover, for ever: for tests of what consults a table.
+    pub fn on(operations: &[Operation], patterns: &[Pattern]) -> Self {
+        let scope = Scope::Within(patterns.to_vec());
+        let entry = Entry { scope, is_canonical: false, binding: Binding::default() };
+        let mut table = Self::default();
+        for operation in operations {
+            table.by_operation[operation.index()].push(entry.clone());
+        }
+        table
+    }
+
+    /// Whether `operation` on the one name `target` is allowed.
+    pub fn allows(&self, operation: Operation, target: &Topic) -> bool {
+        self.holds(operation, target.is_reserved(), target, |scope| scope.contains(target))
+    }
+
+    /// Whether `operation` is allowed on every name of `target`.
+    pub fn covers(&self, operation: Operation, target: &Pattern) -> bool {
+        self.holds(operation, target.is_reserved(), target, |scope| scope.covers(target))
+    }
+
+    fn holds(&self, operation: Operation, is_reserved: bool, name: &str, fits: impl Fn(&Scope) -> bool) -> bool {
+        let entries = |operation: Operation| self.by_operation[operation.index()].iter();
+        let by_name = entries(operation).any(|entry| fits(&entry.scope) && (!entry.is_canonical || is_canonical(name)));
+        by_name
+            || is_reserved
+                && match operation {
+                    Operation::Publish | Operation::Advertise => entries(operation).any(|entry| entry.scope == Scope::All),
+                    Operation::Subscribe | Operation::Call => {
+                        entries(Operation::Admin).any(|entry| entry.scope == Scope::All || fits(&entry.scope))
+                    }
+                    _ => false,
+                }
+    }
+
+    /// Whether `operation` is held for everything: what operations on a realm as such need.
+    pub fn holds_everywhere(&self, operation: Operation) -> bool {
+        self.by_operation[operation.index()].iter().any(|entry| entry.scope == Scope::All && entry.binding.is_node())
+    }
+
+    /// The patterns of `operation`; `**` for all names.
+    pub fn patterns(&self, operation: Operation) -> Vec<Pattern> {
+        let mut patterns: Vec<Pattern> =
+            self.by_operation[operation.index()].iter().flat_map(|entry| entry.scope.patterns()).collect();
+        patterns.sort_unstable();
+        patterns.dedup();
+        patterns
+    }
+
+    /// What of it is the node's own, and no plugin's.
+    #[must_use]
+    pub fn of_node(&self) -> Self {
+        self.filtered(|binding| binding.is_node())
+    }
+
+    /// What of it is for the component with this id and no other. What is bound to a slot is for none by its id alone.
+    #[must_use]
+    pub fn of_plugin(&self, mcid: &Mcid) -> Self {
+        self.filtered(|binding| binding.plugin.as_ref() == Some(mcid) && binding.slot.is_none())
+    }
+
+    fn filtered(&self, keeps: impl Fn(&Binding) -> bool) -> Self {
+        let entries = |index: usize| self.by_operation[index].iter().filter(|entry| keeps(&entry.binding)).cloned();
+        Self { by_operation: std::array::from_fn(|index| entries(index).collect()), ..self.clone() }
+    }
+
+    /// Whether this table allows all that `grant` does, whoever it is for.
+    pub(crate) fn includes(&self, grant: &Effective<'_>) -> bool {
+        grant.grant.operations().iter().all(|operation| {
+            let entries = &self.by_operation[operation.index()];
+            entries.iter().any(|entry| {
+                entry.binding == *grant.grant.binding()
+                    && (!entry.is_canonical || grant.is_canonical)
+                    && entry.scope.uncovered(&grant.scope).is_none()
+            })
+        })
+    }
+
+    /// Whether nothing is allowed.
+    pub fn is_empty(&self) -> bool {
+        self.by_operation.iter().all(SmallVec::is_empty)
+    }
+
+    /// The last second in which all of it is in force, in unix seconds; `None` when nothing of it ends.
+    pub fn deadline(&self) -> Option<u64> {
+        self.deadline
+    }
+
+    /// The delegations that it rests on, sorted.
+    pub fn cids(&self) -> &[Cid] {
+        &self.cids
+    }
+}
+
+/// The earlier of two ends, where `None` is never.
+pub(crate) fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{chain, link, link_for};
+
+    fn table(grants: &[Grant]) -> Permissions {
+        Permissions::compile(grants.iter().map(|grant| Effective {
+            grant,
+            scope: grant.scope().clone(),
+            is_canonical: false,
+            expires: grant.expires(),
+        }))
+    }
+
+    fn grant(command: &str, patterns: &[&str]) -> Grant {
+        Grant::read(chain(vec![link(200, 1, command, patterns)]).unwrap()).unwrap()
+    }
+
+    fn topic(text: &str) -> Topic {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn operations_and_names_are_both_looked_at() {
+        let table = table(&[grant("/mesh/publish", &["io.example.user.**", "a.b"]), grant("/mesh/call", &["math.add"])]);
+        assert!(table.allows(Operation::Publish, &topic("io.example.user.door")));
+        assert!(table.allows(Operation::Publish, &topic("a.b")));
+        assert!(table.allows(Operation::Call, &topic("math.add")));
+        for name in ["io.example.user", "io.example.userevil.door", "a.c", "math.add"] {
+            assert!(!table.allows(Operation::Publish, &topic(name)), "{name}");
+        }
+        assert!(!table.allows(Operation::Subscribe, &topic("a.b")));
+        assert!(table.covers(Operation::Publish, &"io.example.user.*.x".parse().unwrap()));
+        assert!(!table.covers(Operation::Publish, &"io.example.**".parse().unwrap()));
+        assert!(!Permissions::default().allows(Operation::Publish, &topic("a")));
+    }
+
+    #[test]
+    fn the_systems_names_need_more_than_everything() {
+        let (dead, status) = (topic("_mesh.deadletters.x"), topic("_mesh.admin.z6Mk.status"));
+        let user = table(&[grant("/mesh/publish", &["a.**"]), grant("/mesh/subscribe", &[]), grant("/mesh/call", &[])]);
+        assert!(!user.allows(Operation::Publish, &dead) && !user.allows(Operation::Subscribe, &dead));
+        assert!(!user.allows(Operation::Call, &status));
+        let admin = table(&[grant("/mesh/admin", &[]), grant("/mesh/publish", &[])]);
+        assert!(admin.allows(Operation::Publish, &dead) && admin.allows(Operation::Subscribe, &dead));
+        assert!(admin.allows(Operation::Call, &status) && !admin.allows(Operation::Advertise, &status));
+        assert!(table(&[grant("/mesh", &[])]).allows(Operation::Advertise, &status));
+        assert!(!admin.allows(Operation::Subscribe, &topic("a")));
+        let named = table(&[grant("/mesh/subscribe", &["_mesh.deadletters.**"])]);
+        assert!(named.allows(Operation::Subscribe, &dead) && !named.allows(Operation::Call, &status));
+    }
+
+    #[test]
+    fn what_is_a_plugins_is_nobody_elses() {
+        let (one, other) = (Mcid::of(b"one"), Mcid::of(b"other"));
+        let bound = chain(vec![link_for(200, 1, "/mesh/publish", &["a.**"], Binding::plugin(one.clone()))]).unwrap();
+        let table = table(&[Grant::read(bound).unwrap(), grant("/mesh/publish", &["b"])]);
+        let may = |table: &Permissions, name: &str| table.allows(Operation::Publish, &topic(name));
+        assert!(may(&table, "a.x") && may(&table, "b"));
+        assert!(may(&table.of_plugin(&one), "a.x") && !may(&table.of_plugin(&one), "b"));
+        assert!(table.of_plugin(&other).is_empty());
+        assert!(may(&table.of_node(), "b") && !may(&table.of_node(), "a.x"));
+    }
+}

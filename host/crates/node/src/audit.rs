@@ -1,0 +1,56 @@
+//! Writes down what the rights' keepers report: to the log, within bounds, and into counters.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
+};
+
+use macula_auth::{AuditEvent, AuditLimiter};
+use parking_lot::Mutex;
+
+/// Kinds of events, as in logs and metrics.
+const KINDS: [&str; 7] = ["denied", "refused", "granted", "lost", "suspended", "revoked", "forked"];
+
+/// Counts all events, and logs as many as a person can read: target `macula_audit`, with the fields `event`, `who`,
+/// `realm`, `what` and `at`.
+#[derive(Debug)]
+pub struct Audit {
+    at: &'static str,
+    counts: [AtomicU64; KINDS.len()],
+    limiter: Mutex<AuditLimiter>,
+}
+
+impl Audit {
+    /// For the part of a node that `at` names: `relay` or `host`.
+    pub(crate) fn new(at: &'static str) -> Self {
+        Self { at, counts: Default::default(), limiter: Mutex::new(AuditLimiter::new(Instant::now())) }
+    }
+
+    /// Which part of a node reports here.
+    pub fn at(&self) -> &'static str {
+        self.at
+    }
+
+    /// How many events of each kind there have been.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        KINDS.iter().zip(&self.counts).map(|(kind, count)| (*kind, count.load(Ordering::Relaxed)))
+    }
+
+    pub(crate) fn record(&self, event: &AuditEvent) {
+        if let Some(index) = KINDS.iter().position(|kind| *kind == event.kind()) {
+            self.counts[index].fetch_add(1, Ordering::Relaxed);
+        }
+        let Some(suppressed) = self.limiter.lock().admit(Instant::now()) else { return };
+        let (kind, at, realm) = (event.kind(), self.at, event.realm().short());
+        let who = event.who().map(ToString::to_string).unwrap_or_default();
+        match event {
+            AuditEvent::Granted { .. } => {
+                tracing::debug!(target: "macula_audit", event = kind, at, who, realm, what = %event, suppressed);
+            }
+            AuditEvent::Lost { .. } | AuditEvent::Suspended { .. } | AuditEvent::Revoked { .. } => {
+                tracing::info!(target: "macula_audit", event = kind, at, who, realm, what = %event, suppressed);
+            }
+            _ => tracing::warn!(target: "macula_audit", event = kind, at, who, realm, what = %event, suppressed),
+        }
+    }
+}

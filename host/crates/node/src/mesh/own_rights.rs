@@ -1,0 +1,254 @@
+//! What this node may do in its realm, and what its relay has shown: kept up to date while the handle lives.
+//!
+//! The node holds itself to the same table that its relay makes of the same proofs. So what is not allowed fails here,
+//! at once and with the reason, and a relay that forgets to look is no hole.
+
+use std::{sync::Arc, time::Duration};
+
+use macula_auth::{
+    AuditEvent, Authority, AuthorityConfig, Change, Invocations, MemberKey, Permissions, ProofError, Refusal, Standing,
+};
+use macula_wire::{NodeId, Operation, RealmId, control::Proof};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use crate::{Audit, RealmAccess, RevocationLog, clock::unix_now, realm_access::Purpose, revocation_log::LoggedRevocation};
+
+/// This node is the only member that it knows.
+const SELF: MemberKey = MemberKey { link: 0, slot: 0 };
+
+/// Seconds by which the end of a relay's right may have passed before its link is given up, as for members.
+const RELAY_GRACE: u64 = 30;
+
+/// How often deadlines are looked at.
+pub(super) const TICK: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct OwnRights {
+    node: NodeId,
+    access: RealmAccess,
+    realm: RealmId,
+    log: Option<RevocationLog>,
+    pub(super) audit: Arc<Audit>,
+    state: Mutex<State>,
+    /// Something was revoked.
+    revoked: Notify,
+    permissions: watch::Sender<Arc<Permissions>>,
+}
+
+#[derive(Debug)]
+struct State {
+    authority: Authority,
+    invocations: Invocations,
+    /// What was presented last, and when more is to be looked for, in unix seconds.
+    proofs: Vec<Proof>,
+    renew_at: u64,
+    /// Why there are no rights at all.
+    refusal: Option<Refusal>,
+}
+
+/// What a look at the clock has brought.
+#[derive(Debug, Default)]
+pub(super) struct Ticked {
+    /// To be presented to the relay.
+    pub(super) proofs: Vec<Proof>,
+    /// The table has changed.
+    pub(super) changed: bool,
+}
+
+impl OwnRights {
+    pub(super) fn new(
+        node: NodeId,
+        access: RealmAccess,
+        log: Option<RevocationLog>,
+        revocations: &[LoggedRevocation],
+    ) -> Self {
+        let realm = access.id();
+        let mut authority = Authority::new(AuthorityConfig::default());
+        authority.add_realm(realm, access.root());
+        let now = unix_now();
+        for (_, revocation) in revocations.iter().filter(|(of, _)| *of == realm) {
+            if let Err(error) = authority.revoke(now, &realm, revocation) {
+                tracing::warn!(%error, "a revocation on disk is left out");
+            }
+        }
+        let proofs = access.proofs(&node, Purpose::Member, now);
+        let joined = authority.join(now, SELF, &realm, node, &proofs);
+        let (permissions, refusal) = match joined {
+            Ok(permissions) => (permissions, None),
+            Err(refusal) => (Arc::default(), Some(refusal)),
+        };
+        let renew_at = now.saturating_add(access.renewal().as_secs().max(1));
+        let state = State { authority, invocations: Invocations::default(), proofs, renew_at, refusal };
+        let audit = Arc::new(Audit::new("host"));
+        let (state, revoked, permissions) = (Mutex::new(state), Notify::new(), watch::channel(permissions).0);
+        let rights = Self { node, access, realm, log, audit, state, revoked, permissions };
+        rights.record(&mut rights.state.lock());
+        rights
+    }
+
+    pub(super) fn access(&self) -> &RealmAccess {
+        &self.access
+    }
+
+    pub(super) fn realm(&self) -> RealmId {
+        self.realm
+    }
+
+    /// What this node may do, now and as it changes.
+    pub(super) fn permissions(&self) -> watch::Receiver<Arc<Permissions>> {
+        self.permissions.subscribe()
+    }
+
+    /// What to present on a new link; why there is nothing, when there is nothing.
+    pub(super) fn proofs(&self) -> Result<Vec<Proof>, Refusal> {
+        let mut state = self.state.lock();
+        self.renew(&mut state, unix_now());
+        match &state.refusal {
+            Some(refusal) => Err(refusal.clone()),
+            None => Ok(state.proofs.clone()),
+        }
+    }
+
+    /// Revocations that this node knows, to be told to a relay.
+    pub(super) fn revocations(&self) -> Vec<Vec<u8>> {
+        let state = self.state.lock();
+        let known = state.authority.revocations(&self.realm);
+        known.map(|known| known.tokens().map(<[u8]>::to_vec).collect()).unwrap_or_default()
+    }
+
+    /// Whether a relay may serve the realm, by what it has shown; until when.
+    pub(super) fn check_relay(&self, relay: &NodeId, proof: &Proof) -> Result<Option<u64>, ProofError> {
+        let mut state = self.state.lock();
+        let grant = state.authority.check(unix_now(), &self.realm, relay, proof)?;
+        if !grant.operations().contains(Operation::Relay)
+            || *grant.scope() != macula_auth::Scope::All
+            || !grant.binding().is_node()
+        {
+            return Err(macula_auth::GrantError::Command(grant.chain().command().clone()).into());
+        }
+        Ok(grant.expires())
+    }
+
+    /// Whether a relay's right has been over for so long that its link has to go.
+    pub(super) fn is_over(until: Option<u64>) -> bool {
+        until.is_some_and(|until| unix_now() > until.saturating_add(RELAY_GRACE))
+    }
+
+    /// A look at the clock: renews what is half over, drops what has ended.
+    pub(super) fn tick(&self) -> Ticked {
+        let mut state = self.state.lock();
+        let now = unix_now();
+        let mut ticked = Ticked::default();
+        if now >= state.renew_at || state.authority.poll_timeout().is_some_and(|due| due <= now) {
+            ticked.proofs = self.renew(&mut state, now);
+        }
+        state.authority.handle_timeout(now);
+        ticked.changed = self.settle(&mut state);
+        ticked
+    }
+
+    /// Takes a revocation in; whether the table has changed. What is new is kept on disk.
+    pub(super) fn revoke(&self, revocation: &[u8]) -> bool {
+        let mut state = self.state.lock();
+        match state.authority.revoke(unix_now(), &self.realm, revocation) {
+            Ok(false) => return false,
+            Ok(true) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a revocation is not taken in");
+                return false;
+            }
+        }
+        let changed = self.settle(&mut state);
+        drop(state);
+        self.revoked.notify_one();
+        if let Some(log) = self.log.clone() {
+            let (realm, revocation) = (self.realm, revocation.to_vec());
+            // In force already; the disk may take its time.
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = log.append(&realm, &revocation) {
+                    tracing::error!(path = %log.path().display(), %error, "a revocation is in force but not on disk");
+                }
+            });
+        }
+        changed
+    }
+
+    /// Waits until something is revoked; remembered for the next who waits.
+    pub(super) async fn revoked(&self) {
+        self.revoked.notified().await;
+    }
+
+    /// Checks a signed invocation that was sent to this node; see [`macula_auth::Invocations`].
+    pub(super) fn accept_invocation(
+        &self,
+        tokens: &[Vec<u8>],
+        sender: &NodeId,
+        operation: Operation,
+        topic: &macula_wire::Topic,
+    ) -> Result<(), macula_auth::InvocationRefused> {
+        let expected =
+            macula_auth::Expected { realm: &self.realm, node: &self.node, sender, operation, topic };
+        let mut state = self.state.lock();
+        let State { authority, invocations, .. } = &mut *state;
+        let accepted = invocations.accept(unix_now(), authority, tokens, expected);
+        drop(state);
+        match accepted {
+            Ok(_) => Ok(()),
+            Err(refused) => {
+                let error = refused.name();
+                self.audit.record(&AuditEvent::Refused { node: *sender, realm: self.realm, error });
+                Err(refused)
+            }
+        }
+    }
+
+    /// Looks for new proofs; those that are new.
+    fn renew(&self, state: &mut State, now: u64) -> Vec<Proof> {
+        let due = now >= state.renew_at || state.authority.poll_timeout().is_some_and(|due| due <= now);
+        if !due && state.refusal.is_none() {
+            return Vec::new();
+        }
+        state.renew_at = now.saturating_add(self.access.renewal().as_secs().max(1));
+        let found = self.access.proofs(&self.node, Purpose::Member, now);
+        let new: Vec<Proof> = found.iter().filter(|proof| !state.proofs.contains(proof)).cloned().collect();
+        if new.is_empty() {
+            return new;
+        }
+        let taken = match state.refusal {
+            None => state.authority.present(now, SELF, &new),
+            Some(_) => state.authority.join(now, SELF, &self.realm, self.node, &found).map(|permissions| {
+                self.permissions.send_replace(permissions);
+            }),
+        };
+        match taken {
+            Ok(()) => (state.proofs, state.refusal) = (found, None),
+            Err(refusal) => {
+                tracing::warn!(%refusal, "renewed delegations are refused");
+                return Vec::new();
+            }
+        }
+        new
+    }
+
+    /// Puts in force what has changed.
+    fn settle(&self, state: &mut State) -> bool {
+        let mut changed = false;
+        while let Some(Change { permissions, standing, .. }) = state.authority.poll_change() {
+            // A suspended node is held up by its relay; here nothing is taken away before the time.
+            if standing == Standing::Suspended {
+                tracing::warn!(realm = %self.access.name(), "rights have expired; they end in 30 s unless renewed");
+            }
+            self.permissions.send_replace(permissions);
+            changed = true;
+        }
+        self.record(state);
+        changed
+    }
+
+    fn record(&self, state: &mut State) {
+        while let Some(event) = state.authority.poll_audit() {
+            self.audit.record(&event);
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Lets peers into realms: shows that this relay may serve a realm, takes their proofs, passes revocations on.
+//!
+//! Stands between a link's control stream and the core. What is about rights is answered here, and the core is told the
+//! table that comes of it; the rest goes to the core as it is.
+
+use std::{sync::Arc, time::Instant};
+
+use macula_auth::{AuditEvent, Authority, AuthorityConfig, Change, MemberKey, Standing};
+use macula_relay::{LinkKey, Relay, Violation};
+use macula_wire::{
+    Fault, NodeId, RealmId,
+    control::{Control, Done, Join, PROOF_BYTES_MAX, Present, Proof, Revoke, Revoked, Show},
+};
+use rustc_hash::FxHashMap;
+use serde_bytes::ByteBuf;
+
+use crate::{
+    LoggedRevocation, RealmAccess, RevocationLog, clock::unix_now, realm_access::Purpose,
+};
+
+/// Proofs in one message. More come in further ones.
+const PROOFS_PER_MESSAGE_MAX: usize = 64;
+
+/// What a relay has to know of realms when it starts.
+pub(super) struct RealmRights {
+    pub(super) config: AuthorityConfig,
+    pub(super) realms: Vec<RealmAccess>,
+    pub(super) revocations: Vec<LoggedRevocation>,
+    pub(super) log: Option<RevocationLog>,
+}
+
+/// See the module.
+pub(super) struct Admission {
+    node: NodeId,
+    authority: Authority,
+    realms: FxHashMap<RealmId, Served>,
+    /// By link and the peer's number for the realm.
+    members: FxHashMap<LinkKey, FxHashMap<u32, RealmId>>,
+    log: Option<RevocationLog>,
+}
+
+/// A realm that this relay serves.
+struct Served {
+    access: RealmAccess,
+    proof: Option<Proof>,
+    /// When to look for a newer one, in unix seconds.
+    renew_at: u64,
+}
+
+impl Admission {
+    pub(super) fn new(node: NodeId, rights: RealmRights) -> Self {
+        let mut authority = Authority::new(rights.config);
+        let mut realms = FxHashMap::default();
+        for access in rights.realms {
+            authority.add_realm(access.id(), access.root());
+            realms.insert(access.id(), Served { access, proof: None, renew_at: 0 });
+        }
+        let now = unix_now();
+        for (realm, revocation) in rights.revocations {
+            if realms.contains_key(&realm)
+                && let Err(error) = authority.revoke(now, &realm, &revocation)
+            {
+                tracing::warn!(%error, "a revocation on disk is left out");
+            }
+        }
+        Self { node, authority, realms, members: FxHashMap::default(), log: rights.log }
+    }
+
+    /// Takes a control message of a peer.
+    pub(super) fn handle_control(
+        &mut self,
+        relay: &mut Relay,
+        now: Instant,
+        key: LinkKey,
+        node: NodeId,
+        message: Control,
+    ) -> Result<(), Violation> {
+        match message {
+            Control::Show(show) => relay.answer(key, self.show(&show)),
+            Control::Join(join) => self.join(relay, now, key, node, &join),
+            Control::Present(present) => {
+                let outcome = self.present(key, &present);
+                relay.answer(key, done(present.id, outcome))
+            }
+            Control::Revoke(revoke) => {
+                let outcome = self.revoke(relay, key, &revoke);
+                relay.answer(key, done(revoke.id, outcome))
+            }
+            other => relay.handle_control(now, key, other),
+        }
+    }
+
+    /// The same answer for a realm that is not served and for one that may not be served any more.
+    fn show(&mut self, show: &Show) -> Done {
+        let proof = self.realms.get_mut(&show.realm).and_then(|served| served.proof(&self.node, unix_now()));
+        match proof {
+            Some(proof) => Done { proof: Some(proof), ..Done::ok(show.id) },
+            None => Done::failed(show.id, Fault::Denied("this relay does not serve the realm".into())),
+        }
+    }
+
+    fn join(
+        &mut self,
+        relay: &mut Relay,
+        now: Instant,
+        key: LinkKey,
+        node: NodeId,
+        join: &Join,
+    ) -> Result<(), Violation> {
+        let (realm, member) = (RealmId::new(&join.root, &join.name), member_key(key, join.slot));
+        // A number that is in use stays what it is; the core says so.
+        let permissions = if self.realm_of(key, join.slot).is_some() {
+            self.authority.permissions(member)
+        } else {
+            match self.admit(member, &realm, node, &join.proofs) {
+                Ok(permissions) => permissions,
+                Err(fault) => return relay.answer(key, Done::failed(join.id, fault)),
+            }
+        };
+        let outcome = relay.admit(now, key, join.slot, realm, permissions);
+        let is_new = outcome.is_ok();
+        if is_new {
+            self.members.entry(key).or_default().insert(join.slot, realm);
+        } else if self.realm_of(key, join.slot).is_none() {
+            self.authority.leave(member);
+        }
+        relay.answer(key, done(join.id, outcome))?;
+        if is_new { self.tell_revocations(relay, key, join.slot, &realm) } else { Ok(()) }
+    }
+
+    fn admit(
+        &mut self,
+        member: MemberKey,
+        realm: &RealmId,
+        node: NodeId,
+        proofs: &[Proof],
+    ) -> Result<Arc<macula_auth::Permissions>, Fault> {
+        check_count(proofs)?;
+        let joined = self.authority.join(unix_now(), member, realm, node, proofs);
+        // What exactly is wrong with a proof is the peer's own business; what others have is not in it.
+        joined.map_err(|refusal| Fault::Denied(format!("{} ({})", refusal, refusal.name())))
+    }
+
+    fn present(&mut self, key: LinkKey, present: &Present) -> Result<(), Fault> {
+        check_count(&present.proofs)?;
+        let presented = self.authority.present(unix_now(), member_key(key, present.slot), &present.proofs);
+        presented.map_err(|refusal| Fault::Denied(format!("{} ({})", refusal, refusal.name())))
+    }
+
+    /// Takes revocations in, keeps what is new, and tells all members of the realm.
+    fn revoke(&mut self, relay: &mut Relay, key: LinkKey, revoke: &Revoke) -> Result<(), Fault> {
+        let Some(realm) = self.realm_of(key, revoke.slot) else {
+            return Err(Fault::Denied("the realm was not joined on this link".into()));
+        };
+        let mut news = Vec::new();
+        let mut outcome = Ok(());
+        for revocation in &revoke.revocations {
+            match self.authority.revoke(unix_now(), &realm, revocation) {
+                Ok(true) => news.push(revocation.clone()),
+                Ok(false) => {}
+                Err(error) => outcome = Err(Fault::Invalid(format!("{error} ({})", error.name()))),
+            }
+        }
+        if !news.is_empty() {
+            self.keep(realm, &news);
+            let joined = self.members.iter().flat_map(|(key, slots)| slots.iter().map(move |(slot, of)| (key, slot, of)));
+            for (key, slot, _) in joined.filter(|(_, _, of)| **of == realm) {
+                let revoked = Revoked { slot: *slot, revocations: news.clone() };
+                // Who does not read control messages is told when it joins again.
+                let _ = relay.send_control(*key, Control::Revoked(revoked));
+            }
+        }
+        outcome
+    }
+
+    /// On disk, away from the relay's thread: they are in force already.
+    fn keep(&self, realm: RealmId, revocations: &[ByteBuf]) {
+        let Some(log) = self.log.clone() else { return };
+        let revocations = revocations.to_vec();
+        tokio::task::spawn_blocking(move || {
+            for revocation in revocations {
+                if let Err(error) = log.append(&realm, &revocation) {
+                    tracing::error!(path = %log.path().display(), %error, "a revocation is in force but not on disk");
+                }
+            }
+        });
+    }
+
+    fn tell_revocations(&self, relay: &mut Relay, key: LinkKey, slot: u32, realm: &RealmId) -> Result<(), Violation> {
+        let Some(known) = self.authority.revocations(realm) else { return Ok(()) };
+        let (mut portion, mut bytes) = (Vec::new(), 0);
+        let mut tokens = known.tokens().peekable();
+        while let Some(token) = tokens.next() {
+            bytes += token.len() + 16;
+            portion.push(ByteBuf::from(token));
+            let next = tokens.peek().map_or(usize::MAX, |next| next.len());
+            if bytes.saturating_add(next) > PROOF_BYTES_MAX {
+                let revocations = std::mem::take(&mut portion);
+                relay.send_control(key, Control::Revoked(Revoked { slot, revocations }))?;
+                bytes = 0;
+            }
+        }
+        Ok(())
+    }
+
+    /// A look at the clock.
+    pub(super) fn tick(&mut self) {
+        self.authority.handle_timeout(unix_now());
+    }
+
+    /// Puts in force what has changed; whether a link may go on that was suspended.
+    pub(super) fn settle(&mut self, relay: &mut Relay) -> bool {
+        let mut resumed = false;
+        while let Some(Change { member, standing, permissions }) = self.authority.poll_change() {
+            let key = LinkKey::of_index(member.link);
+            relay.set_permissions(Instant::now(), key, member.slot, permissions);
+            match standing {
+                Standing::Suspended => relay.suspend(key, member.slot),
+                Standing::Active => {
+                    relay.resume(key, member.slot);
+                    resumed = true;
+                }
+            }
+        }
+        resumed
+    }
+
+    pub(super) fn poll_audit(&mut self) -> Option<AuditEvent> {
+        self.authority.poll_audit()
+    }
+
+    pub(super) fn link_closed(&mut self, key: LinkKey) {
+        for slot in self.members.remove(&key).into_iter().flat_map(FxHashMap::into_keys) {
+            self.authority.leave(member_key(key, slot));
+        }
+    }
+
+    fn realm_of(&self, key: LinkKey, slot: u32) -> Option<RealmId> {
+        self.members.get(&key)?.get(&slot).copied()
+    }
+}
+
+impl Served {
+    /// What shows that this relay may serve the realm, as long as it does.
+    fn proof(&mut self, node: &NodeId, now: u64) -> Option<Proof> {
+        if now >= self.renew_at || self.proof.is_none() {
+            self.renew_at = now.saturating_add(self.access.renewal().as_secs().max(1));
+            let chains = self.access.chains(node, Purpose::Relay, now);
+            let command = macula_wire::Operation::Relay.command().parse().expect("a constant");
+            let longest = chains
+                .into_iter()
+                .filter(|chain| chain.audience() == node && chain.command().covers(&command))
+                .max_by_key(|chain| chain.expires().unwrap_or(u64::MAX));
+            self.proof = longest.map(|chain| macula_auth::proof_of(&chain));
+        }
+        self.proof.clone()
+    }
+}
+
+fn member_key(key: LinkKey, slot: u32) -> MemberKey {
+    MemberKey { link: key.index() as u32, slot }
+}
+
+fn done(id: u64, outcome: Result<(), Fault>) -> Done {
+    match outcome {
+        Ok(()) => Done::ok(id),
+        Err(fault) => Done::failed(id, fault),
+    }
+}
+
+fn check_count(proofs: &[Proof]) -> Result<(), Fault> {
+    if proofs.len() <= PROOFS_PER_MESSAGE_MAX {
+        return Ok(());
+    }
+    Err(Fault::QuotaExceeded(format!("proofs in one message: at most {PROOFS_PER_MESSAGE_MAX}")))
+}
