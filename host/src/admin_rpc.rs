@@ -12,7 +12,7 @@ use bytes::Bytes;
 use macula_admin::{Check, Metric, MetricKind, Source};
 use macula_node::{
     LinkState, Mesh, Offer, RelayServer, RelayUrl,
-    wire::{NodeId, Topic},
+    wire::{CallError, NodeId, Operation, Topic},
 };
 use macula_runtime::{PluginState, PluginStatus, Runtime};
 use serde::{Deserialize, Serialize};
@@ -184,11 +184,26 @@ impl Source for NodeReport {
         if let Some(relay) = self.relay() {
             metrics.extend(relay_metrics(&relay.stats()));
         }
+        let relay = self.relay();
+        let audits = relay.iter().map(|relay| relay.audit()).chain([self.mesh.audit()]);
+        for audit in audits {
+            metrics.extend(audit_metrics(audit));
+        }
         for plugin in self.plugins() {
             metrics.extend(plugin_metrics(&plugin));
         }
         metrics
     }
+}
+
+fn audit_metrics(audit: &macula_node::Audit) -> Vec<Metric> {
+    let help = "Denials and changes of rights";
+    let metric = |(kind, count)| {
+        Metric::new(MetricKind::Counter, "macula_audit_events", help, count)
+            .label("event", kind)
+            .label("at", audit.at())
+    };
+    audit.counts().map(metric).collect()
 }
 
 fn relay_metrics(stats: &macula_node::RelayStats) -> Vec<Metric> {
@@ -205,6 +220,8 @@ fn relay_metrics(stats: &macula_node::RelayStats) -> Vec<Metric> {
         (Counter, "macula_relay_messages_dropped", "Messages dropped because a queue was full", stats.messages_dropped),
         (Counter, "macula_relay_messages_duplicate", "Messages recognised as sent twice", stats.messages_duplicate),
         (Counter, "macula_relay_messages_looping", "Messages that had passed too many relays", stats.messages_looping),
+        (Counter, "macula_relay_messages_denied", "Messages not forwarded for lack of a right", stats.messages_denied),
+        (Counter, "macula_relay_denied", "Subscriptions, offers, channels and reads denied", stats.denied),
         (Counter, "macula_relay_calls_in", "Calls taken from callers", stats.calls_in),
         (Counter, "macula_relay_calls_not_run", "Calls that reached no provider", stats.calls_not_run),
         (Counter, "macula_relay_calls_maybe_run", "Calls of unknown outcome", stats.calls_maybe_run),
@@ -259,7 +276,7 @@ impl AdminRpc {
         let task = tokio::spawn(async move {
             loop {
                 match mesh.advertise(procedure.clone()).await {
-                    Ok(offer) => return answer(offer, &report).await,
+                    Ok(offer) => return answer(offer, &mesh, &report).await,
                     Err(error) => tracing::debug!(%error, "administration is not on offer yet"),
                 }
                 tokio::time::sleep(OFFER_AGAIN).await;
@@ -277,9 +294,16 @@ impl AdminRpc {
     }
 }
 
-async fn answer(mut offer: Offer, report: &NodeReport) {
+async fn answer(mut offer: Offer, mesh: &Mesh, report: &NodeReport) {
     while let Some(call) = offer.next().await {
-        let status = serde_json::to_vec(&report.status()).expect("a status is plain data");
-        call.responder.answer(Ok(Bytes::from(status)));
+        let (procedure, caller) = (&call.request.procedure, &call.request.caller);
+        // Administration is asked for by a signed invocation, beside the right to call.
+        match mesh.accept_invocation(&call.request.payload, caller, Operation::Admin, procedure) {
+            Ok(()) => {
+                let status = serde_json::to_vec(&report.status()).expect("a status is plain data");
+                call.responder.answer(Ok(Bytes::from(status)));
+            }
+            Err(fault) => call.responder.fail(CallError::NotRun(fault)),
+        }
     }
 }

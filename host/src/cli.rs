@@ -6,16 +6,18 @@ mod client;
 mod inspect;
 mod key;
 mod publish;
+mod realm;
 mod relay;
 mod run;
 mod status;
 mod subscribe;
+mod token;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use macula_node::{
-    RelayUrl,
+    Home, RelayUrl,
     wire::{Priority, RealmName},
 };
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
@@ -38,9 +40,9 @@ pub(crate) struct CommonFlags {
     /// Realm to act in [default: local.dev, env: MACULA_REALM]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) realm: Option<RealmName>,
-    /// Capability to act by
+    /// Delegations to act by, beside those in $MACULA_HOME/tokens (repeat for more)
     #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) token: Option<PathBuf>,
+    pub(crate) token: Vec<PathBuf>,
     /// Settings [default: $MACULA_HOME/macula.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -103,6 +105,10 @@ enum Command {
     Status(status::Status),
     /// Show or make node keys
     Key(key::Key),
+    /// Make, pin and list realms
+    Realm(realm::Realm),
+    /// Issue, inspect, verify and revoke delegations
+    Token(token::Token),
 }
 
 /// Runs the command that was given.
@@ -119,6 +125,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Build(build) => build.run(&common),
         Command::Status(status) => status.run(&common),
         Command::Key(key) => key.run(&common),
+        Command::Realm(realm) => realm.run(&common),
+        Command::Token(token) => token.run(&common),
     }
 }
 
@@ -126,10 +134,12 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
 fn log_to_stderr(common: &CommonFlags, command: &Command) {
     let runs_a_node = matches!(command, Command::Run(_) | Command::Relay(_));
     let default = match (common.verbose, runs_a_node) {
-        (0, true) => "warn,web_transport_quinn=error,macula_host=info,macula_node=info,macula_runtime=info,plugin=info",
+        (0, true) => {
+            "warn,web_transport_quinn=error,macula_host=info,macula_node=info,macula_runtime=info,macula_audit=info,plugin=info"
+        }
         (0, false) => "error",
         (1, _) => {
-            "info,web_transport_quinn=error,macula_host=debug,macula_node=debug,macula_runtime=debug,macula_transport=debug,plugin=debug"
+            "info,web_transport_quinn=error,macula_host=debug,macula_node=debug,macula_runtime=debug,macula_transport=debug,macula_audit=debug,plugin=debug"
         }
         _ => "debug,plugin=trace",
     };
@@ -141,6 +151,14 @@ fn log_to_stderr(common: &CommonFlags, command: &Command) {
         let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
         registry.with(tracing_subscriber::fmt::layer().compact().with_ansi(ansi).with_writer(std::io::stderr)).init();
     }
+}
+
+/// The home that the environment names, or the platform's.
+fn home() -> Result<Home, Failure> {
+    Ok(match config::Environment::read()?.home {
+        Some(path) => Home::open(path)?,
+        None => Home::open(Home::default_path()?)?,
+    })
 }
 
 /// A runtime for commands that talk to a node and end.

@@ -7,9 +7,14 @@ use macula_node::{
     Certificate, LinkState, Mesh, MeshConfig, NodeState, RelayConfig, RelayServer, RelayUrl, RunningNode,
     wire::{NodeId, hello::Role},
 };
-use macula_runtime::{Grant, PluginHandle, PluginSource, Runtime, RuntimeConfig, StartError, StartOptions, StopReason};
+use macula_runtime::{
+    Grant, Mcid, PluginHandle, PluginSource, Rights, Runtime, RuntimeConfig, StartError, StartOptions, StopReason,
+};
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+};
 
 use crate::{
     admin_rpc::{AdminRpc, NodeReport},
@@ -28,6 +33,8 @@ pub(crate) struct Node {
     relay: Option<Arc<RelayServer>>,
     mesh: Mesh,
     runtime: Option<Runtime>,
+    /// Hands changed rights on to plugins.
+    rights: Option<JoinHandle<()>>,
     report: Arc<NodeReport>,
     admin: AdminRpc,
     health: Option<AdminServer>,
@@ -110,12 +117,13 @@ impl Node {
     async fn start(settings: &Settings, node: &NodeSettings, purpose: Purpose) -> Result<Self, Failure> {
         let state = settings.home.node(&node.name)?;
         let embeds_relay = node.relays.is_empty() || matches!(purpose, Purpose::Relay);
-        let relay = embeds_relay.then(|| start_relay(&state, node, &purpose)).transpose()?.map(Arc::new);
+        let relay = embeds_relay.then(|| start_relay(settings, &state, node, &purpose)).transpose()?.map(Arc::new);
         let relays = match &relay {
             Some(relay) => vec![relay.url()],
             None => node.relays.clone(),
         };
         let mesh = start_mesh(settings, &state, &relays, &purpose).await?;
+        let realm = mesh.realm().clone();
         let report = Arc::new(NodeReport::new(&node.name, &mesh, relay.clone(), relays.clone()));
         let health = start_health(node.health, &report)?;
         let running = RunningNode {
@@ -126,10 +134,11 @@ impl Node {
             relays: relays.iter().map(ToString::to_string).collect(),
             health: health.as_ref().map(AdminServer::address),
             admin: Some(mesh.node()),
+            realm,
         };
         let admin = AdminRpc::start(&mesh, Arc::clone(&report)).await?;
         state.announce(&running)?;
-        let mut started = Self { state, relay, mesh, runtime: None, report, admin, health, relays };
+        let mut started = Self { state, relay, mesh, runtime: None, rights: None, report, admin, health, relays };
         if let Purpose::Host(plugins) = purpose
             && let Err(failure) = started.start_plugins(settings, plugins).await
         {
@@ -150,10 +159,12 @@ impl Node {
         let runtime = Runtime::new(config, provider).map_err(Failure::failed)?;
         self.report.set_runtime(runtime.clone());
         self.runtime = Some(runtime.clone());
+        self.rights = Some(tokio::spawn(keep_plugin_rights(self.mesh.clone(), runtime.clone())));
         for plugin in plugins {
-            // A file that the user of this machine names on the command line gets what it asks, in the local realm.
             let manifest = self.manifest_of(settings, &plugin)?;
-            let options = StartOptions { manifest, grant: Grant::AsAsked };
+            let mesh = self.mesh.clone();
+            let grant = Grant::ByComponent(Arc::new(move |mcid| plugin_rights(&mesh, mcid)));
+            let options = StartOptions { manifest, grant };
             let started = runtime.start(PluginSource::Path(plugin.path), options).await.map_err(refused)?;
             tracing::info!(plugin = %started.name(), mcid = %started.mcid(), "plugin started");
         }
@@ -210,6 +221,9 @@ impl Node {
     /// Finishes what is under way, then closes in the order in which things depend on one another.
     async fn stop(self) {
         self.report.set_stopping();
+        if let Some(rights) = &self.rights {
+            rights.abort();
+        }
         if let Some(runtime) = &self.runtime {
             runtime.stop_all(StopReason::HostStopping, GRACE).await;
         }
@@ -221,6 +235,36 @@ impl Node {
         self.report.release_relay();
         if let Some(relay) = self.relay.and_then(Arc::into_inner) {
             relay.stop().await;
+        }
+    }
+}
+
+/// What a component may do on this node: what is granted to it. In the realm of this machine, a file that the user names
+/// may do whatever the node may, which is what its manifest asks for.
+fn plugin_rights(mesh: &Mesh, mcid: &Mcid) -> Rights {
+    let permissions = mesh.permissions().borrow().clone();
+    let is_local = mesh.realm().as_str() == LOCAL_REALM;
+    let (own, nodes) = (permissions.of_plugin(mcid), permissions.of_node());
+    Rights::of(|operation| {
+        let mut patterns = own.patterns(operation);
+        if is_local {
+            patterns.extend(nodes.patterns(operation));
+        }
+        patterns
+    })
+}
+
+/// The realm that is for the processes of one user.
+const LOCAL_REALM: &str = "local.dev";
+
+/// Puts the node's rights in force at its plugins whenever they change.
+async fn keep_plugin_rights(mesh: Mesh, runtime: Runtime) {
+    let mut permissions = mesh.permissions();
+    while permissions.changed().await.is_ok() {
+        permissions.borrow_and_update();
+        for plugin in runtime.plugins() {
+            let rights = plugin_rights(&mesh, plugin.mcid()).within(&plugin.manifest().asks);
+            plugin.replace_rights(&rights);
         }
     }
 }
@@ -257,13 +301,20 @@ fn ready_plugin(plugin: &PluginHandle) -> ReadyPlugin {
     }
 }
 
-fn start_relay(state: &NodeState, node: &NodeSettings, purpose: &Purpose) -> Result<RelayServer, Failure> {
+fn start_relay(
+    settings: &Settings,
+    state: &NodeState,
+    node: &NodeSettings,
+    purpose: &Purpose,
+) -> Result<RelayServer, Failure> {
     let local = match purpose {
         Purpose::Relay => state.local(Role::Relay),
         // A host and the relay inside it are two nodes: each proves a key of its own to the other.
         Purpose::Host(_) => state.embedded_relay()?,
     };
-    let mut config = RelayConfig::new(local, node.listen);
+    let mut config = RelayConfig::new(local, node.listen, settings.served()?);
+    let (log, known) = state.revocations(Role::Relay)?;
+    (config.revocation_log, config.revocations) = (Some(log), known);
     if let Some((chain, key)) = &node.certificate {
         config.certificate = Certificate::Files { chain: chain.clone(), key: key.clone() };
     }
@@ -281,10 +332,17 @@ async fn start_mesh(
     purpose: &Purpose,
 ) -> Result<Mesh, Failure> {
     let mut config = match purpose {
-        Purpose::Host(_) => MeshConfig::host(relays[0].clone(), settings.realm.clone(), state),
-        // A relay serves administration through a link to itself, under a key of the moment.
+        Purpose::Host(_) => {
+            let mut config = MeshConfig::host(relays[0].clone(), settings.realm.clone(), state);
+            let (log, known) = state.revocations(Role::Host)?;
+            (config.revocation_log, config.revocations) = (Some(log), known);
+            config.auth_min = settings.auth_min;
+            config
+        }
+        // A relay serves administration through a link to itself, under a key of the moment, in the realm of this machine:
+        // it may have no other right in the realms that it serves than to serve them.
         Purpose::Relay => {
-            let mut config = MeshConfig::new(relays[0].clone(), settings.realm.clone());
+            let mut config = MeshConfig::new(relays[0].clone(), settings.home.local_realm()?);
             config.node.role = Role::Host;
             config
         }

@@ -2,6 +2,7 @@
 
 mod environment;
 mod file;
+mod realm;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -10,16 +11,17 @@ use std::{
 };
 
 use macula_node::{
-    Home, RealmKeys, RelayUrl, RunningNode, TlsMode,
+    AuthLevel, Home, RealmAccess, RelayUrl, RunningNode, TlsMode,
     wire::{Priority, RealmName},
 };
 
 pub(crate) use environment::Environment;
 pub(crate) use file::File;
+pub(crate) use realm::token_failure;
 
 use crate::{
     cli::{ClientFlags, CommonFlags, NodeFlags},
-    failure::{Failure, Kind},
+    failure::Failure,
 };
 
 /// Default UDP port of relays.
@@ -33,7 +35,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) home: Home,
-    pub(crate) realm: RealmKeys,
+    pub(crate) realm: RealmAccess,
+    /// How messages of the realm must be vouched for.
+    pub(crate) auth_min: AuthLevel,
+    /// Files of delegations that were named.
+    pub(crate) tokens: Vec<PathBuf>,
     pub(crate) tls: TlsMode,
     pub(crate) environment: Environment,
     pub(crate) file: File,
@@ -75,12 +81,10 @@ impl Settings {
             None => Home::open(Home::default_path()?)?,
         };
         let file = File::read(flags.config.as_deref(), &home)?;
-        let realm = realm(flags, &environment, &file, &home)?;
-        if flags.token.is_some() {
-            return Err(Failure::failed(
-                "--token: this version knows no capabilities yet; every process of this user may act in realm local.dev",
-            ));
-        }
+        let name = realm::chosen(flags, &environment, &file)?;
+        let tokens = if flags.token.is_empty() { file.node.token.clone() } else { flags.token.clone() };
+        let realm = realm::access(&home, &name, &tokens)?;
+        let auth_min = realm::auth_min(&file, &name)?;
         let tls = match &environment.tls_mode {
             Some(mode) => *mode,
             None => {
@@ -91,7 +95,7 @@ impl Settings {
             tracing::warn!("TLS mode development: certificates of relays on this machine are not checked");
         }
         environment.warn_of_what_is_not_in_force();
-        Ok(Self { home, realm, tls, environment, file })
+        Ok(Self { home, realm, auth_min, tokens, tls, environment, file })
     }
 
     /// For `run` (`default_name` host) and `relay` (relay).
@@ -125,6 +129,16 @@ impl Settings {
             _ => return Err(Failure::usage("the config file has one of tls-cert and tls-key; both are needed")),
         };
         Ok(NodeSettings { name, listen, relays, health, certificate })
+    }
+
+    /// What a relay of this home may serve: every realm that is known here, by its root key or by tokens.
+    pub(crate) fn served(&self) -> Result<Vec<RealmAccess>, Failure> {
+        realm::served(&self.home, &[&self.tokens[..], &self.file.relay.token].concat())
+    }
+
+    /// What lets this node into another realm.
+    pub(crate) fn access(&self, name: &RealmName) -> Result<RealmAccess, Failure> {
+        realm::access(&self.home, name, &self.tokens)
     }
 
     /// A loopback address of a node that runs here needs no pin from the user: its id is known.
@@ -163,6 +177,13 @@ impl Settings {
     }
 }
 
+/// The realm that a command is about, when nothing else of the settings matters.
+pub(crate) fn chosen_realm(flags: &CommonFlags, home: &Home) -> Result<RealmName, Failure> {
+    // Every command finds the realm of this machine there.
+    home.local_realm()?;
+    realm::chosen(flags, &Environment::read()?, &File::read(flags.config.as_deref(), home)?)
+}
+
 /// Which table of the file a node reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Table {
@@ -175,25 +196,6 @@ where
     T::Err: std::fmt::Display,
 {
     text.parse().map_err(|error| Failure::usage(format!("{key} = {text:?} in the config file: {error}")))
-}
-
-fn realm(flags: &CommonFlags, environment: &Environment, file: &File, home: &Home) -> Result<RealmKeys, Failure> {
-    let chosen: Option<RealmName> = match (&flags.realm, &environment.realm, &file.node.realm) {
-        (Some(realm), _, _) | (None, Some(realm), _) => Some(realm.clone()),
-        (None, None, Some(text)) => Some(parse("realm", text)?),
-        (None, None, None) => None,
-    };
-    let local = home.local_realm()?;
-    match chosen {
-        Some(name) if name != *local.name() => {
-            let message = format!(
-                "realm {name} is not known here: nothing in this home lets a node into it (known: {})",
-                local.name()
-            );
-            Err(Failure::new(Kind::Denied, message))
-        }
-        _ => Ok(local),
-    }
 }
 
 /// `10s`, `250ms`, `2m`, `1h`, or a number of seconds.

@@ -3,7 +3,7 @@
 use std::{fmt, process::ExitCode};
 
 use macula_node::{
-    ConnectError, HomeError, RelayStartError,
+    ConnectError, HomeError, RealmError, RelayStartError,
     wire::{CallError, Fault},
 };
 
@@ -70,6 +70,15 @@ impl From<HomeError> for Failure {
     fn from(error: HomeError) -> Self {
         let kind = if matches!(error, HomeError::Name(_)) { Kind::Usage } else { Kind::Failed };
         Self::new(kind, error)
+    }
+}
+
+impl From<RealmError> for Failure {
+    fn from(error: RealmError) -> Self {
+        match error {
+            RealmError::Home(error) => error.into(),
+            other => Self::failed(other),
+        }
     }
 }
 

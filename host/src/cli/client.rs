@@ -1,6 +1,6 @@
 //! What client verbs have in common: finding the node and linking to it.
 
-use macula_node::{Mesh, MeshConfig, RelayUrl, RunningNode};
+use macula_node::{Mesh, MeshConfig, RealmAccess, RelayUrl, RunningNode};
 
 use crate::{
     config::{ClientSettings, Settings},
@@ -9,11 +9,21 @@ use crate::{
 
 /// Links to the node that the settings name, or to the one that runs here.
 pub(super) async fn connect(settings: &Settings, client: &ClientSettings) -> Result<Mesh, Failure> {
+    connect_in(settings, client, settings.realm.clone()).await
+}
+
+/// The same, in another realm than the settings'.
+pub(super) async fn connect_in(
+    settings: &Settings,
+    client: &ClientSettings,
+    realm: RealmAccess,
+) -> Result<Mesh, Failure> {
     let urls = match &client.node {
         Some(url) => vec![settings.pinned(url.clone())?],
         None => running_relays(settings)?,
     };
-    let mut config = MeshConfig::new(urls[0].clone(), settings.realm.clone());
+    let mut config = MeshConfig::new(urls[0].clone(), realm);
+    config.revocations = settings.home.revocations()?;
     config.relays = urls;
     config.tls = settings.tls;
     config.timeout = client.timeout;

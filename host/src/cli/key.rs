@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use macula_node::{Home, wire::NodeId};
 
-use super::CommonFlags;
-use crate::{config::Environment, failure::Failure, output};
+use super::{CommonFlags, home};
+use crate::{failure::Failure, output};
 
 #[derive(Debug, Args)]
 pub(super) struct Key {
@@ -31,15 +31,17 @@ enum Action {
 
 impl Key {
     pub(super) fn run(self, common: &CommonFlags) -> Result<(), Failure> {
-        let home = match Environment::read()?.home {
-            Some(path) => Home::open(path)?,
-            None => Home::open(Home::default_path()?)?,
-        };
+        let home = home()?;
         let nodes = home.nodes()?;
         let is_known = |name: &str| nodes.iter().any(|known| known == name);
         match self.action {
             Action::List => list(&home, &nodes, common)?,
-            Action::Show { name } if is_known(&name) => print(&name, &home.node_key(&name)?, common),
+            Action::Show { name } if is_known(&name) => {
+                print(&name, &home.node_key(&name)?, common);
+                if let Some(relay) = home.relay_key(&name)? {
+                    print(&format!("{name}/relay"), &relay, common);
+                }
+            }
             Action::Show { name } => {
                 let message = format!("there is no node named {name:?} in {}", home.path().display());
                 return Err(Failure::not_found(message));
@@ -58,7 +60,12 @@ fn list(home: &Home, nodes: &[String], common: &CommonFlags) -> Result<(), Failu
     let mut failure = None;
     for name in nodes {
         match home.node_key(name) {
-            Ok(id) => print(name, &id, common),
+            Ok(id) => {
+                print(name, &id, common);
+                if let Ok(Some(relay)) = home.relay_key(name) {
+                    print(&format!("{name}/relay"), &relay, common);
+                }
+            }
             Err(error) => failure = Some(error),
         }
     }

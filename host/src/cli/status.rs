@@ -1,7 +1,7 @@
 //! `macula-host status`
 
 use clap::Args;
-use macula_node::{CallOptions, RunningNode};
+use macula_node::{CallOptions, RunningNode, wire::Operation};
 
 use super::{ClientFlags, CommonFlags, client, client_runtime};
 use crate::{
@@ -52,10 +52,12 @@ async fn ask(settings: &Settings, client: &ClientSettings, node: &RunningNode) -
     };
     let client =
         ClientSettings { node: client.node.clone().or(relay), timeout: client.timeout, priority: client.priority };
-    let mesh = client::connect(settings, &client).await?;
-    let procedure = status_procedure(&node.admin.unwrap_or(node.node));
+    let mesh = client::connect_in(settings, &client, settings.access(&node.realm)?).await?;
+    let host = node.admin.unwrap_or(node.node);
+    let procedure = status_procedure(&host);
+    let invocation = mesh.invocation(Operation::Admin, &procedure, host)?;
     let options = CallOptions { timeout: client.timeout, ..CallOptions::default() };
-    let answer = mesh.call(&procedure, b"", &options).await;
+    let answer = mesh.call(&procedure, &invocation, &options).await;
     mesh.close().await;
     serde_json::from_slice(&answer?)
         .map_err(|error| Failure::failed(format!("node {}: unreadable status: {error}", node.name)))

@@ -21,10 +21,9 @@ pub(crate) struct File {
     /// For `relay`.
     #[serde(default)]
     pub(crate) relay: NodeTable,
-    /// By realm name; realms beside the local one have no settings yet.
+    /// By realm name.
     #[serde(default)]
-    #[expect(dead_code, reason = "a table for a realm is accepted, and refused when it has keys")]
-    realm: BTreeMap<String, RealmTable>,
+    pub(crate) realm: BTreeMap<String, RealmTable>,
     /// By the stem of the component's file: as the file beside a component, which it overrides.
     #[serde(default)]
     pub(crate) plugin: BTreeMap<String, PluginTable>,
@@ -38,6 +37,9 @@ pub(crate) struct NodeTable {
     #[serde(default)]
     pub(crate) relay: Vec<String>,
     pub(crate) health: Option<String>,
+    /// Files of delegations.
+    #[serde(default)]
+    pub(crate) token: Vec<PathBuf>,
     pub(crate) realm: Option<String>,
     pub(crate) priority: Option<String>,
     pub(crate) timeout: Option<String>,
@@ -48,8 +50,11 @@ pub(crate) struct NodeTable {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RealmTable {}
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct RealmTable {
+    /// How messages must be vouched for to be taken: attested, signed or sealed.
+    pub(crate) auth_min: Option<String>,
+}
 
 /// Settings and limits of a plugin, in the form of a manifest.
 type PluginTable = toml::Table;

@@ -75,7 +75,7 @@ impl Party {
 
 async fn relay(party: &Party) -> anyhow::Result<()> {
     let home = Home::open(&party.home)?;
-    let relay = RelayServer::start(RelayConfig::local(home.node("relay")?)?)?;
+    let relay = RelayServer::start(RelayConfig::local(home.node("relay")?, home.local_realm()?)?)?;
     say(&relay.url().to_string())?;
     // Each line asks for the allocations so far.
     let mut questions = tokio::io::BufReader::new(tokio::io::stdin()).lines();

@@ -5,14 +5,14 @@ use macula_node::{Mesh, RelayServer};
 use macula_transport::{ControlReader, ControlWriter, Dialler, EndpointConfig, LaneWriter, Link, LocalNode};
 use macula_wire::{
     Channel, ChannelKind, ContentType, NodeId, PluginName, WhenFull,
-    control::{Control, Join, RealmProof, Subscribe},
+    control::{Control, Join, Subscribe},
     frame::{self, Header, Lane},
     hello::Role,
     limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX},
 };
 use web_transport_quinn::{ClientBuilder, Session};
 
-use crate::support::{acked, key, node, payloads, relay, soon, stats_where, topic};
+use crate::support::{acked, granted, key, node, payloads, relay, soon, stats_where, topic};
 
 /// A relay, an honest pair, and what shows that they are unharmed.
 struct Bystanders {
@@ -68,8 +68,8 @@ impl Rogue {
     async fn joined(relay: &RelayServer) -> Self {
         let mut rogue = Self::new(relay).await;
         let (name, root) = ("local.dev".parse().unwrap(), key(200));
-        let proof = RealmProof::by_root(&root, rogue.link.exporter(), &id(), &name);
-        let join = Join { id: 1, slot: 0, name, root: root.verifying_key().into(), proof };
+        let proofs = vec![macula_auth::proof_of(&granted(&root, None, ROGUE, "/mesh", &[], None))];
+        let join = Join { id: 1, slot: 0, name, root: root.verifying_key().into(), proofs };
         assert_eq!(rogue.ask(Control::Join(join)).await, None);
         rogue
     }

@@ -2,11 +2,11 @@
 
 use std::net::UdpSocket;
 
-use macula_node::{ConnectError, Mesh, MeshConfig, RealmKeys, RelayUrl, TlsMode};
+use macula_node::{ConnectError, Mesh, MeshConfig, RealmAccess, RelayServer, RelayUrl, TlsMode};
 use macula_transport::LocalNode;
 use macula_wire::{NodeId, hello::Role};
 
-use crate::support::{config, down, key, node, relay, relay_at, soon, topic, up};
+use crate::support::{config, down, key, node, relay, relay_at, relay_config, soon, topic, up};
 
 async fn refused(config: MeshConfig) -> String {
     match soon(Mesh::connect(config)).await {
@@ -75,10 +75,13 @@ async fn a_name_that_leads_nowhere_is_said_so() {
 /// Goal: two nodes under one name of a realm but another root key share nothing; both are served.
 #[tokio::test(flavor = "multi_thread")]
 async fn realms_of_the_same_name_share_nothing() {
-    let relay = relay();
+    let same_name = RealmAccess::by_root("local.dev".parse().unwrap(), key(201));
+    let mut serving = relay_config(100, 0);
+    serving.realms.push(same_name.clone());
+    let relay = RelayServer::start(serving).unwrap();
     let one = node(&relay).await;
     let mut other = config(relay.url());
-    other.realm = RealmKeys::new("local.dev".parse().unwrap(), key(201));
+    other.realm = same_name;
     let other = soon(Mesh::connect(other)).await.unwrap();
     let mut ours = soon(one.subscribe("**".parse().unwrap())).await.unwrap();
     let mut theirs = soon(other.subscribe("**".parse().unwrap())).await.unwrap();

@@ -3,8 +3,9 @@
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use ed25519_dalek::SigningKey;
+use macula_auth::{Issuing, Scope, Terms, issue, ucan::Chain};
 use macula_node::{
-    Link, LinkState, Mesh, MeshConfig, Publish, RealmKeys, RelayConfig, RelayServer, RelayUrl, Subscription,
+    Link, LinkState, Mesh, MeshConfig, Publish, RealmAccess, RelayConfig, RelayServer, RelayUrl, Subscription,
 };
 use macula_relay::Stats;
 use macula_transport::LocalNode;
@@ -29,8 +30,38 @@ pub(crate) fn key(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
 }
 
-pub(crate) fn realm() -> RealmKeys {
-    RealmKeys::new("local.dev".parse().unwrap(), key(200))
+pub(crate) fn realm() -> RealmAccess {
+    RealmAccess::by_root("local.dev".parse().unwrap(), key(200))
+}
+
+/// A chain of one more link: `issuer`, who holds `proof` or is the realm's root, lets the node with the seed `to` do
+/// something on these names (all, when there are none), until `expires` (in an hour, when not given).
+pub(crate) fn granted(
+    issuer: &SigningKey,
+    proof: Option<&Chain>,
+    to: u8,
+    command: &str,
+    patterns: &[&str],
+    expires: Option<u64>,
+) -> Chain {
+    let scope = match patterns {
+        [] => Scope::All,
+        patterns => Scope::new(patterns.iter().map(|pattern| pattern.parse().unwrap())).unwrap(),
+    };
+    let issuing = Issuing {
+        audience: key(to).verifying_key().into(),
+        command: command.parse().unwrap(),
+        terms: Terms { scope, ..Terms::all() },
+        expires: Some(expires.unwrap_or(unix_now() + 3600)),
+        nonce: vec![to; 12],
+        meta: Default::default(),
+    };
+    issue(issuer, proof, issuing, 0).unwrap()
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
 }
 
 pub(crate) fn topic(text: &str) -> Topic {
@@ -44,7 +75,7 @@ pub(crate) fn relay_at(seed: u8, port: u16) -> RelayServer {
 
 pub(crate) fn relay_config(seed: u8, port: u16) -> RelayConfig {
     let node = LocalNode { key: key(seed), role: Role::Relay, epoch: 1 };
-    RelayConfig::new(node, SocketAddr::from(([127, 0, 0, 1], port)))
+    RelayConfig::new(node, SocketAddr::from(([127, 0, 0, 1], port)), vec![realm()])
 }
 
 pub(crate) fn relay() -> RelayServer {

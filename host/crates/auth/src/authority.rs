@@ -22,7 +22,7 @@ use macula_wire::{NodeId, Operation, RealmId, control::Proof};
 use rustc_hash::FxHashMap;
 
 use crate::{
-    AuditEvent, Grant, GrantError, OwnClaimError, Ownership, Owners, Permissions, RevocationRefused, Revocations,
+    AuditEvent, Grant, GrantError, OwnClaimError, Owners, Ownership, Permissions, RevocationRefused, Revocations,
     memo::Memo,
     owners::Learned,
     permissions::{Effective, earlier},
@@ -306,7 +306,13 @@ impl Authority {
         self.check_chain(now, realm, node, chain)
     }
 
-    pub(crate) fn check_chain(&self, now: u64, realm: &RealmId, node: &NodeId, chain: Chain) -> Result<Grant, ProofError> {
+    pub(crate) fn check_chain(
+        &self,
+        now: u64,
+        realm: &RealmId,
+        node: &NodeId,
+        chain: Chain,
+    ) -> Result<Grant, ProofError> {
         let grant = Grant::read(chain)?;
         if grant.chain().audience() != node {
             return Err(GrantError::Audience(*grant.chain().audience()).into());
@@ -367,8 +373,10 @@ impl Authority {
     fn take_proofs(&mut self, now: u64, key: MemberKey, proofs: &[Proof]) -> Result<(), Refusal> {
         let mut outcome = Err(Refusal::NoProof);
         // Claims to names first: what their owners grant counts only then.
-        let (claims, grants): (Vec<_>, Vec<_>) =
-            proofs.iter().map(|proof| self.decode(now, key, proof)).partition(|chain| chain.as_ref().is_ok_and(is_claim));
+        let (claims, grants): (Vec<_>, Vec<_>) = proofs
+            .iter()
+            .map(|proof| self.decode(now, key, proof))
+            .partition(|chain| chain.as_ref().is_ok_and(is_claim));
         for chain in claims.into_iter().chain(grants) {
             let Some(member) = self.members.get(&key) else { return Err(Refusal::Realm) };
             let (realm, node) = (member.realm, member.node);

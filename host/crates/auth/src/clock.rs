@@ -2,7 +2,9 @@
 
 /// The clock says a time before this program was built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the clock says {now} (unix), which is before this program was built ({built}): it cannot tell what has expired")]
+#[error(
+    "the clock says {now} (unix), which is before this program was built ({built}): it cannot tell what has expired"
+)]
 pub struct ClockBehind {
     /// What the clock says, in unix seconds.
     pub now: u64,

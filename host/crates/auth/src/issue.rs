@@ -101,7 +101,8 @@ mod tests {
     #[test]
     fn what_the_proof_does_not_cover_is_not_signed() {
         let proof = chain(vec![link(200, 1, "/mesh", &["io.example.user.**"])]).unwrap();
-        let issued = issue(&key(1), Some(&proof), issuing("/mesh/publish", &["io.example.user.door"], None), 10).unwrap();
+        let issued =
+            issue(&key(1), Some(&proof), issuing("/mesh/publish", &["io.example.user.door"], None), 10).unwrap();
         assert_eq!((issued.links().len(), *issued.audience()), (2, id(2)));
         let refused = |command: &str, patterns: &[&str]| {
             let issued = issue(&key(1), Some(&proof), issuing(command, patterns, None), 10);
@@ -124,6 +125,9 @@ mod tests {
         assert_eq!(by(Some(until - 1)), Some(until - 1));
         let late = issue(&key(1), Some(&proof), issuing("/mesh/call", &["**"], None), until + 1);
         assert_eq!(late.unwrap_err(), IssueError::Expired);
-        assert!(issue(&key(3), Some(&proof), issuing("/mesh/call", &["**"], None), 10).is_err(), "not the proof's audience");
+        assert!(
+            issue(&key(3), Some(&proof), issuing("/mesh/call", &["**"], None), 10).is_err(),
+            "not the proof's audience"
+        );
     }
 }

@@ -36,7 +36,7 @@ pub use invocations::{Expected, INVOCATION_LIFETIME_MAX, InvocationRefused, Invo
 pub use issue::{IssueError, Issuing, issue};
 pub use macula_ucan as ucan;
 pub use namespace::{Namespace, NamespaceError};
-pub use owners::{OwnClaimError, Ownership, Owners};
+pub use owners::{OwnClaimError, Owners, Ownership};
 pub use permissions::Permissions;
 pub use pins::{PinError, Pins};
 pub use profile::{Binding, ProfileError, Terms};

@@ -53,7 +53,12 @@ mod tests {
         let token = link(200, 1, "/mesh", &[]);
         let mut checks = 0;
         for _ in 0..3 {
-            let known = memo.delegation::<TokenError>(token.bytes(), || { checks += 1; Ok(()) }).unwrap();
+            let known = memo
+                .delegation::<TokenError>(token.bytes(), || {
+                    checks += 1;
+                    Ok(())
+                })
+                .unwrap();
             assert_eq!(known.cid(), token.cid());
         }
         assert_eq!(checks, 1);

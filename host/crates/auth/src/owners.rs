@@ -80,7 +80,8 @@ impl Ownership {
         let mut above: Option<Namespace> = None;
         for (index, delegation) in chain.links().iter().enumerate() {
             let link = index + 1;
-            let terms = crate::Terms::read(delegation.policy()).map_err(|source| GrantError::Profile { link, source })?;
+            let terms =
+                crate::Terms::read(delegation.policy()).map_err(|source| GrantError::Profile { link, source })?;
             let named = match &terms.scope {
                 Scope::Within(patterns) => Namespace::of_patterns(patterns),
                 Scope::All => None,

@@ -87,7 +87,9 @@ impl Permissions {
         by_name
             || is_reserved
                 && match operation {
-                    Operation::Publish | Operation::Advertise => entries(operation).any(|entry| entry.scope == Scope::All),
+                    Operation::Publish | Operation::Advertise => {
+                        entries(operation).any(|entry| entry.scope == Scope::All)
+                    }
                     Operation::Subscribe | Operation::Call => {
                         entries(Operation::Admin).any(|entry| entry.scope == Scope::All || fits(&entry.scope))
                     }
@@ -186,7 +188,8 @@ mod tests {
 
     #[test]
     fn operations_and_names_are_both_looked_at() {
-        let table = table(&[grant("/mesh/publish", &["io.example.user.**", "a.b"]), grant("/mesh/call", &["math.add"])]);
+        let table =
+            table(&[grant("/mesh/publish", &["io.example.user.**", "a.b"]), grant("/mesh/call", &["math.add"])]);
         assert!(table.allows(Operation::Publish, &topic("io.example.user.door")));
         assert!(table.allows(Operation::Publish, &topic("a.b")));
         assert!(table.allows(Operation::Call, &topic("math.add")));

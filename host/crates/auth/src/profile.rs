@@ -116,7 +116,10 @@ impl Terms {
             let mut names: Vec<Statement> = patterns.iter().map(statement).collect();
             statements.push(if names.len() == 1 { names.remove(0) } else { Statement::Or(names) });
         }
-        let bound = [(PLUGIN, self.binding.plugin.as_ref().map(ToString::to_string)), (SLOT, self.binding.slot.as_ref().map(ToString::to_string))];
+        let bound = [
+            (PLUGIN, self.binding.plugin.as_ref().map(ToString::to_string)),
+            (SLOT, self.binding.slot.as_ref().map(ToString::to_string)),
+        ];
         for (selector, value) in bound {
             statements.extend(value.map(|value| equal(selector, value)));
         }
@@ -202,7 +205,8 @@ mod tests {
 
     #[test]
     fn only_whole_segments_have_a_meaning() {
-        for bad in ["io.example.user*", "io.*.temperature", "*", "*.door", "io.example.**", "io..*", ".*", "io.ex%61.*"] {
+        for bad in ["io.example.user*", "io.*.temperature", "*", "*.door", "io.example.**", "io..*", ".*", "io.ex%61.*"]
+        {
             let refused = read(vec![glob(".topic", bad)]);
             assert!(matches!(refused, Err(ProfileError::Pattern(_))), "{bad}: {refused:?}");
         }
@@ -237,7 +241,8 @@ mod tests {
 
     #[test]
     fn statements_narrow_one_another() {
-        let terms = read(vec![glob(".topic", "a.*"), equal(".topic", "a.b".into()), equal(".slot", "io.app/x".into())]).unwrap();
+        let terms = read(vec![glob(".topic", "a.*"), equal(".topic", "a.b".into()), equal(".slot", "io.app/x".into())])
+            .unwrap();
         assert_eq!(terms.scope, Scope::new(["a.b".parse().unwrap()]).unwrap());
         assert!(!terms.binding.is_node());
         let apart = read(vec![equal(".topic", "a".into()), equal(".topic", "b".into())]).unwrap();

@@ -19,11 +19,8 @@ pub fn chains_for(tokens: &[Arc<Delegation>], node: &NodeId) -> Vec<Chain> {
 /// The chains of a set of tokens that say who owns which names, whoever that is.
 pub fn claims_in(tokens: &[Arc<Delegation>]) -> Vec<Chain> {
     let own = Operation::Own.command();
-    let mut owners: Vec<NodeId> = tokens
-        .iter()
-        .filter(|token| token.command().as_str() == own)
-        .map(|token| *token.audience())
-        .collect();
+    let mut owners: Vec<NodeId> =
+        tokens.iter().filter(|token| token.command().as_str() == own).map(|token| *token.audience()).collect();
     owners.sort_unstable();
     owners.dedup();
     owners.iter().flat_map(|owner| assemble(tokens, owner)).filter(is_claim).collect()

@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn other_patterns_are_refused_with_the_one_that_would_do() {
-        for (pattern, better) in [("sensors.*.temperature", "sensors.**"), ("*", "**"), ("a.b.*", "a.b.**"), ("*.**", "**")]
+        for (pattern, better) in
+            [("sensors.*.temperature", "sensors.**"), ("*", "**"), ("a.b.*", "a.b.**"), ("*.**", "**")]
         {
             let refused = Scope::new([pattern.parse().unwrap()]).unwrap_err();
             assert_eq!(refused.covering.as_str(), better, "{pattern}");

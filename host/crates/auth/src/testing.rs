@@ -55,7 +55,8 @@ pub(crate) fn own_link(from: u8, to: u8, namespace: &str, epoch: Option<i128>) -
 
 /// A delegation of names that its issuer owns.
 pub(crate) fn owners_link(from: u8, to: u8, command: &str, patterns: &[&str]) -> Delegation {
-    let mut fields = fields(to, command, Terms { scope: scope(patterns), ..Terms::all() }, BTreeMap::new(), Some(EXPIRES));
+    let mut fields =
+        fields(to, command, Terms { scope: scope(patterns), ..Terms::all() }, BTreeMap::new(), Some(EXPIRES));
     fields.subject = Some(id(from));
     fields.sign(&key(from)).unwrap()
 }
@@ -64,13 +65,7 @@ fn scope(patterns: &[&str]) -> Scope {
     Scope::new(patterns.iter().map(|pattern| pattern.parse().unwrap())).unwrap()
 }
 
-fn fields(
-    to: u8,
-    command: &str,
-    terms: Terms,
-    meta: BTreeMap<String, Ipld>,
-    expires: Option<u64>,
-) -> DelegationFields {
+fn fields(to: u8, command: &str, terms: Terms, meta: BTreeMap<String, Ipld>, expires: Option<u64>) -> DelegationFields {
     DelegationFields {
         audience: id(to),
         subject: Some(root_id()),

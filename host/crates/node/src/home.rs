@@ -2,22 +2,31 @@
 //!
 //! ```text
 //! <home>/                       0700
-//!   realms/local.dev.key        0600  root key of the local realm, 32 bytes in hexadecimal
+//!   realms/<realm>.key          0600  root key of a realm that was made here, 32 bytes in hexadecimal
+//!   realms/<realm>.pin          0600  did:key of the root of a realm that was made elsewhere
+//!   realms/<realm>.revocations  0600  what was revoked from here: see `revocation_log.rs`
+//!   tokens/<cid>.ucan           0600  delegations, each with its proofs: UCAN containers
 //!   nodes/<name>/               0700  one running process at a time, by file lock
 //!     lock
 //!     key                       0600  the node's key, 32 bytes in hexadecimal
 //!     relay.key                 0600  of the relay embedded in a host
+//!     revocations               0600  what the host has been told
+//!     relay-revocations         0600  what the relay has been told
 //!     epoch                     the epoch of the last run, decimal
 //!     run.json                  0600  while running: addresses and node id
 //! ```
 //!
 //! Files are written beside their place, flushed and renamed, so a crash leaves the old or the new one.
 
+mod files;
+mod realms;
+mod tokens;
+
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read, Write},
+    fs::{self, File, OpenOptions},
+    io,
     net::SocketAddr,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -26,9 +35,13 @@ use ed25519_dalek::SigningKey;
 use macula_transport::LocalNode;
 use macula_wire::{NodeId, RealmName, hello::Role};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
-use crate::RealmAccess;
+use self::files::{key_at, make_directory, read_key, remove_drafts, write_private};
+pub use self::{
+    realms::{RealmEntry, RealmError},
+    tokens::{StoredTokens, TokenFileError, read_tokens},
+};
+use crate::{LoggedRevocation, RevocationLog};
 
 /// Name of the realm that is there without configuration.
 pub(crate) const LOCAL_REALM: &str = "local.dev";
@@ -102,11 +115,19 @@ pub struct RunningNode {
     pub health: Option<SocketAddr>,
     /// The host's own id, under which it answers administration.
     pub admin: Option<NodeId>,
+    /// The realm in which it does.
+    #[serde(default = "local_realm_name")]
+    pub realm: RealmName,
+}
+
+fn local_realm_name() -> RealmName {
+    LOCAL_REALM.parse().expect("a constant name")
 }
 
 /// One node's state, held for this process alone until dropped.
 #[derive(Debug)]
 pub struct NodeState {
+    home: Home,
     name: String,
     path: PathBuf,
     key: SigningKey,
@@ -139,17 +160,6 @@ impl Home {
         &self.path
     }
 
-    /// The realm `local.dev`: its root key is made at first use, once, whoever comes first.
-    ///
-    /// # Errors
-    /// When the key cannot be read or written.
-    pub fn local_realm(&self) -> Result<RealmAccess, HomeError> {
-        let name: RealmName = LOCAL_REALM.parse().expect("a constant name");
-        let directory = self.path.join("realms");
-        make_directory(&directory)?;
-        Ok(RealmAccess::by_root(name, key_at(&directory.join(format!("{LOCAL_REALM}.key")))?))
-    }
-
     /// The node `name`, locked for this process, with a new epoch.
     ///
     /// # Errors
@@ -164,7 +174,7 @@ impl Home {
         remove_drafts(&path);
         let key = key_at(&path.join("key"))?;
         let epoch = next_epoch(&path.join("epoch"))?;
-        Ok(NodeState { name: name.to_owned(), path, key, epoch, _lock: lock })
+        Ok(NodeState { home: self.clone(), name: name.to_owned(), path, key, epoch, _lock: lock })
     }
 
     /// The key of the node `name`, without running it; made when it is not there.
@@ -175,6 +185,31 @@ impl Home {
         let path = self.node_path(name)?;
         make_directory(&path)?;
         Ok(key_at(&path.join("key"))?.verifying_key().into())
+    }
+
+    /// All keys of this home that can be granted something: of nodes, and of the relays inside hosts. Those that cannot be
+    /// read are left out.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn keys(&self) -> Result<Vec<(String, SigningKey)>, HomeError> {
+        let mut keys = Vec::new();
+        for name in self.nodes()? {
+            let path = self.path.join("nodes").join(&name);
+            keys.extend(read_key(&path.join("key")).ok().map(|key| (name.clone(), key)));
+            let relay = path.join("relay.key");
+            keys.extend(read_key(&relay).ok().map(|key| (format!("{name} (its relay)"), key)));
+        }
+        Ok(keys)
+    }
+
+    /// The id of the relay inside the host `name`, if it has run with one.
+    ///
+    /// # Errors
+    /// When its key cannot be read.
+    pub fn relay_key(&self, name: &str) -> Result<Option<NodeId>, HomeError> {
+        let path = self.node_path(name)?.join("relay.key");
+        if path.exists() { Ok(Some(read_key(&path)?.verifying_key().into())) } else { Ok(None) }
     }
 
     /// Names of all nodes that have a key here, sorted.
@@ -269,6 +304,20 @@ impl NodeState {
         Ok(LocalNode { key: key_at(&self.path.join("relay.key"))?, role: Role::Relay, epoch: self.epoch })
     }
 
+    /// Opens a log of revocations of this node, for its host or for its relay; gives what is known, with what was revoked
+    /// from this home.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn revocations(&self, role: Role) -> Result<(RevocationLog, Vec<LoggedRevocation>), HomeError> {
+        let name = if role == Role::Relay { "relay-revocations" } else { "revocations" };
+        let path = self.path.join(name);
+        let (log, mut known) =
+            RevocationLog::open(&path).map_err(|error| HomeError::Io { action: "open", path, error })?;
+        known.extend(self.home.revocations()?);
+        Ok((log, known))
+    }
+
     /// Tells other processes of this user how to reach the node.
     ///
     /// # Errors
@@ -314,71 +363,6 @@ fn is_locked(path: &Path) -> bool {
     matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock))
 }
 
-/// Removes what writes that were cut short left behind. To be called under the lock.
-fn remove_drafts(directory: &Path) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().contains(".draft-") {
-            // Tried again at the next start.
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
-
-/// Makes a directory for this user alone. One that is there is left as it is: whoever made it chose who may enter, and
-/// everything private inside has a mode of its own.
-fn make_directory(path: &Path) -> Result<(), HomeError> {
-    let failed = |error| HomeError::Io { action: "make", path: path.to_owned(), error };
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)
-}
-
-/// Reads the key at `path`, or makes one; of several processes at once, one wins and all get its key.
-fn key_at(path: &Path) -> Result<SigningKey, HomeError> {
-    if !path.exists() {
-        let mut seed = Zeroizing::new([0; 32]);
-        getrandom::fill(&mut *seed).expect("the operating system has randomness");
-        let mut text = Zeroizing::new(String::with_capacity(64));
-        for byte in seed.iter() {
-            text.push_str(&format!("{byte:02x}"));
-        }
-        let draft = draft_of(path);
-        write_file(&draft, text.as_bytes())?;
-        // Unlike a rename, a link does not replace the key of another process that was faster.
-        let linked = fs::hard_link(&draft, path);
-        let _ = fs::remove_file(&draft);
-        match linked {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(HomeError::Io { action: "write", path: path.to_owned(), error });
-            }
-            _ => sync_directory(path)?,
-        }
-    }
-    read_key(path)
-}
-
-fn read_key(path: &Path) -> Result<SigningKey, HomeError> {
-    let failed = |error| HomeError::Io { action: "read", path: path.to_owned(), error };
-    let mut file = File::open(path).map_err(failed)?;
-    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(HomeError::Exposed { path: path.to_owned(), mode });
-    }
-    let mut text = Zeroizing::new(String::new());
-    file.read_to_string(&mut text).map_err(failed)?;
-    let digits = text.trim();
-    let mut seed = Zeroizing::new([0; 32]);
-    let is_hex = digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    if !is_hex {
-        return Err(HomeError::Damaged {
-            path: path.to_owned(),
-            reason: "expected a key of 64 hexadecimal digits".into(),
-        });
-    }
-    for (index, byte) in seed.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&digits[index * 2..index * 2 + 2], 16).expect("checked digits");
-    }
-    Ok(SigningKey::from_bytes(&seed))
-}
-
 /// max(stored + 1, milliseconds since 1970), stored durably before it is used.
 fn next_epoch(path: &Path) -> Result<u64, HomeError> {
     let damaged = |what: &str| HomeError::Damaged {
@@ -397,40 +381,10 @@ fn next_epoch(path: &Path) -> Result<u64, HomeError> {
     Ok(epoch)
 }
 
-fn draft_of(path: &Path) -> PathBuf {
-    path.with_extension(format!("draft-{}-{:x}", std::process::id(), getrandom::u32().unwrap_or_default()))
-}
-
-fn write_private(path: &Path, content: &[u8]) -> Result<(), HomeError> {
-    let draft = draft_of(path);
-    write_file(&draft, content)?;
-    fs::rename(&draft, path).map_err(|error| {
-        let _ = fs::remove_file(&draft);
-        HomeError::Io { action: "write", path: path.to_owned(), error }
-    })?;
-    sync_directory(path)
-}
-
-fn write_file(path: &Path, content: &[u8]) -> Result<(), HomeError> {
-    let write = || {
-        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
-        file.write_all(content)?;
-        file.sync_all()
-    };
-    write().map_err(|error| {
-        let _ = fs::remove_file(path);
-        HomeError::Io { action: "write", path: path.to_owned(), error }
-    })
-}
-
-fn sync_directory(of: &Path) -> Result<(), HomeError> {
-    let directory = of.parent().unwrap_or(of);
-    let synced = File::open(directory).and_then(|directory| directory.sync_all());
-    synced.map_err(|error| HomeError::Io { action: "write", path: directory.to_owned(), error })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn home() -> (tempfile::TempDir, Home) {
@@ -448,6 +402,7 @@ mod tests {
             relays: Vec::new(),
             health: None,
             admin: None,
+            realm: local_realm_name(),
         }
     }
 

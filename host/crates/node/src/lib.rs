@@ -82,14 +82,16 @@ mod relay;
 mod revocation_log;
 
 pub use audit::Audit;
-pub use home::{Home, HomeError, NodeState, RunningNode};
+pub use home::{
+    Home, HomeError, NodeState, RealmEntry, RealmError, RunningNode, StoredTokens, TokenFileError, read_tokens,
+};
 pub use macula_auth as auth;
 pub use macula_relay::Stats as RelayStats;
 pub use macula_transport::{BindError, Certificate, DialError, LocalNode, RelayUrl, RelayUrlError, TlsMode};
 pub use macula_wire as wire;
 pub use mesh::{
-    Advertise, AuthLevel, CallOptions, Confirmation, ConnectError, IncomingCall, Link, LinkState, Mesh, MeshConfig, Offer,
-    Publish, Publisher, Responder, Subscribe, Subscription, SubscriptionStats,
+    Advertise, AuthLevel, CallOptions, Confirmation, ConnectError, IncomingCall, Link, LinkState, Mesh, MeshConfig,
+    Offer, Publish, Publisher, Responder, Subscribe, Subscription, SubscriptionStats,
 };
 pub use realm_access::{RealmAccess, TokenSource};
 pub use relay::{RelayConfig, RelayServer, RelayStartError};

@@ -102,9 +102,9 @@ impl RealmAccess {
                 for holder in holders.iter() {
                     let id = NodeId::from(holder.verifying_key());
                     let held = if id == *node { Vec::new() } else { chains_for(&tokens, &id) };
-                    let passed = held.iter().filter_map(|proof| {
-                        self.pass_on(holder, Some(proof), *node, proof.command().clone(), now)
-                    });
+                    let passed = held
+                        .iter()
+                        .filter_map(|proof| self.pass_on(holder, Some(proof), *node, proof.command().clone(), now));
                     chains.extend(passed);
                 }
                 chains.extend(claims_in(&tokens));

@@ -175,7 +175,13 @@ impl Relay {
     }
 
     /// Whether the right to a name is there.
-    pub(crate) fn check_name(&mut self, key: LinkKey, slot: u32, operation: Operation, name: &Topic) -> Result<(), Fault> {
+    pub(crate) fn check_name(
+        &mut self,
+        key: LinkKey,
+        slot: u32,
+        operation: Operation,
+        name: &Topic,
+    ) -> Result<(), Fault> {
         let node = self.links[key.index()].peer.node;
         let is_allowed = self.permissions(key, slot).is_some_and(|own| match operation {
             Operation::Advertise => may_offer(own, &node, name),

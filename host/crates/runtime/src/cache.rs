@@ -16,7 +16,6 @@ use std::{
 use macula_wire::Mcid;
 use wasmtime::{Engine, component::Component};
 
-
 const KEY_FILE: &str = "seal.key";
 const EXTENSION: &str = "native";
 const SEAL_BYTES: usize = 32;

@@ -199,10 +199,26 @@ impl PluginCore {
         } else if target.starts_with('_') && operation != Operation::Subscribe {
             format!("denied {operation} {target}: names that begin with '_' are the system's")
         } else {
-            let key = operation.word();
-            format!("denied {operation} {target}; to allow it, the manifest needs: {key} = [\"{target}\"]")
+            self.what_would_allow(operation, target)
         };
         self.note(LogLevel::Warn, text);
+    }
+
+    /// The denial, and the line of the manifest or the token that is missing.
+    fn what_would_allow(&self, operation: Operation, target: &str) -> String {
+        let is_asked = target.parse().is_ok_and(|target: Pattern| {
+            self.manifest.asks.patterns(operation).iter().any(|asked| asked.covers(&target))
+        });
+        if !is_asked {
+            let key = operation.word();
+            return format!("denied {operation} {target}; to allow it, the manifest needs: {key} = [\"{target}\"]");
+        }
+        let (realm, node, mcid) = (self.mesh.realm(), self.mesh.node(), self.program.mcid());
+        format!(
+            "denied {operation} {target}: the manifest asks for it, and no delegation in realm {realm} grants it to this \
+             component on this node; who holds the right can: macula-host token issue --realm {realm} --to {node} \
+             --can {operation} --topic '{target}' --plugin {mcid}"
+        )
     }
 
     /// Says something about the plugin that the plugin itself can bring about as often as it likes: within its quota.
@@ -211,8 +227,11 @@ impl PluginCore {
         self.counters.log_dropped.add(dropped);
     }
 
-    /// Puts new rights in force: what is no longer allowed ends at once.
+    /// Puts new rights in force: what is no longer allowed ends at once. The same again changes nothing.
     fn replace_rights(&self, rights: &Rights) {
+        if *self.rights.current() == *rights {
+            return;
+        }
         self.rights.replace(rights.clone());
         self.mailbox.lock().retain_allowed(
             |pattern: &Pattern| rights.allows_all(Operation::Subscribe, pattern),

@@ -24,6 +24,16 @@ impl Rights {
         Self(asks.clone())
     }
 
+    /// These patterns for each operation that is about names.
+    pub fn of(patterns: impl Fn(Operation) -> Vec<Pattern>) -> Self {
+        Self(Asks {
+            subscribe: patterns(Operation::Subscribe),
+            publish: patterns(Operation::Publish),
+            advertise: patterns(Operation::Advertise),
+            call: patterns(Operation::Call),
+        })
+    }
+
     /// The part of these rights that `asks` asks for. Where neither pattern covers the other, nothing is left: an
     /// intersection of patterns is not always a pattern, and less is safe.
     pub fn within(&self, asks: &Asks) -> Self {
@@ -34,12 +44,7 @@ impl Rights {
             };
             held.iter().flat_map(|own| asked.iter().filter_map(move |other| narrower(own, other))).collect()
         };
-        Self(Asks {
-            subscribe: both(Operation::Subscribe),
-            publish: both(Operation::Publish),
-            advertise: both(Operation::Advertise),
-            call: both(Operation::Call),
-        })
+        Self::of(both)
     }
 
     /// Whether `operation` on the one name `target` is allowed.

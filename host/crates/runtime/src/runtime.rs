@@ -79,7 +79,7 @@ pub enum PluginSource {
 }
 
 /// What a plugin gets of what it asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Grant {
     /// All of it: a file named by whoever runs this host, in a realm for development.
     AsAsked,
@@ -87,6 +87,19 @@ pub enum Grant {
     Nothing,
     /// What these rights and its manifest both say.
     Within(Rights),
+    /// The same, with the rights that belong to the component with this content id.
+    ByComponent(Arc<dyn Fn(&Mcid) -> Rights + Send + Sync>),
+}
+
+impl std::fmt::Debug for Grant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::AsAsked => f.write_str("AsAsked"),
+            Self::Nothing => f.write_str("Nothing"),
+            Self::Within(rights) => f.debug_tuple("Within").field(rights).finish(),
+            Self::ByComponent(_) => f.write_str("ByComponent(…)"),
+        }
+    }
 }
 
 /// How to start a plugin.
@@ -348,6 +361,7 @@ impl Runtime {
             Grant::AsAsked => Rights::as_asked(&manifest.asks),
             Grant::Nothing => Rights::default(),
             Grant::Within(rights) => rights.within(&manifest.asks),
+            Grant::ByComponent(rights) => rights(program.mcid()).within(&manifest.asks),
         };
         let mesh = self.0.provider.for_plugin(&name);
         let permits = Arc::clone(&self.0.permits);

@@ -8,7 +8,6 @@ use std::sync::{
 use macula_wire::{Mcid, PluginName};
 use serde::{Deserialize, Serialize};
 
-
 /// Where a plugin is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,12 +1,26 @@
-//! Chains: delegations that lead from the subject to whoever acts (UCAN 1.0.0, “Validation”).
+//! Chains: delegations that lead from the subject to whoever acts (UCAN delegation 1.0.0, “Validation”).
+//!
+//! Owns what makes delegations a chain, and the questions that are asked of one. Leaves to others what time it is and who
+//! has revoked what: both come in as arguments, so that a chain can be kept and asked again.
+//!
+//! What holds of every [`Chain`]: it has one to eight links, none twice; the first is issued by the subject; each further
+//! one by the audience of the one before, about the same subject or, as a powerline, about whatever comes; and none has a
+//! command that the one before does not cover. So the last link's command is the chain's, while policies and times are
+//! those of all links together.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use cid::Cid;
 use ipld_core::ipld::Ipld;
 use macula_wire::NodeId;
 
-use crate::{Command, Delegation, limits::CHAIN_MAX};
+use crate::{
+    Command, Delegation,
+    limits::{ASSEMBLED_MAX, ASSEMBLY_STEPS_MAX, CHAIN_MAX},
+};
 
 /// What time it is, as the verifier sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,40 +216,45 @@ impl Chain {
     }
 }
 
-/// Chains that are looked for at most in a set of tokens, and steps on the way to them.
-const CHAINS_MAX: usize = 64;
-const STEPS_MAX: usize = 4096;
-
-/// All chains in a set of tokens that end at `audience`, in the order of the last links: at most 64, and not from sets that
-/// were made to be searched for long. For files, which hold tokens in no order.
+/// All chains in a set of tokens that end at `audience`, for files and containers, which hold tokens in no order. The same
+/// set in the same order gives the same chains in the same order; a token that is there twice counts once.
+///
+/// Searches from the end to the roots, and gives up what is beyond [`ASSEMBLED_MAX`] chains or [`ASSEMBLY_STEPS_MAX`] links:
+/// sets can be made in which there are more chains than anybody could list.
 pub fn assemble(tokens: &[Arc<Delegation>], audience: &NodeId) -> Vec<Chain> {
-    let mut search = Search { tokens, found: Vec::new(), steps: 0 };
+    let mut seen = HashSet::new();
+    let mut by_audience = HashMap::<_, Vec<_>>::new();
+    for token in tokens.iter().filter(|token| seen.insert(token.cid())) {
+        by_audience.entry(token.audience()).or_default().push(token);
+    }
+    let mut search = Search { by_audience, found: Vec::new(), steps_left: ASSEMBLY_STEPS_MAX };
     search.extend(audience, &mut Vec::new());
     search.found
 }
 
 struct Search<'a> {
-    tokens: &'a [Arc<Delegation>],
+    by_audience: HashMap<&'a NodeId, Vec<&'a Arc<Delegation>>>,
     found: Vec<Chain>,
-    steps: usize,
+    steps_left: usize,
 }
 
-impl Search<'_> {
-    /// `path` leads from the end towards the root; what is looked for next is for `audience`.
-    fn extend(&mut self, audience: &NodeId, path: &mut Vec<Arc<Delegation>>) {
-        for token in self.tokens {
-            self.steps += 1;
-            let is_new = path.iter().all(|on_path| on_path.cid() != token.cid());
-            if token.audience() != audience || !is_new {
-                continue;
-            }
-            if self.steps > STEPS_MAX || self.found.len() >= CHAINS_MAX || path.len() >= CHAIN_MAX {
+impl<'a> Search<'a> {
+    /// `path` leads from the end towards the root; what comes next is for `audience`. Its depth is that of a chain.
+    fn extend(&mut self, audience: &NodeId, path: &mut Vec<&'a Arc<Delegation>>) {
+        if path.len() == CHAIN_MAX {
+            return;
+        }
+        for token in self.by_audience.get(audience).cloned().unwrap_or_default() {
+            if self.found.len() == ASSEMBLED_MAX || self.steps_left == 0 {
                 return;
             }
-            path.push(Arc::clone(token));
+            self.steps_left -= 1;
+            if path.iter().any(|on_path| on_path.cid() == token.cid()) {
+                continue;
+            }
+            path.push(token);
             if token.subject() == Some(token.issuer()) {
-                let chain = Chain::new(path.iter().rev().cloned().collect());
-                self.found.extend(chain.ok().filter(|chain| !self.found.contains(chain)));
+                self.found.extend(Chain::new(path.iter().rev().copied().cloned().collect()).ok());
             } else {
                 self.extend(token.issuer(), path);
             }

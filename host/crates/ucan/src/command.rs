@@ -1,10 +1,10 @@
-//! Commands: what is done, as a path whose prefixes stand for everything below.
+//! Commands: what is done, as a path whose prefixes stand for everything below (UCAN 1.0.0, “Command”).
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use crate::limits::COMMAND_BYTES_MAX;
 
-/// A command such as `/mesh/publish`; `/` is all of them (UCAN delegation, “Command”).
+/// A command such as `/mesh/publish`; `/` is all of them. Cheap to clone.
 ///
 /// Lower case, begins with `/`, does not end with one, no empty segments, at most 256 bytes.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,6 +14,13 @@ pub struct Command(Arc<str>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no command (expected a path in lower case, like /mesh/publish)")]
 pub struct CommandError(String);
+
+impl CommandError {
+    /// One word for programs.
+    pub fn name(&self) -> &'static str {
+        "InvalidCommand"
+    }
+}
 
 impl Command {
     /// The command as text.
@@ -36,7 +43,7 @@ impl FromStr for Command {
     fn from_str(text: &str) -> Result<Self, CommandError> {
         let refused = || CommandError(text.chars().take(80).collect());
         let path = text.strip_prefix('/').filter(|_| text.len() <= COMMAND_BYTES_MAX).ok_or_else(refused)?;
-        let is_lower = !text.chars().any(|c| c.is_uppercase() || c.is_whitespace() || c.is_control());
+        let is_lower = text.chars().all(|c| c.to_lowercase().eq([c]) && !c.is_whitespace() && !c.is_control());
         let is_path = path.is_empty() || path.split('/').all(|segment| !segment.is_empty());
         if is_lower && is_path { Ok(Self(text.into())) } else { Err(refused()) }
     }
@@ -64,10 +71,23 @@ mod tests {
 
     #[test]
     fn grammar() {
-        for good in ["/", "/mesh", "/mesh/publish", "/crud/créer"] {
+        for good in ["/", "/mesh", "/mesh/publish", "/crud/créer", "/ほげ/ふが"] {
             assert_eq!(command(good).as_str(), good);
         }
-        for bad in ["", "mesh", "/mesh/", "//", "/mesh//publish", "/Mesh", "/mesh publish", &format!("/{}", "x".repeat(256))] {
+        for bad in [
+            "",
+            "mesh",
+            "/mesh/",
+            "//",
+            "/mesh//publish",
+            "/Mesh",
+            "/Ǆ",
+            "/ǅ",
+            "/mesh publish",
+            "/mesh\n",
+            "/é".to_uppercase().as_str(),
+            &format!("/{}", "x".repeat(256)),
+        ] {
             assert!(bad.parse::<Command>().is_err(), "{bad}");
         }
     }
@@ -80,5 +100,6 @@ mod tests {
         assert!(!command("/mesh/publish").covers(&command("/mesh/publisher")));
         assert!(!command("/mesh/publish").covers(&command("/mesh")));
         assert!(!command("/mesh").covers(&command("/")));
+        assert!(command("/").covers(&command("/")));
     }
 }

@@ -1,11 +1,14 @@
 //! Containers: tokens in one piece, for files and for calls (UCAN container 0.1.0).
 //!
-//! One byte says how the rest is packed; within is the DAG-CBOR map `{"ctn-v1": [token, …]}`.
+//! Owns the packing only. Tokens are bytes here, and prove nothing until they have been decoded and put in a chain.
+//!
+//! One byte says how the rest is packed; within is the DAG-CBOR map `{"ctn-v1": [token, …]}`, of at most
+//! [`CONTAINER_BYTES_MAX`]. Unpacking stops there, however far the compressed data would go on.
 
 use std::io::{Read, Write};
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, Encoding as Base};
-use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use flate2::{Compression, bufread::GzDecoder, write::GzEncoder};
 use ipld_core::ipld::Ipld;
 
 use crate::{TokenError, limits::CONTAINER_BYTES_MAX, scan};
@@ -92,7 +95,8 @@ impl Encoding {
     }
 }
 
-/// Packs tokens; they come out sorted, each once.
+/// Packs tokens; they come out sorted, each once, so that the same set gives the same bytes. A set of more than
+/// [`CONTAINER_BYTES_MAX`] is packed too, and nobody here reads it.
 pub fn encode(tokens: impl IntoIterator<Item = impl AsRef<[u8]>>, encoding: Encoding) -> Vec<u8> {
     let mut tokens: Vec<Vec<u8>> = tokens.into_iter().map(|token| token.as_ref().to_vec()).collect();
     tokens.sort_unstable();
@@ -111,7 +115,7 @@ pub fn encode(tokens: impl IntoIterator<Item = impl AsRef<[u8]>>, encoding: Enco
     packed
 }
 
-/// Unpacks tokens, whatever the packing; white space around text is left out. What they say is not looked at.
+/// Unpacks tokens, whatever the packing; white space around base64 is left out. What they say is not looked at.
 ///
 /// # Errors
 /// See [`ContainerError`]; what is compressed is never unpacked further than [`CONTAINER_BYTES_MAX`].
@@ -128,10 +132,7 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Vec<u8>>, ContainerError> {
         packed = base.decode(packed.trim_ascii()).map_err(|_| ContainerError::Base64)?;
     }
     if encoding.is_compressed() {
-        let mut unpacked = Vec::new();
-        let limit = CONTAINER_BYTES_MAX as u64 + 1;
-        GzDecoder::new(&packed[..]).take(limit).read_to_end(&mut unpacked).map_err(|_| ContainerError::Gzip)?;
-        packed = unpacked;
+        packed = inflate(&packed)?;
     }
     if packed.len() > CONTAINER_BYTES_MAX {
         return Err(ContainerError::TooLarge);
@@ -148,6 +149,15 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Vec<u8>>, ContainerError> {
     }
     let token = |item| if let Ipld::Bytes(token) = item { Ok(token) } else { Err(ContainerError::Content) };
     list.into_iter().map(token).collect()
+}
+
+/// Unpacks one gzip member with nothing behind it, up to one byte more than is allowed.
+fn inflate(packed: &[u8]) -> Result<Vec<u8>, ContainerError> {
+    let mut gzip = GzDecoder::new(packed).take(CONTAINER_BYTES_MAX as u64 + 1);
+    let mut unpacked = Vec::new();
+    gzip.read_to_end(&mut unpacked).map_err(|_| ContainerError::Gzip)?;
+    let is_whole = unpacked.len() > CONTAINER_BYTES_MAX || gzip.into_inner().into_inner().is_empty();
+    if is_whole { Ok(unpacked) } else { Err(ContainerError::Gzip) }
 }
 
 #[cfg(test)]
@@ -187,17 +197,31 @@ mod tests {
         assert_eq!(decode(b"eyJ0eXAi"), Err(ContainerError::Header(Some('e'))));
         assert_eq!(decode(b"B$$$"), Err(ContainerError::Base64));
         assert_eq!(decode(b"Mxyz"), Err(ContainerError::Gzip));
+        let packed = encode([b"token"], Encoding::RawGzip);
+        assert_eq!(decode(&packed[..packed.len() - 1]), Err(ContainerError::Gzip), "cut short");
+        assert_eq!(decode(&[&packed[..], b"x"].concat()), Err(ContainerError::Gzip), "something behind it");
+        assert_eq!(decode(&[&packed[..], &packed[1..]].concat()), Err(ContainerError::Gzip), "another one behind it");
         let raw = |value: &Ipld| decode(&[b"@".to_vec(), serde_ipld_dagcbor::to_vec(value).unwrap()].concat());
         let list = |items: Vec<Ipld>| Ipld::Map([(KEY.to_owned(), Ipld::List(items))].into());
         assert_eq!(raw(&list(vec![Ipld::Bytes(vec![1])])), Ok(vec![vec![1]]));
         let two = Ipld::Map([(KEY.to_owned(), Ipld::List(vec![])), ("more".to_owned(), Ipld::Null)].into());
-        for other in [list(vec![Ipld::Null]), Ipld::Null, two, Ipld::Map([("ctn-v2".to_owned(), Ipld::List(vec![]))].into())] {
+        for other in
+            [list(vec![Ipld::Null]), Ipld::Null, two, Ipld::Map([("ctn-v2".to_owned(), Ipld::List(vec![]))].into())]
+        {
             assert_eq!(raw(&other), Err(ContainerError::Content), "{other:?}");
         }
         assert_eq!(decode(&[b'@', 0xa1]).unwrap_err().name(), "Truncated");
     }
 
     proptest! {
+        #[test]
+        fn what_is_packed_is_unpacked(
+            tokens in prop::collection::btree_set(prop::collection::vec(any::<u8>(), 0..40), 0..8),
+            encoding in prop::sample::select(Encoding::ALL.to_vec()),
+        ) {
+            prop_assert_eq!(decode(&encode(&tokens, encoding)).unwrap(), tokens.into_iter().collect::<Vec<_>>());
+        }
+
         #[test]
         fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), header in 0_usize..6) {
             let _ = decode(&bytes);

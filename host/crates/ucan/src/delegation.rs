@@ -1,4 +1,9 @@
 //! Delegations: who lets whom do what (UCAN delegation 1.0.0).
+//!
+//! Owns one link: its fields, how they are signed and read. What links make together is a [`Chain`](crate::Chain)'s.
+//!
+//! What holds: a [`Delegation`] was signed by its issuer, says nothing that is not understood here, and decodes from
+//! exactly the bytes that its id names.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +52,8 @@ impl DelegationFields {
     /// Signs it as `issuer`.
     ///
     /// # Errors
-    /// When a bound is broken.
+    /// When a bound is broken: [`TokenError::TooLarge`], [`TokenError::NonceTooLong`], [`TokenError::InvalidTime`],
+    /// [`TokenError::TooDeep`].
     pub fn sign(&self, issuer: &SigningKey) -> Result<Delegation, TokenError> {
         check_bounds(&self.nonce, [("exp", self.expires), ("nbf", self.not_before)])?;
         let id = NodeId::from(issuer.verifying_key());
@@ -71,7 +77,7 @@ pub(crate) fn check_bounds<const N: usize>(
     times: [(&'static str, Option<u64>); N],
 ) -> Result<(), TokenError> {
     if nonce.len() > NONCE_BYTES_MAX {
-        return Err(TokenError::TooLarge(nonce.len()));
+        return Err(TokenError::NonceTooLong(nonce.len()));
     }
     match times.into_iter().find(|(_, time)| time.is_some_and(|time| i128::from(time) > INTEGER_MAX)) {
         Some((name, _)) => Err(TokenError::InvalidTime(name)),
@@ -87,7 +93,7 @@ impl Delegation {
     pub fn decode(bytes: &[u8]) -> Result<Self, TokenError> {
         let opened = envelope::open(bytes)?;
         if opened.kind != Kind::Delegation {
-            return Err(TokenError::UnsupportedVersion("ucan/inv@1.0.0".into()));
+            return Err(TokenError::OtherKind("an invocation"));
         }
         Self::read(opened)
     }

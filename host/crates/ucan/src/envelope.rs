@@ -1,4 +1,11 @@
 //! The envelope around every token: `[signature, {"h": header, tag: payload}]` (UCAN 1.0.0, “Envelope”).
+//!
+//! Owns the way from bytes to fields and back, the signature, and the id. What the fields must say is the token's.
+//!
+//! How it is opened, cheapest first, so that a stranger pays most: size; a [scan](crate::scan); decoding, and whether that
+//! encodes to the same bytes; the two parts; version; header. The signature comes when the fields have been understood.
+//!
+//! What is signed is the second part, as it lies in the bytes.
 
 use cid::Cid;
 use ed25519_dalek::{Signature, Signer, SigningKey};
@@ -7,11 +14,18 @@ use macula_wire::NodeId;
 use multihash::Multihash;
 use sha2::{Digest, Sha256};
 
-use crate::{TokenError, fields::Fields, limits::TOKEN_BYTES_MAX, scan};
+use crate::{
+    TokenError,
+    fields::{Fields, cut},
+    limits::TOKEN_BYTES_MAX,
+    scan,
+};
 
 /// The one header: varsig 1, EdDSA, Ed25519, SHA2-512, DAG-CBOR. There is no table of algorithms to be confused by.
 const HEADER: [u8; 8] = [0x34, 0x01, 0xed, 0x01, 0xed, 0x01, 0x13, 0x71];
 const HEADER_KEY: &str = "h";
+/// Heads of the list (1 byte) and of the signature (2), and the signature.
+const SIGNED_AT: usize = 3 + Signature::BYTE_SIZE;
 const DAG_CBOR: u64 = 0x71;
 const SHA2_256: u64 = 0x12;
 
@@ -42,7 +56,6 @@ pub(crate) struct Opened {
     pub(crate) fields: Fields,
     pub(crate) sealed: Sealed,
     signature: Vec<u8>,
-    signed: Vec<u8>,
 }
 
 /// A token's bytes and what names them.
@@ -66,23 +79,23 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, TokenError> {
     scan::check(bytes)?;
     let envelope: Ipld =
         serde_ipld_dagcbor::from_slice(bytes).map_err(|error| TokenError::Malformed(error.to_string()))?;
-    let Ipld::List(mut parts) = envelope else { return Err(TokenError::WrongType("the envelope")) };
-    let (Some(Ipld::Map(signed)), Some(Ipld::Bytes(signature)), true) = (parts.pop(), parts.pop(), parts.is_empty()) else {
-        return Err(TokenError::WrongType("the envelope"));
-    };
-    let encoded = encode(&Ipld::Map(signed.clone()))?;
-    // The whole is the list's head, the signature and this; a decoder that is lenient would show here.
-    let whole = encode(&Ipld::List(vec![Ipld::Bytes(signature.clone()), Ipld::Map(signed.clone())]))?;
-    if whole != bytes {
+    // Its scan has found it canonical; should the decoder be lenient in what a scan does not see, it would show here.
+    if encode(&envelope)? != bytes {
         return Err(TokenError::NotCanonical("it does not encode to itself"));
     }
+    let Ipld::List(parts) = envelope else { return Err(TokenError::WrongType("the envelope")) };
+    let Ok([Ipld::Bytes(signature), Ipld::Map(signed)]) = <[Ipld; 2]>::try_from(parts) else {
+        return Err(TokenError::WrongType("the envelope"));
+    };
     let (mut header, mut payload) = (None, None);
     for (key, value) in signed {
         match (key.as_str(), Kind::of_tag(&key)) {
             (HEADER_KEY, _) => header = Some(value),
+            // One signature must not be good for two tokens.
+            (_, Some(_)) if payload.is_some() => return Err(TokenError::UnknownField(key)),
             (_, Some(kind)) => payload = Some((kind, value)),
-            _ if key.starts_with("ucan/") => return Err(TokenError::UnsupportedVersion(key)),
-            _ => return Err(TokenError::UnknownField(key)),
+            _ if key.starts_with("ucan/") => return Err(TokenError::UnsupportedVersion(cut(&key))),
+            _ => return Err(TokenError::UnknownField(cut(&key))),
         }
     }
     match header {
@@ -94,22 +107,25 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, TokenError> {
     let Some((kind, payload)) = payload else { return Err(TokenError::MissingField("the payload")) };
     let Ipld::Map(payload) = payload else { return Err(TokenError::WrongType("the payload")) };
     let sealed = Sealed { bytes: bytes.into(), cid: cid_of(bytes) };
-    Ok(Opened { kind, fields: Fields::new(payload), sealed, signature, signed: encoded })
+    Ok(Opened { kind, fields: Fields::new(payload), sealed, signature })
 }
 
 impl Opened {
     /// Checks the signature. A delegation or invocation is only made of what has passed this.
     pub(crate) fn verify(&self, issuer: &NodeId) -> Result<(), TokenError> {
         let signature = Signature::from_slice(&self.signature).map_err(|_| TokenError::InvalidSignature)?;
+        // A signature of the right length leaves one place for what it signs: behind itself, to the end.
+        let signed = &self.sealed.bytes[SIGNED_AT..];
         // Strict: no small-order keys, no second spelling of a signature.
-        issuer.verifying_key().verify_strict(&self.signed, &signature).map_err(|_| TokenError::InvalidSignature)
+        issuer.verifying_key().verify_strict(signed, &signature).map_err(|_| TokenError::InvalidSignature)
     }
 }
 
 /// Signs a payload.
 pub(crate) fn seal(issuer: &SigningKey, kind: Kind, fields: Fields) -> Result<Vec<u8>, TokenError> {
     let signed = Ipld::Map(
-        [(HEADER_KEY.to_owned(), Ipld::Bytes(HEADER.into())), (kind.tag().to_owned(), Ipld::Map(fields.into_map()))].into(),
+        [(HEADER_KEY.to_owned(), Ipld::Bytes(HEADER.into())), (kind.tag().to_owned(), Ipld::Map(fields.into_map()))]
+            .into(),
     );
     let signature = issuer.sign(&encode(&signed)?).to_bytes().to_vec();
     let bytes = encode(&Ipld::List(vec![Ipld::Bytes(signature), signed]))?;

@@ -1,4 +1,4 @@
-//! A payload's fields, taken one by one; what is left over is unknown.
+//! A payload's fields, taken one by one; what is left over is unknown and refused, for it was signed to mean something.
 
 use std::collections::BTreeMap;
 
@@ -76,14 +76,14 @@ impl Fields {
     pub(crate) fn nonce(&mut self) -> Result<Vec<u8>, TokenError> {
         match self.take("nonce")? {
             Ipld::Bytes(nonce) if nonce.len() <= NONCE_BYTES_MAX => Ok(nonce),
-            Ipld::Bytes(nonce) => Err(TokenError::TooLarge(nonce.len())),
+            Ipld::Bytes(nonce) => Err(TokenError::NonceTooLong(nonce.len())),
             _ => Err(TokenError::WrongType("nonce")),
         }
     }
 
-    /// A time, or null for never.
+    /// A time, or null for never. Leaving it out must not mean never.
     pub(crate) fn time_or_null(&mut self, name: Name) -> Result<Option<u64>, TokenError> {
-        match self.take(name)? {
+        match self.take_some(name).ok_or(TokenError::InvalidTime(name))? {
             Ipld::Null => Ok(None),
             value => time(name, &value).map(Some),
         }
@@ -117,9 +117,14 @@ impl Fields {
     pub(crate) fn end(self) -> Result<(), TokenError> {
         match self.0.into_keys().next() {
             None => Ok(()),
-            Some(name) => Err(TokenError::UnknownField(name.chars().take(80).collect())),
+            Some(name) => Err(TokenError::UnknownField(cut(&name))),
         }
     }
+}
+
+/// What a stranger wrote, as it goes into an error.
+pub(crate) fn cut(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
 pub(crate) fn principal_value(principal: &NodeId) -> Ipld {

@@ -1,4 +1,10 @@
 //! Invocations: asking for something by delegations (UCAN invocation 1.0.0).
+//!
+//! Owns the token and whether its proofs allow it. Leaves to whoever carries it out: that it is meant for them (`aud`),
+//! and that it comes once (by its id, until its end).
+//!
+//! How it is verified: its own end; its proofs, found by id and put in a [`Chain`] from the subject to the issuer; their
+//! times and revocations; last, whether every link covers the command and holds of the arguments.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -52,7 +58,8 @@ impl InvocationFields {
     /// Signs it as `issuer`.
     ///
     /// # Errors
-    /// When a bound is broken.
+    /// When a bound is broken: [`TokenError::TooLarge`], [`TokenError::NonceTooLong`], [`TokenError::TooManyProofs`],
+    /// [`TokenError::InvalidTime`], [`TokenError::TooDeep`].
     pub fn sign(&self, issuer: &SigningKey) -> Result<Invocation, TokenError> {
         check_bounds(&self.nonce, [("exp", self.expires), ("iat", self.issued_at)])?;
         let id = NodeId::from(issuer.verifying_key());
@@ -80,7 +87,7 @@ impl Invocation {
     pub fn decode(bytes: &[u8]) -> Result<Self, TokenError> {
         let opened = envelope::open(bytes)?;
         if opened.kind != Kind::Invocation {
-            return Err(TokenError::UnsupportedVersion("ucan/dlg@1.0.0".into()));
+            return Err(TokenError::OtherKind("a delegation"));
         }
         Self::read(opened)
     }
@@ -102,7 +109,7 @@ impl Invocation {
         };
         taken.end()?;
         if fields.proofs.len() > PROOFS_MAX {
-            return Err(TokenError::TooLarge(fields.proofs.len()));
+            return Err(TokenError::TooManyProofs(fields.proofs.len()));
         }
         opened.verify(&issuer)?;
         Ok(Self { issuer, fields, sealed: opened.sealed })
@@ -128,9 +135,7 @@ impl Invocation {
         if self.proofs().is_empty() {
             return if self.issuer == self.fields.subject { Ok(None) } else { Err(ChainError::NoProof) };
         }
-        let find = |cid: &Cid| {
-            proof(cid).filter(|found| found.cid() == cid).ok_or(ChainError::UnavailableProof(*cid))
-        };
+        let find = |cid: &Cid| proof(cid).filter(|found| found.cid() == cid).ok_or(ChainError::UnavailableProof(*cid));
         let chain = Chain::new(self.proofs().iter().map(find).collect::<Result<_, _>>()?)?;
         if *chain.audience() != self.issuer {
             return Err(ChainError::Audience(chain.links().len() + 1));

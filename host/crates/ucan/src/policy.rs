@@ -1,12 +1,20 @@
 //! Policies: what must hold of an invocation's arguments (UCAN delegation 1.0.0, “Policy”).
+//!
+//! Owns the language: reading it, writing it and [evaluating](Policy::matches) it exactly as specified. What arguments a
+//! command has, and which policies are sensible for it, is for others to know.
+//!
+//! What holds: a policy that exists is within the [bounds](crate::limits) on statements, depth and length of text, has
+//! numbers where the language wants numbers, and is evaluated in bounded time; writing one and reading it gives the same.
 
+mod evaluation;
 mod glob;
 mod selector;
 
 use ipld_core::ipld::Ipld;
 
+use self::evaluation::Budget;
 pub use self::{glob::Glob, selector::Selector};
-use crate::limits::{POLICY_STATEMENTS_MAX, POLICY_TEXT_BYTES_MAX};
+use crate::limits::{POLICY_DEPTH_MAX, POLICY_STATEMENTS_MAX, POLICY_TEXT_BYTES_MAX};
 
 /// Statements that must all hold. Empty, it holds of everything.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -17,9 +25,9 @@ pub struct Policy(Vec<Statement>);
 pub enum Statement {
     /// `==`: what is selected equals the value; numbers by what they are worth.
     Equal(Selector, Ipld),
-    /// `!=`
+    /// `!=`: what is selected equals anything else.
     NotEqual(Selector, Ipld),
-    /// `<`, of numbers.
+    /// `<`, of numbers; anything else that is selected has no order, so that it is false.
     LessThan(Selector, Ipld),
     /// `<=`, of numbers.
     LessThanOrEqual(Selector, Ipld),
@@ -33,7 +41,7 @@ pub enum Statement {
     And(Vec<Statement>),
     /// `or`: one holds, or there is none.
     Or(Vec<Statement>),
-    /// `not`
+    /// `not`: it does not hold.
     Not(Box<Statement>),
     /// `all`: holds of every item of the list or map that is selected.
     All(Selector, Box<Statement>),
@@ -45,7 +53,7 @@ pub enum Statement {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
-    /// Not a list of statements, or a statement of no known form.
+    /// Not a list of statements, a statement of no known form, or an order with something that is no number.
     #[error("the policy has a statement of no known form")]
     Form,
     /// A selector that is none.
@@ -62,8 +70,12 @@ pub enum PolicyError {
     TooDeep,
 }
 
-/// Statements within one another at most; with the lists around them, half of what a token may be nested.
-const DEPTH_MAX: usize = 8;
+impl PolicyError {
+    /// One word for programs.
+    pub fn name(&self) -> &'static str {
+        "InvalidPolicy"
+    }
+}
 
 impl Policy {
     /// Holds of everything.
@@ -74,7 +86,7 @@ impl Policy {
     /// Holds where all of these do.
     ///
     /// # Errors
-    /// When there are too many, or they are too deep within one another.
+    /// When there are too many, they are too deep within one another, or one compares with what is no number.
     pub fn new(statements: Vec<Statement>) -> Result<Self, PolicyError> {
         let mut count = 0;
         statements.iter().try_for_each(|statement| statement.check(1, &mut count))?;
@@ -86,9 +98,11 @@ impl Policy {
         &self.0
     }
 
-    /// Whether it holds of these arguments.
+    /// Whether it holds of these arguments. Takes bounded time, whatever both are: a policy that would need more than
+    /// [`POLICY_WORK_MAX`](crate::limits::POLICY_WORK_MAX) does not hold.
     pub fn matches(&self, arguments: &Ipld) -> bool {
-        self.0.iter().all(|statement| statement.holds(arguments))
+        let mut budget = Budget::new();
+        self.0.iter().all(|statement| statement.holds(arguments, &mut budget).unwrap_or(false))
     }
 
     /// As it stands in a token.
@@ -110,7 +124,7 @@ fn enter(depth: usize, count: &mut usize) -> Result<(), PolicyError> {
     if *count > POLICY_STATEMENTS_MAX {
         return Err(PolicyError::TooManyStatements);
     }
-    if depth > DEPTH_MAX { Err(PolicyError::TooDeep) } else { Ok(()) }
+    if depth > POLICY_DEPTH_MAX { Err(PolicyError::TooDeep) } else { Ok(()) }
 }
 
 fn statements(value: &Ipld, depth: usize, count: &mut usize) -> Result<Vec<Statement>, PolicyError> {
@@ -132,7 +146,14 @@ impl Statement {
         match self {
             Self::And(inner) | Self::Or(inner) => inner.iter().try_for_each(|own| own.check(depth + 1, count)),
             Self::Not(inner) | Self::All(_, inner) | Self::Any(_, inner) => inner.check(depth + 1, count),
-            _ => Ok(()),
+            Self::LessThan(_, value)
+            | Self::LessThanOrEqual(_, value)
+            | Self::GreaterThan(_, value)
+            | Self::GreaterThanOrEqual(_, value) => match value {
+                Ipld::Integer(_) | Ipld::Float(_) => Ok(()),
+                _ => Err(PolicyError::Form),
+            },
+            Self::Equal(..) | Self::NotEqual(..) | Self::Like(..) => Ok(()),
         }
     }
 
@@ -149,13 +170,14 @@ impl Statement {
             ("any", [selector, inner]) => Ok(Self::Any(text(selector)?.parse()?, one(inner, count)?)),
             ("like", [selector, glob]) => Ok(Self::Like(text(selector)?.parse()?, text(glob)?.parse()?)),
             (name, [selector, value]) => {
+                let is_number = matches!(value, Ipld::Integer(_) | Ipld::Float(_));
                 let make = match name {
                     "==" => Self::Equal,
                     "!=" => Self::NotEqual,
-                    "<" => Self::LessThan,
-                    "<=" => Self::LessThanOrEqual,
-                    ">" => Self::GreaterThan,
-                    ">=" => Self::GreaterThanOrEqual,
+                    "<" if is_number => Self::LessThan,
+                    "<=" if is_number => Self::LessThanOrEqual,
+                    ">" if is_number => Self::GreaterThan,
+                    ">=" if is_number => Self::GreaterThanOrEqual,
                     _ => return Err(PolicyError::Form),
                 };
                 Ok(make(text(selector)?.parse()?, value.clone()))
@@ -186,64 +208,6 @@ impl Statement {
             Self::All(selector, inner) => selected("all", selector, inner.to_ipld()),
             Self::Any(selector, inner) => selected("any", selector, inner.to_ipld()),
         }
-    }
-
-    fn holds(&self, of: &Ipld) -> bool {
-        let compares = |selector: &Selector, value: &Ipld, is: fn(std::cmp::Ordering) -> bool| {
-            selector.select(of).and_then(|found| compare(&found, value)).is_some_and(is)
-        };
-        match self {
-            Self::Equal(selector, value) => selector.select(of).is_some_and(|found| equal(&found, value)),
-            Self::NotEqual(selector, value) => selector.select(of).is_some_and(|found| !equal(&found, value)),
-            Self::LessThan(selector, value) => compares(selector, value, std::cmp::Ordering::is_lt),
-            Self::LessThanOrEqual(selector, value) => compares(selector, value, std::cmp::Ordering::is_le),
-            Self::GreaterThan(selector, value) => compares(selector, value, std::cmp::Ordering::is_gt),
-            Self::GreaterThanOrEqual(selector, value) => compares(selector, value, std::cmp::Ordering::is_ge),
-            Self::Like(selector, glob) => {
-                selector.select(of).is_some_and(|found| matches!(&*found, Ipld::String(text) if glob.matches(text)))
-            }
-            Self::And(inner) => inner.iter().all(|own| own.holds(of)),
-            Self::Or(inner) => inner.is_empty() || inner.iter().any(|own| own.holds(of)),
-            Self::Not(inner) => !inner.holds(of),
-            Self::All(selector, inner) => selector.select(of).is_some_and(|found| match &*found {
-                Ipld::List(items) => items.iter().all(|item| inner.holds(item)),
-                Ipld::Map(items) => items.values().all(|item| inner.holds(item)),
-                _ => false,
-            }),
-            Self::Any(selector, inner) => selector.select(of).is_some_and(|found| match &*found {
-                Ipld::List(items) => items.iter().any(|item| inner.holds(item)),
-                Ipld::Map(items) => items.values().any(|item| inner.holds(item)),
-                _ => false,
-            }),
-        }
-    }
-}
-
-/// Equality that does not tell 1 from 1.0, at any depth.
-fn equal(one: &Ipld, other: &Ipld) -> bool {
-    match (one, other) {
-        (Ipld::List(one), Ipld::List(other)) => {
-            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| equal(one, other))
-        }
-        (Ipld::Map(one), Ipld::Map(other)) => {
-            one.len() == other.len()
-                && one.iter().zip(other).all(|((key, one), (other_key, other))| key == other_key && equal(one, other))
-        }
-        (Ipld::Integer(_) | Ipld::Float(_), Ipld::Integer(_) | Ipld::Float(_)) => {
-            compare(one, other).is_some_and(std::cmp::Ordering::is_eq)
-        }
-        _ => one == other,
-    }
-}
-
-/// The order of two numbers; none of anything else.
-fn compare(one: &Ipld, other: &Ipld) -> Option<std::cmp::Ordering> {
-    match (one, other) {
-        (Ipld::Integer(one), Ipld::Integer(other)) => Some(one.cmp(other)),
-        (Ipld::Float(one), Ipld::Float(other)) => one.partial_cmp(other),
-        (Ipld::Integer(one), Ipld::Float(other)) => (*one as f64).partial_cmp(other),
-        (Ipld::Float(one), Ipld::Integer(other)) => one.partial_cmp(&(*other as f64)),
-        _ => None,
     }
 }
 

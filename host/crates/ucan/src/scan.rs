@@ -92,7 +92,11 @@ fn head(bytes: &[u8], at: &mut usize) -> Result<(u8, u64), TokenError> {
         4 => 1 << 16,
         _ => 1 << 32,
     };
-    if value < smallest { Err(TokenError::NotCanonical("a number that is longer than needed")) } else { Ok((major, value)) }
+    if value < smallest {
+        Err(TokenError::NotCanonical("a number that is longer than needed"))
+    } else {
+        Ok((major, value))
+    }
 }
 
 #[cfg(test)]
@@ -101,7 +105,9 @@ mod tests {
 
     #[test]
     fn the_only_spelling_passes() {
-        for good in [&[0x80][..], &[0xa1, 0x61, b'a', 0x01], &[0x82, 0x41, 0xff, 0xf6], &[0xd8, 0x2a, 0x41, 0], &[0x18, 24]] {
+        for good in
+            [&[0x80][..], &[0xa1, 0x61, b'a', 0x01], &[0x82, 0x41, 0xff, 0xf6], &[0xd8, 0x2a, 0x41, 0], &[0x18, 24]]
+        {
             assert_eq!(check(good), Ok(()), "{good:x?}");
         }
         for (bad, name) in [

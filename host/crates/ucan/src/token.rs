@@ -1,14 +1,23 @@
 //! What all tokens have in common: why one is refused, and reading one whose kind is not known.
 
-use crate::{CommandError, Delegation, Invocation, PolicyError, envelope, limits::TOKEN_BYTES_MAX};
+use crate::{
+    CommandError, Delegation, Invocation, PolicyError, envelope,
+    limits::{NONCE_BYTES_MAX, PROOFS_MAX, TOKEN_BYTES_MAX},
+};
 
 /// Why bytes are no token, or a token is not made. Nothing of it can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// More than [`TOKEN_BYTES_MAX`], or a field beyond its bound.
-    #[error("too large: {0} bytes (a token has at most {TOKEN_BYTES_MAX})")]
+    /// More than [`TOKEN_BYTES_MAX`].
+    #[error("a token of {0} bytes, at most {TOKEN_BYTES_MAX} are allowed")]
     TooLarge(usize),
+    /// A nonce of more than [`NONCE_BYTES_MAX`].
+    #[error("a nonce of {0} bytes, at most {NONCE_BYTES_MAX} are allowed")]
+    NonceTooLong(usize),
+    /// More than [`PROOFS_MAX`] proofs.
+    #[error("{0} proofs, at most {PROOFS_MAX} are allowed")]
+    TooManyProofs(usize),
     /// The bytes end too early.
     #[error("the token is cut short")]
     Truncated,
@@ -30,7 +39,10 @@ pub enum TokenError {
     /// A field that the specification does not have: what is signed must be understood.
     #[error("{0:?} is no field of such a token")]
     UnknownField(String),
-    /// Another version or kind of token.
+    /// A token of the other kind.
+    #[error("this is {0}, which is not wanted here")]
+    OtherKind(&'static str),
+    /// Another version of such a token, or something else that UCAN may define.
     #[error("{0:?} is not supported (expected ucan/dlg@1.0.0 or ucan/inv@1.0.0)")]
     UnsupportedVersion(String),
     /// Another signature algorithm or encoding than Ed25519 over DAG-CBOR.
@@ -48,7 +60,8 @@ pub enum TokenError {
     /// A policy that is none.
     #[error(transparent)]
     InvalidPolicy(#[from] PolicyError),
-    /// A time that is no whole number of seconds from 0 to 2^53 − 1.
+    /// A time that is no whole number of seconds from 0 to 2^53 − 1, or an end that is not said: `null` says that there is
+    /// none, leaving it out says nothing.
     #[error("{0} is no time in whole seconds")]
     InvalidTime(&'static str),
     /// The signature does not verify.
@@ -63,7 +76,8 @@ impl TokenError {
     /// One word for programs: the specification's where it has one.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::TooLarge(_) => "TooLarge",
+            Self::TooLarge(_) | Self::NonceTooLong(_) => "TooLarge",
+            Self::TooManyProofs(_) => "ChainTooLong",
             Self::Truncated => "Truncated",
             Self::TooDeep => "TooDeep",
             Self::NotCanonical(_) => "NotCanonical",
@@ -71,11 +85,12 @@ impl TokenError {
             Self::WrongType(_) => "WrongType",
             Self::MissingField(_) => "MissingField",
             Self::UnknownField(_) => "UnknownField",
+            Self::OtherKind(_) => "OtherKind",
             Self::UnsupportedVersion(_) => "UnsupportedVersion",
             Self::UnsupportedAlgorithm => "UnsupportedAlgorithm",
             Self::InvalidKey { .. } => "InvalidKey",
-            Self::InvalidCommand(_) => "InvalidCommand",
-            Self::InvalidPolicy(_) => "InvalidPolicy",
+            Self::InvalidCommand(error) => error.name(),
+            Self::InvalidPolicy(error) => error.name(),
             Self::InvalidTime(_) => "InvalidTime",
             Self::InvalidSignature => "InvalidSignature",
             Self::NoRevocation => "NoRevocation",
@@ -84,7 +99,7 @@ impl TokenError {
 }
 
 /// A token of either kind.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Token {
     /// It grants.
     Delegation(Delegation),

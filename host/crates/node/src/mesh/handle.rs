@@ -224,8 +224,7 @@ impl Mesh {
         assert!(!config.relays.is_empty(), "a mesh handle needs a relay to dial");
         let node = config.node.id();
         let (close, closing) = watch::channel(false);
-        let rights =
-            OwnRights::new(node, config.realm.clone(), config.revocation_log.clone(), &config.revocations);
+        let rights = OwnRights::new(node, config.realm.clone(), config.revocation_log.clone(), &config.revocations);
         let permissions = rights.permissions().borrow().clone();
         let down = LinkState::Down { reason: format!("no answer yet from {}", config.relays[0]), hopeless: false };
         let shared = Arc::new(Shared {

@@ -100,8 +100,7 @@ async fn serve(
     };
     shared.set_permissions();
     let realm = &config.realm;
-    let join =
-        |id, proofs| Join { id, slot: REALM_SLOT, name: realm.name().clone(), root: realm.root(), proofs };
+    let join = |id, proofs| Join { id, slot: REALM_SLOT, name: realm.name().clone(), root: realm.root(), proofs };
     let (joined, all_said) = shared.registry.link_up(queue, proofs, join);
     let mut tasks: JoinSet<String> = JoinSet::new();
     tasks.spawn(write_control(Arc::clone(shared), control_writer, queued));

@@ -12,7 +12,9 @@ use macula_wire::{NodeId, Operation, RealmId, control::Proof};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
-use crate::{Audit, RealmAccess, RevocationLog, clock::unix_now, realm_access::Purpose, revocation_log::LoggedRevocation};
+use crate::{
+    Audit, RealmAccess, RevocationLog, clock::unix_now, realm_access::Purpose, revocation_log::LoggedRevocation,
+};
 
 /// This node is the only member that it knows.
 const SELF: MemberKey = MemberKey { link: 0, slot: 0 };
@@ -187,8 +189,7 @@ impl OwnRights {
         operation: Operation,
         topic: &macula_wire::Topic,
     ) -> Result<(), macula_auth::InvocationRefused> {
-        let expected =
-            macula_auth::Expected { realm: &self.realm, node: &self.node, sender, operation, topic };
+        let expected = macula_auth::Expected { realm: &self.realm, node: &self.node, sender, operation, topic };
         let mut state = self.state.lock();
         let State { authority, invocations, .. } = &mut *state;
         let accepted = invocations.accept(unix_now(), authority, tokens, expected);

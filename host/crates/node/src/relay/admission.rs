@@ -14,9 +14,7 @@ use macula_wire::{
 use rustc_hash::FxHashMap;
 use serde_bytes::ByteBuf;
 
-use crate::{
-    LoggedRevocation, RealmAccess, RevocationLog, clock::unix_now, realm_access::Purpose,
-};
+use crate::{LoggedRevocation, RealmAccess, RevocationLog, clock::unix_now, realm_access::Purpose};
 
 /// Proofs in one message. More come in further ones.
 const PROOFS_PER_MESSAGE_MAX: usize = 64;
@@ -163,7 +161,8 @@ impl Admission {
         }
         if !news.is_empty() {
             self.keep(realm, &news);
-            let joined = self.members.iter().flat_map(|(key, slots)| slots.iter().map(move |(slot, of)| (key, slot, of)));
+            let joined =
+                self.members.iter().flat_map(|(key, slots)| slots.iter().map(move |(slot, of)| (key, slot, of)));
             for (key, slot, _) in joined.filter(|(_, _, of)| **of == realm) {
                 let revoked = Revoked { slot: *slot, revocations: news.clone() };
                 // Who does not read control messages is told when it joins again.

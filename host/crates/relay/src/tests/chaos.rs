@@ -6,8 +6,7 @@ use bytes::BytesMut;
 use macula_wire::{
     Channel, ChannelKind, ContentType, Fault, PluginName, WhenFull,
     control::{
-        Advertise, Beat, Control, Done, Dropped, Goodbye, Retained, Subscribe, Undelivered,
-        Unsubscribe, Withdraw,
+        Advertise, Beat, Control, Done, Dropped, Goodbye, Retained, Subscribe, Undelivered, Unsubscribe, Withdraw,
     },
     frame::{self, Frames, Header, Lane, Outcome},
     hello::Role,
@@ -231,7 +230,11 @@ impl Chaos {
                 let permissions = if r.below(3) == 0 { Permissions::default() } else { Permissions::all() };
                 let (now, key) = (self.sim.now, self.sim.hosts[name].key);
                 self.sim.relay.set_permissions(now, key, small, Arc::new(permissions));
-                if r.below(2) == 0 { self.sim.relay.suspend(key, small) } else { self.sim.relay.resume(key, small) }
+                if r.below(2) == 0 {
+                    self.sim.relay.suspend(key, small)
+                } else {
+                    self.sim.relay.resume(key, small)
+                }
                 Control::Ping(Beat { token: id })
             }
             _ if r.below(4) > 0 => Control::Unknown { kind: 77, id: Some(id) },

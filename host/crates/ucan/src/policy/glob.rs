@@ -5,7 +5,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 use super::PolicyError;
 use crate::limits::POLICY_TEXT_BYTES_MAX;
 
-/// A pattern of `like`: `*` is any text, of any length and across every separator; `\*` is a star.
+/// A pattern of `like`: `*` is any text, of any length and across every separator; `\*` is a star (UCAN delegation, “Glob
+/// Matching”). A `\` before anything else is itself, so that `\\*` is a backslash and a star.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Glob {
     text: Arc<str>,
@@ -20,7 +21,7 @@ impl Glob {
     }
 
     /// Whether it matches the whole of `text`. Each part is looked for once, from where the one before ended, so the time
-    /// grows with the text and not with the stars.
+    /// grows with the text and the pattern, not with their product.
     pub fn matches(&self, text: &str) -> bool {
         let Some((first, rest)) = self.parts.split_first() else { return text.is_empty() };
         let Some((last, middle)) = rest.split_last() else { return text == &**first };
@@ -46,7 +47,7 @@ impl FromStr for Glob {
             let part = parts.last_mut().expect("there is always one");
             match character {
                 '*' => parts.push(String::new()),
-                '\\' if matches!(characters.peek(), Some('*' | '\\')) => part.extend(characters.next()),
+                '\\' if characters.peek() == Some(&'*') => part.extend(characters.next()),
                 other => part.push(other),
             }
         }
@@ -72,13 +73,31 @@ mod tests {
 
     #[test]
     fn stars_and_escaped_stars() {
-        for (glob, text) in [("", ""), ("*", ""), ("*", "a.b"), ("a*", "a"), ("*a", "ba"), ("a*c*e", "abcde"), ("\\*", "*")] {
+        for (glob, text) in
+            [("", ""), ("*", ""), ("*", "a.b"), ("a*", "a"), ("*a", "ba"), ("a*c*e", "abcde"), ("\\*", "*")]
+        {
             assert!(matches(glob, text), "{glob} {text}");
         }
-        for (glob, text) in [("", "a"), ("a", "ab"), ("a*a", "a"), ("*ab", "abc"), ("\\*", "x"), ("a*b*c", "acb"), ("\\\\*", "x")] {
+        for (glob, text) in [("", "a"), ("a", "ab"), ("a*a", "a"), ("*ab", "abc"), ("\\*", "x"), ("a*b*c", "acb")] {
             assert!(!matches(glob, text), "{glob} {text}");
         }
         assert!(matches("io.example.user*", "io.example.userevil"), "why the mesh allows whole segments only");
+    }
+
+    /// The specification knows one escape, and a reader that knows more would let through more than was meant.
+    #[test]
+    fn a_backslash_escapes_stars_only() {
+        assert!(matches("a\\b", "a\\b"));
+        assert!(matches("\\\\*", "\\*"));
+        assert!(!matches("\\\\*", "\\x"));
+        assert!(matches("a\\", "a\\"));
+    }
+
+    #[test]
+    fn hostile_patterns_take_no_longer() {
+        let glob = format!("{}b", "a*".repeat(500));
+        assert!(!matches(&glob, &"a".repeat(16 << 10)));
+        assert_eq!("x".repeat(1025).parse::<Glob>(), Err(PolicyError::TooLong));
     }
 
     /// The definition, which takes exponential time.

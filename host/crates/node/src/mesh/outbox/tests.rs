@@ -149,7 +149,12 @@ fn channel_numbers_are_used_again_only_with_a_new_declaration() {
 #[test]
 fn what_is_sent_again_keeps_its_topic_when_numbers_are_used_again() {
     for confirmed_later in [false, true] {
-        let outbox = Outbox::new(ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().into(), 7, 10_000_000, Arc::new(Permissions::all()));
+        let outbox = Outbox::new(
+            ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().into(),
+            7,
+            10_000_000,
+            Arc::new(Permissions::all()),
+        );
         let mut first = Peer::link_up(&outbox);
         let old = outbox.channel(&topic("old"));
         outbox.publish(old, PLAIN, b"1").unwrap();

@@ -1,0 +1,110 @@
+//! Private files: made for this user alone, written beside their place, flushed and renamed.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use ed25519_dalek::SigningKey;
+use zeroize::Zeroizing;
+
+use super::HomeError;
+
+/// Removes what writes that were cut short left behind. To be called under the lock.
+pub(super) fn remove_drafts(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().contains(".draft-") {
+            // Tried again at the next start.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Makes a directory for this user alone. One that is there is left as it is: whoever made it chose who may enter, and
+/// everything private inside has a mode of its own.
+pub(super) fn make_directory(path: &Path) -> Result<(), HomeError> {
+    let failed = |error| HomeError::Io { action: "make", path: path.to_owned(), error };
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)
+}
+
+/// Reads the key at `path`, or makes one; of several processes at once, one wins and all get its key.
+pub(super) fn key_at(path: &Path) -> Result<SigningKey, HomeError> {
+    if !path.exists() {
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *seed).expect("the operating system has randomness");
+        let mut text = Zeroizing::new(String::with_capacity(64));
+        for byte in seed.iter() {
+            text.push_str(&format!("{byte:02x}"));
+        }
+        let draft = draft_of(path);
+        write_file(&draft, text.as_bytes())?;
+        // Unlike a rename, a link does not replace the key of another process that was faster.
+        let linked = fs::hard_link(&draft, path);
+        let _ = fs::remove_file(&draft);
+        match linked {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(HomeError::Io { action: "write", path: path.to_owned(), error });
+            }
+            _ => sync_directory(path)?,
+        }
+    }
+    read_key(path)
+}
+
+pub(super) fn read_key(path: &Path) -> Result<SigningKey, HomeError> {
+    let failed = |error| HomeError::Io { action: "read", path: path.to_owned(), error };
+    let mut file = File::open(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(HomeError::Exposed { path: path.to_owned(), mode });
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.read_to_string(&mut text).map_err(failed)?;
+    let digits = text.trim();
+    let mut seed = Zeroizing::new([0; 32]);
+    let is_hex = digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    if !is_hex {
+        return Err(HomeError::Damaged {
+            path: path.to_owned(),
+            reason: "expected a key of 64 hexadecimal digits".into(),
+        });
+    }
+    for (index, byte) in seed.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&digits[index * 2..index * 2 + 2], 16).expect("checked digits");
+    }
+    Ok(SigningKey::from_bytes(&seed))
+}
+
+fn draft_of(path: &Path) -> PathBuf {
+    path.with_extension(format!("draft-{}-{:x}", std::process::id(), getrandom::u32().unwrap_or_default()))
+}
+
+pub(super) fn write_private(path: &Path, content: &[u8]) -> Result<(), HomeError> {
+    let draft = draft_of(path);
+    write_file(&draft, content)?;
+    fs::rename(&draft, path).map_err(|error| {
+        let _ = fs::remove_file(&draft);
+        HomeError::Io { action: "write", path: path.to_owned(), error }
+    })?;
+    sync_directory(path)
+}
+
+fn write_file(path: &Path, content: &[u8]) -> Result<(), HomeError> {
+    let write = || {
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+        file.write_all(content)?;
+        file.sync_all()
+    };
+    write().map_err(|error| {
+        let _ = fs::remove_file(path);
+        HomeError::Io { action: "write", path: path.to_owned(), error }
+    })
+}
+
+fn sync_directory(of: &Path) -> Result<(), HomeError> {
+    let directory = of.parent().unwrap_or(of);
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| HomeError::Io { action: "write", path: directory.to_owned(), error })
+}

@@ -1,0 +1,158 @@
+//! Tokens in words: who, what, until when, through whom.
+
+use macula_node::auth::{
+    Terms,
+    ucan::{Delegation, Invocation, Ipld, Policy},
+};
+
+/// One delegation, as the lines of a tree below `indent`.
+pub(super) fn delegation(delegation: &Delegation, now: u64, indent: &str) -> Vec<String> {
+    let mut lines = vec![format!("{indent}{} on {}", delegation.command(), names(delegation.policy()))];
+    lines.push(format!("{indent}  from    {}", delegation.issuer()));
+    lines.push(format!("{indent}  to      {}", delegation.audience()));
+    match delegation.subject() {
+        Some(subject) if subject == delegation.issuer() => lines.push(format!("{indent}  root    the issuer itself")),
+        Some(subject) => lines.push(format!("{indent}  root    {subject}")),
+        None => lines.push(format!("{indent}  root    anybody whose rights the issuer holds")),
+    }
+    if let Some(bound) = bound(delegation.policy()) {
+        lines.push(format!("{indent}  for     {bound}"));
+    }
+    lines.push(format!("{indent}  until   {}", until(delegation.expires(), now)));
+    if let Some(from) = delegation.not_before().filter(|from| *from > now) {
+        lines.push(format!("{indent}  not before {}", utc(from)));
+    }
+    for (name, value) in delegation.meta() {
+        lines.push(format!("{indent}  {name} = {}", value_text(value)));
+    }
+    lines.push(format!("{indent}  cid     {}", delegation.cid()));
+    lines
+}
+
+/// An invocation, likewise.
+pub(super) fn invocation(invocation: &Invocation, now: u64, indent: &str) -> Vec<String> {
+    let mut lines = vec![format!("{indent}asks for {} {}", invocation.command(), arguments(invocation))];
+    lines.push(format!("{indent}  by      {}", invocation.issuer()));
+    lines.push(format!("{indent}  root    {}", invocation.subject()));
+    if let Some(audience) = invocation.audience() {
+        lines.push(format!("{indent}  of      {audience}"));
+    }
+    lines.push(format!("{indent}  until   {}", until(invocation.expires(), now)));
+    lines.extend(invocation.proofs().iter().map(|proof| format!("{indent}  proof   {proof}")));
+    lines.push(format!("{indent}  cid     {}", invocation.cid()));
+    lines
+}
+
+fn arguments(invocation: &Invocation) -> String {
+    invocation
+        .arguments()
+        .iter()
+        .map(|(name, value)| format!("{name}={}", value_text(value)))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// The names that a policy is about, as patterns; a policy of another form as it stands.
+pub(super) fn names(policy: &Policy) -> String {
+    match Terms::read(policy) {
+        Ok(terms) => terms.scope.patterns().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        Err(_) => format!("what its policy says: {}", value_text(&policy.to_ipld())),
+    }
+}
+
+fn bound(policy: &Policy) -> Option<String> {
+    let binding = Terms::read(policy).ok()?.binding;
+    let plugin = binding.plugin.map(|plugin| format!("the component {plugin}"));
+    let slot = binding.slot.map(|slot| format!("what slot {slot} holds"));
+    match (plugin, slot) {
+        (Some(plugin), Some(slot)) => Some(format!("{plugin}, as {slot}")),
+        (plugin, slot) => plugin.or(slot),
+    }
+}
+
+/// A time, and how far away it is.
+pub(super) fn until(expires: Option<u64>, now: u64) -> String {
+    let Some(expires) = expires else { return "no end".into() };
+    let away =
+        if expires < now { format!("{} ago", span(now - expires)) } else { format!("in {}", span(expires - now)) };
+    let word = if expires < now { "expired: " } else { "" };
+    format!("{word}{} ({away})", utc(expires))
+}
+
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// A time in UTC, as RFC 3339 writes it. Days are counted from the first of March of the year 0, so that the leap day is
+/// the last of its year.
+fn utc(unix: u64) -> String {
+    let (days, second) = (unix / 86_400 + 719_468, unix % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+}
+
+fn value_text(value: &Ipld) -> String {
+    match value {
+        Ipld::Null => "null".into(),
+        Ipld::Bool(value) => value.to_string(),
+        Ipld::Integer(value) => value.to_string(),
+        Ipld::Float(value) => value.to_string(),
+        Ipld::String(text) => format!("{text:?}"),
+        Ipld::Bytes(bytes) => format!("{} bytes", bytes.len()),
+        Ipld::List(list) => format!("[{}]", list.iter().map(value_text).collect::<Vec<_>>().join(", ")),
+        Ipld::Map(map) => {
+            let pairs: Vec<String> = map.iter().map(|(key, value)| format!("{key:?}: {}", value_text(value))).collect();
+            format!("{{{}}}", pairs.join(", "))
+        }
+        Ipld::Link(cid) => cid.to_string(),
+    }
+}
+
+/// The same for programs.
+pub(super) fn json(delegation: &Delegation) -> serde_json::Value {
+    let terms = Terms::read(delegation.policy()).ok();
+    let patterns = terms.as_ref().map(|terms| terms.scope.patterns());
+    let binding = terms.map(|terms| terms.binding);
+    serde_json::json!({
+        "cid": delegation.cid().to_string(),
+        "issuer": delegation.issuer(),
+        "audience": delegation.audience(),
+        "subject": delegation.subject(),
+        "command": delegation.command().as_str(),
+        "topics": patterns,
+        "plugin": binding.as_ref().and_then(|binding| binding.plugin.as_ref()),
+        "slot": binding.as_ref().and_then(|binding| binding.slot.as_ref()).map(ToString::to_string),
+        "expires": delegation.expires(),
+        "not-before": delegation.not_before(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        for (unix, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_767_225_599, "2025-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(utc(unix), text);
+        }
+        assert_eq!(until(Some(951_782_400), 951_782_400 + 60), "expired: 2000-02-29T00:00:00Z (60 s ago)");
+        assert_eq!(until(None, 0), "no end");
+    }
+}

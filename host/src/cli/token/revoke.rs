@@ -1,0 +1,114 @@
+//! `macula-host token revoke CID`
+
+use std::sync::Arc;
+
+use clap::Args;
+use ed25519_dalek::SigningKey;
+use macula_node::{
+    Home,
+    auth::ucan::{Cid, Delegation, Revocation},
+    wire::{NodeId, RealmId, RealmName},
+};
+
+use super::known;
+use crate::{
+    cli::{ClientFlags, CommonFlags, client, client_runtime, home},
+    config::{self, Settings},
+    failure::{Failure, Kind},
+    output,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Revoke {
+    /// The delegation's id, as `token list` and `token inspect` show it
+    cid: Cid,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+impl Revoke {
+    pub(super) fn run(self, common: &CommonFlags) -> Result<(), Failure> {
+        let home = home()?;
+        let realm = config::chosen_realm(common, &home)?;
+        let tokens = known(&home, &common.token)?;
+        let key = revoker(&home, &realm, &self.cid, &tokens)?;
+        let revocation = Revocation::sign(&key, &self.cid);
+        let pins = home.pins()?;
+        let Some(root) = pins.root(&realm) else {
+            return Err(Failure::new(Kind::Denied, format!("realm {realm} is not known here")));
+        };
+        // On disk first: whatever becomes of the link, every node of this home knows it from its next start on.
+        let log = home.realm_revocations(&realm)?;
+        log.append(&RealmId::new(root, &realm), revocation.bytes())?;
+        let told = self.tell(common, &revocation);
+        self.report(told, &revocation, common)
+    }
+
+    /// Tells the mesh, if there is a node to tell it through.
+    fn tell(&self, common: &CommonFlags, revocation: &Revocation) -> Result<bool, Failure> {
+        let settings = Settings::load(common)?;
+        let client = settings.client(&self.client)?;
+        if client.node.is_none() && settings.home.running()?.is_empty() {
+            return Ok(false);
+        }
+        client_runtime()?.block_on(async {
+            let mesh = client::connect(&settings, &client).await?;
+            let told = mesh.revoke(std::slice::from_ref(revocation)).await;
+            mesh.close().await;
+            Ok(told.map(|()| true)?)
+        })
+    }
+
+    fn report(
+        &self,
+        told: Result<bool, Failure>,
+        revocation: &Revocation,
+        common: &CommonFlags,
+    ) -> Result<(), Failure> {
+        let is_told = *told.as_ref().unwrap_or(&false);
+        if common.json {
+            let by = revocation.issuer();
+            output::json(&serde_json::json!({ "revoked": self.cid.to_string(), "by": by, "told": is_told }));
+        } else {
+            output::line(format_args!("revoked {} by {}", self.cid, revocation.issuer()));
+            if told.is_ok() && !is_told {
+                output::note("no node runs here: it is kept, and told to the mesh when one does");
+            }
+        }
+        told.map(|_| ()).map_err(|error| error.during("kept here, but not told to the mesh"))
+    }
+}
+
+/// A key of this home that issued the delegation or one above it: nobody else's word counts.
+fn revoker(home: &Home, realm: &RealmName, cid: &Cid, tokens: &[Arc<Delegation>]) -> Result<SigningKey, Failure> {
+    let root = home.realm_key(realm)?;
+    let Some(delegation) = tokens.iter().find(|token| token.cid() == cid) else {
+        // The realm's root is above everything, known here or not.
+        return root.ok_or_else(|| {
+            let message = format!(
+                "{cid} is not among the delegations that are kept here, and neither is realm {realm}'s root key: name its file with --token"
+            );
+            Failure::not_found(message)
+        });
+    };
+    let mut keys: Vec<SigningKey> = home.keys()?.into_iter().map(|(_, key)| key).collect();
+    keys.extend(root);
+    let held = |id: &NodeId| keys.iter().find(|key| NodeId::from(key.verifying_key()) == *id).cloned();
+    let mut above = vec![*delegation.issuer()];
+    let mut next = 0;
+    // From the issuer upwards, through all who may have let it.
+    while let Some(issuer) = above.get(next).copied() {
+        if let Some(key) = held(&issuer) {
+            return Ok(key);
+        }
+        for token in tokens.iter().filter(|token| *token.audience() == issuer) {
+            if !above.contains(token.issuer()) {
+                above.push(*token.issuer());
+            }
+        }
+        next += 1;
+    }
+    let message =
+        format!("no key of this home issued {cid} or anything above it; {} can revoke it", delegation.issuer());
+    Err(Failure::new(Kind::Denied, message))
+}
