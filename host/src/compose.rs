@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use macula_admin::{AdminServer, BindError as HealthBindError};
 use macula_node::{
-    Certificate, LinkState, Mesh, MeshConfig, NodeState, RelayConfig, RelayServer, RelayUrl, RunningNode,
+    Certificate, LinkState, Mesh, MeshConfig, NodeState, Outlook, RelayConfig, RelayServer, RelayUrl, RunningNode,
     wire::{NodeId, hello::Role},
 };
 use macula_runtime::{
@@ -355,13 +355,14 @@ async fn start_mesh(
     // A relay elsewhere may come later; that it is the wrong one, or that one here does not answer, is said at once.
     let settled = |link: &LinkState| match link {
         LinkState::Up(_) | LinkState::Closed => true,
-        LinkState::Down { hopeless, .. } => *hopeless,
+        LinkState::Down { outlook, .. } => *outlook != Outlook::Hopeful,
     };
     let wait = if is_local { Duration::from_secs(10) } else { Duration::from_secs(3) };
     let first = tokio::time::timeout(wait, link.wait_for(settled)).await;
     let reason = match first {
         Ok(Ok(state)) => match &*state {
             LinkState::Up(_) => None,
+            LinkState::Down { reason, outlook: Outlook::Denied } => Some((Kind::Denied, reason.clone())),
             LinkState::Down { reason, .. } => Some((Kind::Failed, reason.clone())),
             LinkState::Closed => Some((Kind::Failed, "closed".into())),
         },

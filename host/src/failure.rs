@@ -84,7 +84,11 @@ impl From<RealmError> for Failure {
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
-        let kind = if matches!(error, ConnectError::Unreachable(_)) { Kind::Unreachable } else { Kind::Failed };
+        let kind = match error {
+            ConnectError::Unreachable(_) => Kind::Unreachable,
+            ConnectError::Denied(_) => Kind::Denied,
+            _ => Kind::Failed,
+        };
         Self::new(kind, error)
     }
 }

@@ -183,8 +183,9 @@ fn another_users_realm_is_another_realm() {
     let node = home.node(&["relay"]);
     let url = node.relay();
     let mut listener = home.subscriber(&["**", "--count", "1"]);
-    // The same name under another root key: published, and heard by nobody here.
-    stranger.output(&["publish", "a.b", "from a stranger", "--node", &url]).succeeded();
+    // The same name under another root key: this relay has no right to it, so nothing of it is said here.
+    let refused = "does not serve realm local.dev";
+    stranger.output(&["publish", "a.b", "from a stranger", "--node", &url]).failed(3, refused);
     home.output(&["publish", "a.b", "from home"]).succeeded();
     assert_eq!(listener.line(), "a.b from home");
     stranger.output(&["publish", "a.b", "x", "--realm", "io.example", "--node", &url]).failed(3, "io.example");

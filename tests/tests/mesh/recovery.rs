@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use macula_node::{CallOptions, LinkState, Mesh, Publish, RelayServer, RelayUrl};
+use macula_node::{CallOptions, LinkState, Mesh, Outlook, Publish, RelayServer, RelayUrl};
 use macula_wire::{CallError, Fault, ReceiptLevel};
 
 use crate::support::{acked, config, down, key, node, payloads, relay, relay_at, soon, topic, up};
@@ -225,11 +225,9 @@ async fn a_relay_with_another_key_in_its_place_is_refused() {
     soon(relay.stop()).await;
     let impostor = relay_at(101, port);
     let mut state = mesh.link();
-    soon(
-        state.wait_for(
-            |state| matches!(state, LinkState::Down { hopeless: true, reason } if reason.contains("expected")),
-        ),
-    )
+    soon(state.wait_for(
+        |state| matches!(state, LinkState::Down { outlook: Outlook::Refused, reason } if reason.contains("expected")),
+    ))
     .await
     .unwrap();
     soon(impostor.stop()).await;

@@ -5,7 +5,7 @@ use std::{future::Future, net::SocketAddr, time::Duration};
 use ed25519_dalek::SigningKey;
 use macula_auth::{Issuing, Scope, Terms, issue, ucan::Chain};
 use macula_node::{
-    Link, LinkState, Mesh, MeshConfig, Publish, RealmAccess, RelayConfig, RelayServer, RelayUrl, Subscription,
+    Link, LinkState, Mesh, MeshConfig, Outlook, Publish, RealmAccess, RelayConfig, RelayServer, RelayUrl, Subscription,
 };
 use macula_relay::Stats;
 use macula_transport::LocalNode;
@@ -112,7 +112,7 @@ pub(crate) async fn down(mesh: &Mesh) -> (String, bool) {
         state.wait_for(|state| matches!(state, LinkState::Down { reason, .. } if !reason.starts_with("no answer yet"))),
     );
     match &*down.await.expect("the handle is there") {
-        LinkState::Down { reason, hopeless } => (reason.clone(), *hopeless),
+        LinkState::Down { reason, outlook } => (reason.clone(), *outlook != Outlook::Hopeful),
         other => panic!("{other:?}"),
     }
 }

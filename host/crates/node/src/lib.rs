@@ -91,7 +91,7 @@ pub use macula_transport::{BindError, Certificate, DialError, LocalNode, RelayUr
 pub use macula_wire as wire;
 pub use mesh::{
     Advertise, AuthLevel, CallOptions, Confirmation, ConnectError, IncomingCall, Link, LinkState, Mesh, MeshConfig,
-    Offer, Publish, Publisher, Responder, Subscribe, Subscription, SubscriptionStats,
+    Offer, Outlook, Publish, Publisher, Responder, Subscribe, Subscription, SubscriptionStats,
 };
 pub use realm_access::{RealmAccess, TokenSource};
 pub use relay::{RelayConfig, RelayServer, RelayStartError};

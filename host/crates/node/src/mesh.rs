@@ -24,7 +24,7 @@ mod registry;
 mod subscription;
 
 pub use call::CallOptions;
-pub use config::{AuthLevel, ConnectError, Link, LinkState, MeshConfig};
+pub use config::{AuthLevel, ConnectError, Link, LinkState, MeshConfig, Outlook};
 pub use handle::{Mesh, Publish, Subscribe};
 pub use offer::{Advertise, IncomingCall, Offer, Responder};
 pub use publisher::{Confirmation, Publisher};

@@ -135,3 +135,6 @@ pub(crate) fn seal(issuer: &SigningKey, kind: Kind, fields: Fields) -> Result<Ve
 fn encode(value: &Ipld) -> Result<Vec<u8>, TokenError> {
     serde_ipld_dagcbor::to_vec(value).map_err(|error| TokenError::Malformed(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -214,3 +214,6 @@ impl Invocation {
         &self.fields.meta
     }
 }
+
+#[cfg(test)]
+mod tests;

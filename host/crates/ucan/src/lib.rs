@@ -41,6 +41,8 @@ pub mod container;
 mod delegation;
 mod envelope;
 mod fields;
+#[cfg(test)]
+mod forged;
 mod invocation;
 pub mod limits;
 mod policy;

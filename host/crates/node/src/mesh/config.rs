@@ -95,9 +95,12 @@ impl MeshConfig {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// A relay answered, and trying again would not help: the wrong node, its certificate, the realm.
+    /// A relay answered, and trying again would not help: the wrong node, its certificate.
     #[error("{0}")]
     Refused(String),
+    /// A relay answered, and a right is missing: its own to the realm, or this node's.
+    #[error("{0}")]
+    Denied(String),
     /// No relay could be reached in time.
     #[error("no relay could be reached: {0}")]
     Unreachable(String),
@@ -114,6 +117,17 @@ pub struct Link {
     pub generation: u64,
 }
 
+/// What to expect of further tries for a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outlook {
+    /// They may succeed at any time.
+    Hopeful,
+    /// They will not: the wrong node answers, or its certificate is not taken.
+    Refused,
+    /// They will not until somebody grants a right: the relay's to the realm, or this node's.
+    Denied,
+}
+
 /// Whether the handle has a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkState {
@@ -121,8 +135,8 @@ pub enum LinkState {
     Down {
         /// Why the last try failed.
         reason: String,
-        /// Trying again is not expected to help, though it goes on.
-        hopeless: bool,
+        /// Whether trying again, which goes on in any case, is expected to help.
+        outlook: Outlook,
     },
     /// Up.
     Up(Link),

@@ -25,7 +25,7 @@ use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 use super::{
     call::{CallOptions, Calls},
-    config::{AuthLevel, ConnectError, LinkState, MeshConfig},
+    config::{AuthLevel, ConnectError, LinkState, MeshConfig, Outlook},
     link_task,
     offer::{Advertise, Incoming, Offer},
     outbox::{ChannelName, Envelope, NoRoom, Outbox, SharedOutbox},
@@ -203,10 +203,11 @@ impl Mesh {
         let limit = config.timeout;
         let mesh = Self::start(config);
         let mut state = mesh.link();
-        let settled = |state: &LinkState| !matches!(state, LinkState::Down { hopeless: false, .. });
+        let settled = |state: &LinkState| !matches!(state, LinkState::Down { outlook: Outlook::Hopeful, .. });
         let outcome = match timeout(limit, state.wait_for(settled)).await {
             Ok(Ok(state)) => match &*state {
                 LinkState::Up(_) => Ok(()),
+                LinkState::Down { reason, outlook: Outlook::Denied } => Err(ConnectError::Denied(reason.clone())),
                 LinkState::Down { reason, .. } => Err(ConnectError::Refused(reason.clone())),
                 LinkState::Closed => Err(ConnectError::Unreachable("the handle was closed".into())),
             },
@@ -226,7 +227,8 @@ impl Mesh {
         let (close, closing) = watch::channel(false);
         let rights = OwnRights::new(node, config.realm.clone(), config.revocation_log.clone(), &config.revocations);
         let permissions = rights.permissions().borrow().clone();
-        let down = LinkState::Down { reason: format!("no answer yet from {}", config.relays[0]), hopeless: false };
+        let down =
+            LinkState::Down { reason: format!("no answer yet from {}", config.relays[0]), outlook: Outlook::Hopeful };
         let shared = Arc::new(Shared {
             outbox: Arc::new(Outbox::new(node, config.node.epoch, config.outbox_bytes_max, permissions)),
             registry: Registry::default(),

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    config::{self, LinkState, MeshConfig},
+    config::{self, LinkState, MeshConfig, Outlook},
     handle::Shared,
     inbound::Inbound,
     outbox::REALM_SLOT,
@@ -30,7 +30,7 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Why there is no link.
 struct Down {
     reason: String,
-    hopeless: bool,
+    outlook: Outlook,
 }
 
 /// Runs until the handle is closed.
@@ -45,7 +45,10 @@ pub(super) async fn run(shared: Arc<Shared>, config: MeshConfig, mut close: watc
         let attempt = async {
             match dialler.dial(url, &config.node).await {
                 Ok(link) => serve(&shared, &config, url, &link, close.clone(), &mut backoff).await,
-                Err(error) => Down { hopeless: !error.is_transient(), reason: error.to_string() },
+                Err(error) => {
+                    let outlook = if error.is_transient() { Outlook::Hopeful } else { Outlook::Refused };
+                    Down { outlook, reason: error.to_string() }
+                }
             }
         };
         let down = attempt.await;
@@ -53,7 +56,7 @@ pub(super) async fn run(shared: Arc<Shared>, config: MeshConfig, mut close: watc
             break;
         }
         tracing::info!(relay = %url, reason = %down.reason, attempt = backoff.attempts(), "no link");
-        shared.set_state(LinkState::Down { reason: down.reason, hopeless: down.hopeless });
+        shared.set_state(LinkState::Down { reason: down.reason, outlook: down.outlook });
         let delay = backoff.next(getrandom::u32().unwrap_or(u32::MAX / 2));
         tokio::select! {
             () = sleep(delay) => {}
@@ -88,14 +91,14 @@ async fn serve(
             link.close(&down.reason);
             return down;
         }
-        Err(_) => return Down { reason: format!("relay {} did not answer", peer.short()), hopeless: false },
+        Err(_) => return Down { reason: format!("relay {} did not answer", peer.short()), outlook: Outlook::Hopeful },
     };
     let proofs = match shared.rights.proofs() {
         Ok(proofs) => proofs,
         Err(refusal) => {
             let reason = format!("nothing lets this node into realm {}: {refusal}", config.realm.name());
             link.close("no rights");
-            return Down { reason, hopeless: true };
+            return Down { reason, outlook: Outlook::Denied };
         }
     };
     shared.set_permissions();
@@ -113,7 +116,7 @@ async fn serve(
         Some(ended) = tasks.join_next() => {
             let reason = ended.unwrap_or_else(|error| format!("a task failed: {error}"));
             shared.registry.link_down();
-            return Down { reason, hopeless: false };
+            return Down { reason, outlook: Outlook::Hopeful };
         }
     };
     let down = match joined {
@@ -124,14 +127,18 @@ async fn serve(
             // Messages follow only then: this node's own subscriptions must not miss what it sends again.
             match timeout(PING_TIMEOUT, all_said).await {
                 Ok(Ok(())) => serve_joined(shared, url, link, close, leaving, tasks).await,
-                _ => Down { reason: format!("relay {} did not answer requests", peer.short()), hopeless: false },
+                _ => Down {
+                    reason: format!("relay {} did not answer requests", peer.short()),
+                    outlook: Outlook::Hopeful,
+                },
             }
         }
-        Ok(Ok(Err(fault))) => {
-            Down { reason: format!("the relay refuses realm {}: {fault}", config.realm.name()), hopeless: true }
-        }
+        Ok(Ok(Err(fault))) => Down {
+            reason: format!("the relay refuses realm {}: {fault}", config.realm.name()),
+            outlook: Outlook::Denied,
+        },
         Ok(Err(_)) | Err(_) => {
-            Down { reason: format!("relay {} did not answer the join", peer.short()), hopeless: false }
+            Down { reason: format!("relay {} did not answer the join", peer.short()), outlook: Outlook::Hopeful }
         }
     };
     link.close(&down.reason);
@@ -146,7 +153,7 @@ async fn relay_right(
     writer: &mut ControlWriter,
     reader: &mut ControlReader,
 ) -> Result<Shown, Down> {
-    let lost = |reason: String| Down { reason, hopeless: false };
+    let lost = |reason: String| Down { reason, outlook: Outlook::Hopeful };
     let show = Show { id: SHOW_ID, realm: shared.rights.realm() };
     writer.send([Control::Show(show)]).await.map_err(|error| lost(error.to_string()))?;
     loop {
@@ -156,7 +163,8 @@ async fn relay_right(
                     None => done.proof,
                     Some(_) => None,
                 };
-                return check_relay(shared, relay, shown.as_ref()).map_err(|reason| Down { reason, hopeless: true });
+                return check_relay(shared, relay, shown.as_ref())
+                    .map_err(|reason| Down { reason, outlook: Outlook::Denied });
             }
             Control::Goodbye(goodbye) => return Err(lost(goodbye.reason)),
             _ => {}
@@ -271,7 +279,7 @@ async fn serve_joined(
     let unsent = shared.outbox.link_down();
     shared.calls.link_down(&unsent);
     shared.incoming.link_down();
-    Down { reason, hopeless: false }
+    Down { reason, outlook: Outlook::Hopeful }
 }
 
 async fn write_control(

@@ -6,7 +6,7 @@ use std::{cell::RefCell, collections::BTreeMap};
 use ed25519_dalek::SigningKey;
 
 use super::*;
-use crate::{DelegationFields, Invocation, InvocationFields, Policy, Selector, Statement, cid_of};
+use crate::{DelegationFields, Invocation, InvocationFields, Policy, Statement, cid_of};
 
 fn key(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
