@@ -8,4 +8,5 @@ mod hostile;
 mod pubsub;
 mod recovery;
 mod refusal;
+mod rights;
 mod support;

@@ -47,6 +47,14 @@ struct State {
     renew_at: u64,
     /// Why there are no rights at all.
     refusal: Option<Refusal>,
+    /// Rights have expired a moment ago: a renewed proof is looked for at each tick.
+    is_suspended: bool,
+}
+
+impl State {
+    fn is_due(&self, now: u64) -> bool {
+        self.is_suspended || now >= self.renew_at || self.authority.poll_timeout().is_some_and(|due| due <= now)
+    }
 }
 
 /// What a look at the clock has brought.
@@ -81,7 +89,8 @@ impl OwnRights {
             Err(refusal) => (Arc::default(), Some(refusal)),
         };
         let renew_at = now.saturating_add(access.renewal().as_secs().max(1));
-        let state = State { authority, invocations: Invocations::default(), proofs, renew_at, refusal };
+        let invocations = Invocations::default();
+        let state = State { authority, invocations, proofs, renew_at, refusal, is_suspended: false };
         let audit = Arc::new(Audit::new("host"));
         let (state, revoked, permissions) = (Mutex::new(state), Notify::new(), watch::channel(permissions).0);
         let rights = Self { node, access, realm, log, audit, state, revoked, permissions };
@@ -142,7 +151,7 @@ impl OwnRights {
         let mut state = self.state.lock();
         let now = unix_now();
         let mut ticked = Ticked::default();
-        if now >= state.renew_at || state.authority.poll_timeout().is_some_and(|due| due <= now) {
+        if state.is_due(now) {
             ticked.proofs = self.renew(&mut state, now);
         }
         state.authority.handle_timeout(now);
@@ -206,8 +215,7 @@ impl OwnRights {
 
     /// Looks for new proofs; those that are new.
     fn renew(&self, state: &mut State, now: u64) -> Vec<Proof> {
-        let due = now >= state.renew_at || state.authority.poll_timeout().is_some_and(|due| due <= now);
-        if !due && state.refusal.is_none() {
+        if !state.is_due(now) && state.refusal.is_none() {
             return Vec::new();
         }
         state.renew_at = now.saturating_add(self.access.renewal().as_secs().max(1));
@@ -237,7 +245,8 @@ impl OwnRights {
         let mut changed = false;
         while let Some(Change { permissions, standing, .. }) = state.authority.poll_change() {
             // A suspended node is held up by its relay; here nothing is taken away before the time.
-            if standing == Standing::Suspended {
+            state.is_suspended = standing == Standing::Suspended;
+            if state.is_suspended {
                 tracing::warn!(realm = %self.access.name(), "rights have expired; they end in 30 s unless renewed");
             }
             self.permissions.send_replace(permissions);

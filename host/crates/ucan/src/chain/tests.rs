@@ -287,7 +287,7 @@ mod assembling {
         let expected = Chain::new(links()).unwrap();
         for _ in 0..tokens.len() {
             tokens.rotate_left(1);
-            assert_eq!(assemble(&tokens, &id(4)), [expected.clone()]);
+            assert_eq!(assemble(&tokens, &id(4)), std::slice::from_ref(&expected));
         }
         tokens.reverse();
         assert_eq!(assemble(&tokens, &id(4)), [expected]);

@@ -1,8 +1,6 @@
 //! The language beside the official vectors: what a selector that finds nothing does, numbers, collections, forms that are
 //! refused, bounds, and that no policy takes long.
 
-use std::time::{Duration, Instant};
-
 use proptest::prelude::*;
 
 use super::*;
@@ -208,20 +206,22 @@ fn the_work_is_bounded() {
 
     // As much as fits into a token, under selectors that go over it again and again.
     let wide = Ipld::List(vec![Ipld::Map([("a".to_owned(), Ipld::Null)].into()); 4000]);
-    let slices = format!(".{}", "[0:]".repeat(250));
-    let questions = format!(".{}", ".a?".repeat(300));
     let statements = [
-        format!(r#"["any", "{slices}", ["==", ".", 2]]"#),
-        format!(r#"["any", ".", ["==", "{questions}", 2]]"#).replace("..", "."),
-        format!(r#"["any", ".", ["any", ".{}", ["==", ".", 2]]]"#, "[]".repeat(500)),
+        format!(r#"["any", ".{}", ["==", ".", 2]]"#, "[0:]".repeat(200)),
+        format!(r#"["any", ".", ["==", "{}", 2]]"#, ".a?".repeat(200)),
+        format!(r#"["any", ".", ["any", ".{}", ["==", ".", 2]]]"#, "[]".repeat(200)),
     ];
     for statement in statements {
-        let many = vec![statement.as_str(); 30].join(", ");
+        // Within an `or`, all are tried; three statements each, with itself, are within the bound.
+        let many = vec![statement.as_str(); 20].join(", ");
         let hostile = policy(&format!(r#"[["or", [{many}]]]"#));
-        let begin = Instant::now();
+        let mut budget = Budget::new();
+        assert!(hostile.0[0].holds(&wide, &mut budget).is_err(), "used up: {}", &statement[..30]);
         assert!(!hostile.matches(&wide));
-        assert!(begin.elapsed() < Duration::from_secs(1), "{:?}: {}", begin.elapsed(), &statement[..40]);
     }
+    // An honest policy over as many values as a token holds is far from it.
+    let plain = policy(r#"[["all", ".", ["and", [["==", ".a", null], ["!=", ".a", 1]]]]]"#);
+    assert!(plain.matches(&wide));
 }
 
 fn arbitrary_statement() -> impl Strategy<Value = Statement> {
