@@ -39,6 +39,8 @@ pub(crate) struct Node {
     admin: AdminRpc,
     health: Option<AdminServer>,
     relays: Vec<RelayUrl>,
+    /// Realms that its own relay serves.
+    serves: Vec<String>,
 }
 
 /// What a node is for.
@@ -65,6 +67,9 @@ struct Ready<'a> {
     relay: Option<String>,
     relays: Vec<String>,
     realm: String,
+    /// Realms that its own relay serves.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    serves: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     health: Option<String>,
     plugins: Vec<ReadyPlugin>,
@@ -138,7 +143,15 @@ impl Node {
         };
         let admin = AdminRpc::start(&mesh, Arc::clone(&report)).await?;
         state.announce(&running)?;
-        let mut started = Self { state, relay, mesh, runtime: None, rights: None, report, admin, health, relays };
+        let serves = match &relay {
+            Some(relay) => {
+                let served = settings.served()?.into_iter().filter(|realm| realm.may_serve(&relay.node()));
+                served.map(|realm| realm.name().to_string()).collect()
+            }
+            None => Vec::new(),
+        };
+        let mut started =
+            Self { state, relay, mesh, runtime: None, rights: None, report, admin, health, relays, serves };
         if let Purpose::Host(plugins) = purpose
             && let Err(failure) = started.start_plugins(settings, plugins).await
         {
@@ -205,6 +218,7 @@ impl Node {
             relay: self.relay.as_ref().map(|relay| relay.url().to_string()),
             relays: self.relays.iter().map(ToString::to_string).collect(),
             realm: self.mesh.realm().to_string(),
+            serves: &self.serves,
             health: self.health.as_ref().map(|health| format!("http://{}", health.address())),
             plugins: plugins.iter().map(ready_plugin).collect(),
         };
@@ -277,6 +291,9 @@ impl Ready<'_> {
             None => lines.extend(self.relays.iter().map(|relay| format!("  via      {relay}"))),
         }
         lines.push(format!("  realm    {}", self.realm));
+        if self.serves.iter().any(|served| *served != self.realm) {
+            lines.push(format!("  serves   {}", self.serves.join(", ")));
+        }
         if let Some(health) = &self.health {
             lines.push(format!("  health   {health}/health"));
         }

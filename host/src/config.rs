@@ -136,6 +136,11 @@ impl Settings {
         realm::served(&self.home, &[&self.tokens[..], &self.file.relay.token].concat())
     }
 
+    /// Whether this home's word is law in the realm: then nothing there is a matter of granting.
+    pub(crate) fn holds_root_key(&self) -> bool {
+        self.tokens.is_empty() && self.home.realm_key(self.realm.name()).is_ok_and(|key| key.is_some())
+    }
+
     /// What lets this node into another realm.
     pub(crate) fn access(&self, name: &RealmName) -> Result<RealmAccess, Failure> {
         realm::access(&self.home, name, &self.tokens)

@@ -4,7 +4,7 @@ use clap::Args;
 use macula_node::{
     CallOptions,
     wire::{
-        ContentType, Topic,
+        ContentType, Operation, Topic,
         frame::Extras,
         limits::{IDEMPOTENCY_KEY_BYTES_MAX, PAYLOAD_BYTES_MAX},
     },
@@ -45,10 +45,12 @@ impl Call {
             let idempotency_key = self.idempotency_key.as_deref().map(Into::into);
             let extras = Extras { idempotency_key, ..Extras::default() };
             let options = CallOptions { timeout: client.timeout, content_type, extras, ..CallOptions::default() };
-            let mesh = client::connect(&settings, &client).await?;
+            let explained = |failure| client::with_grantor(failure, &settings, Operation::Call, &self.procedure);
+            let mesh = client::connect(&settings, &client).await.map_err(explained)?;
             let answer = mesh.call(&self.procedure, &payload, &options).await;
             mesh.close().await;
-            print_answer(&answer.map_err(|error| Failure::from(error).during(&self.procedure))?, common);
+            let answer = answer.map_err(|error| explained(Failure::from(error).during(&self.procedure)))?;
+            print_answer(&answer, common);
             Ok(())
         })
     }

@@ -1,6 +1,9 @@
 //! What client verbs have in common: finding the node and linking to it.
 
-use macula_node::{Mesh, MeshConfig, RealmAccess, RelayUrl, RunningNode};
+use macula_node::{
+    Mesh, MeshConfig, RealmAccess, RelayUrl, RunningNode,
+    wire::{NodeId, Operation},
+};
 
 use crate::{
     config::{ClientSettings, Settings},
@@ -28,6 +31,29 @@ pub(super) async fn connect_in(
     config.tls = settings.tls;
     config.timeout = client.timeout;
     Ok(Mesh::connect(config).await?)
+}
+
+/// A denial with what would lift it: who can grant the right, and with which command. Only for the user of this machine;
+/// nothing of it comes from the other side.
+pub(super) fn with_grantor(failure: Failure, settings: &Settings, operation: Operation, name: &str) -> Failure {
+    let realm = &settings.realm;
+    if failure.kind() != Kind::Denied || settings.holds_root_key() {
+        return failure;
+    }
+    let holder =
+        settings.home.keys().ok().and_then(|keys| keys.first().map(|(_, key)| NodeId::from(key.verifying_key())));
+    let to = holder.map_or_else(|| "DID (macula-host key new NAME makes one)".to_owned(), |id| id.to_string());
+    let topic = if name.is_empty() { String::new() } else { format!(" --topic '{name}'") };
+    Failure::new(
+        Kind::Denied,
+        format!(
+            "{failure}; who holds the right, at least the realm's root {}, can grant it: macula-host token issue --realm {} \
+             --to {to} --can {operation}{topic}; then name the file with --token, or put it into {}",
+            realm.root(),
+            realm.name(),
+            settings.home.path().join("tokens").display(),
+        ),
+    )
 }
 
 /// The relays that nodes of this home run or dial; the most recently named `host` first.

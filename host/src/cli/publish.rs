@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use macula_node::{
     Confirmation, Mesh, Publish as Options, Publisher,
     wire::{
-        ContentType, Delivery, Metadata, Priority, Receipt, ReceiptLevel, Topic, frame::Extras,
+        ContentType, Delivery, Metadata, Operation, Priority, Receipt, ReceiptLevel, Topic, frame::Extras,
         limits::PAYLOAD_BYTES_MAX,
     },
 };
@@ -82,13 +82,14 @@ impl Publish {
         let options = self.options(client.priority)?;
         client_runtime()?.block_on(async {
             let one = if self.lines { None } else { Some(self.single_payload().await?) };
-            let mesh = client::connect(&settings, &client).await?;
+            let explained = |failure| client::with_grantor(failure, &settings, Operation::Publish, &self.topic);
+            let mesh = client::connect(&settings, &client).await.map_err(explained)?;
             let outcome = match one {
                 Some(payload) => self.publish_one(&mesh, &payload, &options, common).await,
                 None => self.publish_lines(&mesh, common).await,
             };
             mesh.close().await;
-            outcome
+            outcome.map_err(explained)
         })
     }
 

@@ -52,10 +52,11 @@ async fn ask(settings: &Settings, client: &ClientSettings, node: &RunningNode) -
     };
     let client =
         ClientSettings { node: client.node.clone().or(relay), timeout: client.timeout, priority: client.priority };
-    let mesh = client::connect_in(settings, &client, settings.access(&node.realm)?).await?;
+    let explained = |failure| client::with_grantor(failure, settings, Operation::Admin, "");
+    let mesh = client::connect_in(settings, &client, settings.access(&node.realm)?).await.map_err(explained)?;
     let host = node.admin.unwrap_or(node.node);
     let procedure = status_procedure(&host);
-    let invocation = mesh.invocation(Operation::Admin, &procedure, host)?;
+    let invocation = mesh.invocation(Operation::Admin, &procedure, host).map_err(|fault| explained(fault.into()))?;
     let options = CallOptions { timeout: client.timeout, ..CallOptions::default() };
     let answer = mesh.call(&procedure, &invocation, &options).await;
     mesh.close().await;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use macula_node::{
     LinkState, Subscribe as Options, Subscription,
-    wire::{Message, Pattern, WhenFull},
+    wire::{Message, Operation, Pattern, WhenFull},
 };
 use serde::Serialize;
 use tokio::sync::watch;
@@ -79,8 +79,10 @@ impl Subscribe {
         };
         let options = Options { when_full, queue_messages: self.queue, retained: !self.live };
         client_runtime()?.block_on(async {
-            let mesh = client::connect(&settings, &client).await?;
-            let mut subscription = mesh.subscribe_with(self.pattern.clone(), options).await?;
+            let explained = |failure| client::with_grantor(failure, &settings, Operation::Subscribe, &self.pattern);
+            let mesh = client::connect(&settings, &client).await.map_err(explained)?;
+            let subscribed = mesh.subscribe_with(self.pattern.clone(), options).await;
+            let mut subscription = subscribed.map_err(|fault| explained(fault.into()))?;
             if common.json {
                 output::note(serde_json::json!({ "subscribed": self.pattern.as_str(), "realm": mesh.realm() }));
             } else {
@@ -125,7 +127,11 @@ impl Subscribe {
                 }
                 () = &mut end => return self.ended(printed),
             };
-            let Some(message) = message else { break };
+            // The handle is here: what has ended is the right.
+            let Some(message) = message else {
+                let denied = format!("the right to subscribe to {} has ended", self.pattern);
+                return Err(Failure::new(Kind::Denied, denied));
+            };
             // Whoever read the output is gone: nothing is left to do.
             if !print_message(&message, common) {
                 return Ok(());

@@ -8,6 +8,7 @@
 mod bad_input;
 mod life;
 mod main_job;
+mod permissions;
 mod process;
 mod readme;
 mod tls;

@@ -77,6 +77,13 @@ impl RealmAccess {
         RealmId::new(&self.root, &self.name)
     }
 
+    /// Whether there is something here that lets `node` serve the realm for others now.
+    pub fn may_serve(&self, node: &NodeId) -> bool {
+        let command = Operation::Relay.command().parse().expect("a constant");
+        let chains = self.chains(node, Purpose::Relay, crate::clock::unix_now());
+        chains.iter().any(|chain| chain.audience() == node && chain.command().covers(&command))
+    }
+
     /// How long until what is presented now should be renewed.
     pub(crate) fn renewal(&self) -> Duration {
         match self.credentials {

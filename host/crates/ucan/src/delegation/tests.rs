@@ -16,8 +16,8 @@ fn id(seed: u8) -> NodeId {
     key(seed).verifying_key().into()
 }
 
-fn text(text: impl ToString) -> Ipld {
-    Ipld::String(text.to_string())
+fn text(text: impl Into<String>) -> Ipld {
+    Ipld::String(text.into())
 }
 
 fn map<const N: usize>(entries: [(&str, Ipld); N]) -> Map {
@@ -27,9 +27,9 @@ fn map<const N: usize>(entries: [(&str, Ipld); N]) -> Map {
 /// What [`good`] says.
 fn payload() -> Map {
     map([
-        ("iss", text(id(1))),
-        ("aud", text(id(2))),
-        ("sub", text(id(1))),
+        ("iss", text(id(1).to_string())),
+        ("aud", text(id(2).to_string())),
+        ("sub", text(id(1).to_string())),
         ("cmd", text("/mesh/publish")),
         ("pol", Ipld::List(vec![Ipld::List(vec![text("like"), text(".topic"), text("io.example.*")])])),
         ("nonce", Ipld::Bytes(vec![7; 12])),
@@ -161,7 +161,7 @@ fn another_spelling_that_was_signed() {
 
 #[test]
 fn signatures_of_others_and_of_something_else() {
-    assert_eq!(refusal(&with("iss", text(id(2)))), "InvalidSignature");
+    assert_eq!(refusal(&with("iss", text(id(2).to_string()))), "InvalidSignature");
     let other = DelegationFields { nonce: vec![8; 12], ..fields() }.sign(&key(1)).unwrap();
     assert_eq!(refusal(&[&other.bytes()[..SIGNED_AT], &good()[SIGNED_AT..]].concat()), "InvalidSignature");
 }

@@ -1,0 +1,308 @@
+//! Realms, tokens and what they let do: the walk of `docs/operating/permissions.md`, and each refusal by its name.
+
+use std::{fs, path::PathBuf};
+
+use serde_json::Value;
+
+use crate::process::{Home, Node, prebuilt};
+
+/// A realm with an owner who runs its relay, an operator, and a host with tokens for its plugin.
+struct Realm {
+    owner: Home,
+    operator: Home,
+    host: Home,
+    root: String,
+    host_key: String,
+    /// Owner to operator, and that with operator to host.
+    ops_token: PathBuf,
+    host_token: PathBuf,
+    relay: Node,
+}
+
+/// The last word of the first line: a did:key, an id.
+fn did(output: &str) -> String {
+    output.split_whitespace().find(|word| word.starts_with("did:key:")).expect("a did:key").to_owned()
+}
+
+fn save(home: &Home, name: &str, token: &str) -> PathBuf {
+    let path = home.path().join(name);
+    fs::write(&path, token).unwrap();
+    path
+}
+
+fn text(path: &std::path::Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn mcid(home: &Home, file: &str) -> String {
+    let inspected: Value = serde_json::from_str(&home.output(&["inspect", file, "--json"]).succeeded()).unwrap();
+    inspected["mcid"].as_str().unwrap().to_owned()
+}
+
+impl Realm {
+    /// Follows the page, up to the running relay. `grants` are further arguments of the host's token.
+    fn new(names: &str, component: Option<&str>) -> Self {
+        let (owner, operator, host) = (Home::new(), Home::new(), Home::new());
+        let root = did(&owner.output(&["realm", "new", "io.example"]).succeeded());
+        for home in [&operator, &host] {
+            home.output(&["realm", "pin", "io.example", &root]).succeeded();
+        }
+        let ops_key = did(&operator.output(&["key", "new", "ops"]).succeeded());
+        let host_key = did(&host.output(&["key", "new", "host"]).succeeded());
+        let issue = |home: &Home, to: &str, more: &[&str]| {
+            let arguments = ["token", "issue", "--realm", "io.example", "--to", to, "--can", "/mesh", "--topic", names];
+            home.output(&[&arguments, more].concat()).succeeded()
+        };
+        let ops_token = save(&operator, "ops.token", &issue(&owner, &ops_key, &["--expires", "720h"]));
+        let mut more = vec!["--proof", text(&ops_token)];
+        let id = component.map(|component| mcid(&host, component));
+        if let Some(id) = &id {
+            more.extend(["--plugin", id]);
+        }
+        let host_token = save(&host, "host.token", &issue(&operator, &host_key, &more));
+        let relay = owner.node(&["relay"]);
+        Self { owner, operator, host, root, host_key, ops_token, host_token, relay }
+    }
+
+    fn host(&self, arguments: &[&str]) -> Node {
+        let url = self.relay.relay();
+        let fixed = ["--realm", "io.example", "--token", text(&self.host_token), "--relay", &url];
+        self.host.node(&[&["run"], arguments, &fixed[..]].concat())
+    }
+
+    /// A verb of the owner, who may do everything.
+    fn owner(&self, arguments: &[&str]) -> crate::process::Finished {
+        self.owner.output(&[arguments, &["--realm", "io.example"]].concat())
+    }
+}
+
+/// Goal: a plugin in production does what it was granted, on the host it was granted on; revoking a delegation in the middle
+/// of its chain stops that within the two seconds that are promised, while it runs on.
+#[test]
+fn a_plugin_runs_by_what_its_component_was_granted() {
+    let calculator = prebuilt("calculator");
+    let realm = Realm::new("math.**", Some(&calculator));
+    let mut host = realm.host(&[&calculator]);
+    assert_eq!(realm.owner(&["call", "math.add", "[2, 3]"]).succeeded().trim(), "5");
+    // What the root has given, and so in the middle of the plugin's chain.
+    let listed = realm.owner.output(&["token", "list", "--json"]).succeeded();
+    let listed: Value = serde_json::from_str(listed.lines().next().unwrap()).unwrap();
+    assert_eq!((&listed["command"], &listed["state"]), (&"/mesh".into(), &"valid".into()));
+    let cid = listed["cid"].as_str().unwrap();
+    realm.owner(&["token", "revoke", cid]).succeeded();
+    // The relay has it in force when the command returns.
+    realm.owner(&["call", "math.add", "[2, 3]"]).failed(4, "nobody offers math.add");
+    assert!(realm.owner.output(&["token", "list"]).succeeded().contains("revoked"));
+    let _ = host.process.note("macula_audit");
+    host.stop();
+    // It is never undone: not for the same token, and not by starting again.
+    let url = realm.relay.relay();
+    let arguments = ["run", &calculator, "--realm", "io.example", "--token", text(&realm.host_token), "--relay", &url];
+    realm.host.output(&[&arguments[..], &["--health", "127.0.0.1:0"]].concat()).failed(3, "revoked");
+    realm.relay.stop();
+}
+
+/// Goal: what is granted to one component is nothing to another, although both run on the same host; the log says what is
+/// missing, and with which command it would be granted.
+#[test]
+fn what_is_one_components_is_no_others() {
+    let realm = Realm::new("**", Some(&prebuilt("calculator")));
+    let host = realm.host(&[&prebuilt("calculator"), &prebuilt("echo")]);
+    assert_eq!(realm.owner(&["call", "math.add", "[2, 3]"]).succeeded().trim(), "5");
+    let mut process = host.process;
+    let line = process.note("denied /mesh/");
+    let echo = mcid(&realm.host, &prebuilt("echo"));
+    for part in ["token issue --realm io.example", &realm.host_key, "--can /mesh/", &echo] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+    drop(process);
+    realm.relay.stop();
+}
+
+/// Goal: verbs of a home act by tokens for its keys, exactly as far as these go; a denial names the right, who can grant it,
+/// and how.
+#[test]
+fn verbs_do_what_their_tokens_say() {
+    let realm = Realm::new("io.example.user.**", None);
+    let node = realm.relay.relay();
+    let common = ["--realm", "io.example", "--node", &node];
+    let with_token = [&common[..], &["--token", text(&realm.host_token)]].concat();
+    let verb = |arguments: &[&str], more: &[&str]| realm.host.output(&[arguments, more].concat());
+    verb(&["publish", "io.example.user.door", "x"], &with_token).succeeded();
+    verb(&["publish", "io.example.userevil.door", "x"], &with_token)
+        .failed(3, "/mesh/publish io.example.userevil.door");
+    verb(&["subscribe", "**"], &with_token).failed(3, "/mesh/subscribe **");
+    verb(&["call", "io.example.other"], &with_token).failed(3, "/mesh/call io.example.other");
+    verb(&["publish", "io.example.user.door", "x"], &common).failed(3, "nothing lets this node into realm io.example");
+    let hint = format!("at least the realm's root {}, can grant it: macula-host token issue", realm.root);
+    verb(&["publish", "io.example.other", "x"], &with_token).failed(3, &hint);
+    verb(&["publish", "a.b", "x"], &["--realm", "io.unknown", "--node", &node]).failed(3, "realm pin io.unknown DID");
+    // The same token in the home needs no flag.
+    fs::create_dir(realm.host.path().join("tokens")).unwrap();
+    fs::copy(&realm.host_token, realm.host.path().join("tokens/mine.ucan")).unwrap();
+    verb(&["publish", "io.example.user.door", "x"], &common).succeeded();
+    realm.relay.stop();
+}
+
+/// Goal: realms on one relay know nothing of one another, whoever asks.
+#[test]
+fn two_realms_on_one_relay_are_apart() {
+    let home = Home::new();
+    home.output(&["realm", "new", "io.one"]).succeeded();
+    home.output(&["realm", "new", "io.two"]).succeeded();
+    home.output(&["realm", "new", "io.one"]).failed(1, "a realm's root never changes");
+    let relay = home.node(&["relay"]);
+    let serves = relay.ready["serves"].as_array().unwrap().len();
+    assert_eq!(serves, 3, "local.dev and both");
+    let mut two = home.subscriber(&["**", "--count", "1", "--realm", "io.two"]);
+    home.output(&["publish", "a.b", "one", "--retain", "--realm", "io.one"]).succeeded();
+    home.output(&["publish", "a.b", "two", "--realm", "io.two"]).succeeded();
+    assert_eq!(two.line(), "a.b two");
+    let mut one = home.subscriber(&["**", "--count", "1", "--realm", "io.one"]);
+    assert_eq!(one.line(), "a.b one");
+    relay.stop();
+}
+
+/// Goal: `token verify` says each error by its name, and exits with 3.
+#[test]
+fn every_refusal_of_a_token_has_its_name() {
+    let realm = Realm::new("io.example.user.**", None);
+    let (operator, token, ops) = (&realm.operator, text(&realm.host_token), text(&realm.ops_token));
+    let verify = |file: &str, more: &[&str]| operator.output(&[&["token", "verify", file], more].concat());
+    let is = |file: &str, more: &[&str], name: &str| {
+        let finished = verify(file, more);
+        assert_eq!(
+            (finished.out.trim(), finished.code),
+            (name, Some(if name == "valid" { 0 } else { 3 })),
+            "{more:?}: {}",
+            finished.err
+        );
+    };
+    is(token, &[], "valid");
+    is(token, &["--root", &realm.root, "--audience", &realm.host_key, "--can", "/mesh/publish"], "valid");
+    is(token, &["--topic", "io.example.user.door"], "valid");
+    is(token, &["--topic", "io.example.userevil.door"], "MatchError");
+    is(token, &["--can", "/mesh/publisher"], "valid");
+    is(token, &["--can", "/other"], "InvalidCommand");
+    is(token, &["--root", &realm.host_key], "InvalidSubject");
+    is(token, &["--audience", &realm.root], "InvalidAudience");
+    is(token, &["--at", "4000000000"], "Expired");
+    let inspected = operator.output(&["token", "inspect", ops, "--json"]).succeeded();
+    let inspected: Value = serde_json::from_str(inspected.lines().next().unwrap()).unwrap();
+    is(token, &["--revoked", inspected["cid"].as_str().unwrap()], "Revoked");
+    let mut bytes = fs::read(token).unwrap();
+    let damaged = |bytes: &[u8], name: &str| {
+        let path = operator.path().join("damaged.token");
+        fs::write(&path, bytes).unwrap();
+        is(text(&path), &[], name);
+    };
+    damaged(b"", "Malformed");
+    damaged(b"not a token", "Malformed");
+    damaged(&bytes[..bytes.len() / 2], "Malformed");
+    // A letter of base64 in the last token's payload.
+    let place = bytes.len() - 40;
+    bytes[place] = if bytes[place] == b'A' { b'B' } else { b'A' };
+    let path = save(operator, "flipped.token", std::str::from_utf8(&bytes).unwrap());
+    let flipped = verify(text(&path), &[]);
+    assert_eq!(flipped.code, Some(3), "{}", flipped.out);
+    operator.output(&["token", "verify", "nowhere.token"]).failed(4, "nowhere.token");
+    operator.output(&["token", "inspect", text(&path)]).failed(3, "flipped.token");
+    realm.relay.stop();
+}
+
+/// Goal: what cannot be granted is refused when it is issued, with the way out.
+#[test]
+fn issuing_refuses_what_would_not_hold() {
+    let realm = Realm::new("io.example.user.**", None);
+    let to = &realm.host_key;
+    let issue = |can: &str, more: &[&str]| {
+        let fixed =
+            ["token", "issue", "--realm", "io.example", "--to", to, "--can", can, "--proof", text(&realm.ops_token)];
+        realm.operator.output(&[&fixed[..], more].concat())
+    };
+    issue("/mesh/publish", &["--topic", "io.example.user.*.x"]).failed(2, "io.example.user.** would cover it");
+    issue("/mesh/publish", &["--topic", "io.example.userevil.**"]).failed(3, "does not cover");
+    issue("/mesh/publisher", &[]).failed(2, "/mesh/publisher is no right");
+    issue("mesh", &[]).failed(2, "no command");
+    issue("/mesh/own", &["--topic", "io.Example"]).failed(2, "'E'");
+    issue("/mesh/own", &["--topic", "io.ex\u{430}mple"]).failed(2, "\u{430}");
+    issue("/mesh/relay", &["--topic", "io.**"]).failed(2, "whole realm");
+    issue("/mesh/publish", &["--plugin", "bafkr4i"]).failed(2, "content id");
+    issue("/mesh/call", &["--topic", "a..b"]).failed(2, "empty segment");
+    realm
+        .operator
+        .output(&["token", "issue", "--realm", "io.example", "--to", "did:key:z", "--can", "/mesh"])
+        .failed(2, "did:key:z");
+    let nobody = Home::new();
+    nobody.output(&["realm", "pin", "io.example", &realm.root]).succeeded();
+    nobody.output(&["realm", "pin", "io.example", to]).failed(1, "a realm's root never changes");
+    nobody
+        .output(&["token", "issue", "--realm", "io.example", "--to", to, "--can", "/mesh"])
+        .failed(3, "neither its root key");
+    nobody
+        .output(&[
+            "token",
+            "revoke",
+            "bafyreigyftnzjf4rcu7glp5kfop53vqlopc3zcldauoqdxqlz7t4343gr4",
+            "--realm",
+            "io.example",
+        ])
+        .failed(4, "--token");
+    nobody.output(&["token", "revoke", "x"]).failed(2, "x");
+    realm.relay.stop();
+}
+
+/// Goal: a namespace's owner grants in it, by the command line alone, and moves to another key with a higher epoch.
+#[test]
+fn a_namespace_has_an_owner() {
+    let realm = Realm::new("**", None);
+    let user = Home::new();
+    user.output(&["realm", "pin", "io.example", &realm.root]).succeeded();
+    let user_key = did(&user.output(&["key", "new", "user"]).succeeded());
+    let own = ["token", "issue", "--to", &user_key, "--can", "/mesh/own", "--topic", "io.example.user"];
+    let claim = save(&user, "claim.token", &realm.owner(&own).succeeded());
+    let grant = |names: &str| {
+        let fixed = ["token", "issue", "--realm", "io.example", "--to", &realm.host_key, "--can", "/mesh/publish"];
+        user.output(&[&fixed[..], &["--topic", names, "--proof", text(&claim)]].concat())
+    };
+    grant("io.example.other.**").failed(3, "cannot grant");
+    let token = save(&realm.host, "from-user.token", &grant("io.example.user.**").succeeded());
+    let verify = ["token", "verify", text(&token), "--root", &realm.root, "--topic", "io.example.user.door"];
+    assert_eq!(realm.host.output(&verify).succeeded().trim(), "valid");
+    let node = realm.relay.relay();
+    let publish = |topic: &str| {
+        let fixed = ["publish", topic, "x", "--realm", "io.example", "--node", &node, "--token", text(&token)];
+        realm.host.output(&fixed)
+    };
+    publish("io.example.user.door").succeeded();
+    publish("io.example.other").failed(3, "/mesh/publish io.example.other");
+    realm.relay.stop();
+}
+
+/// Goal: keys and revocations are private, and what lies about in the home disturbs nothing.
+#[test]
+fn the_home_is_private_and_forgiving() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::new();
+    home.output(&["realm", "new", "io.example"]).succeeded();
+    let key = did(&home.output(&["key", "new", "host"]).succeeded());
+    home.output(&["token", "issue", "--realm", "io.example", "--to", &key, "--can", "/mesh"]).succeeded();
+    fs::write(home.path().join("tokens/broken.ucan"), "x").unwrap();
+    let listed = home.output(&["token", "list"]);
+    assert!(
+        listed.err.contains("broken.ucan") && listed.out.contains("valid /mesh on **"),
+        "{}{}",
+        listed.out,
+        listed.err
+    );
+    let cid = listed.out.split_whitespace().next().unwrap().to_owned();
+    let revoked = home.output(&["token", "revoke", &cid, "--realm", "io.example"]);
+    assert!(revoked.err.contains("told to the mesh when one does"), "{}", revoked.err);
+    assert_eq!(revoked.code, Some(0));
+    for file in ["realms/io.example.key", "realms/io.example.revocations", &format!("tokens/{cid}.ucan")] {
+        let mode = fs::metadata(home.path().join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+    fs::set_permissions(home.path().join("realms/io.example.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    home.output(&["realm", "list"]).failed(1, "chmod 600");
+}
