@@ -10,8 +10,7 @@ use macula_ucan::{Invocation, Revocation, cid_of};
 
 static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_bytes(&[1; 32]));
 /// A revocation in order, for the fuzzer to start from.
-static SIGNED: LazyLock<Vec<u8>> =
-    LazyLock::new(|| Revocation::sign(&KEY, &cid_of(b"a delegation")).bytes().to_vec());
+static SIGNED: LazyLock<Vec<u8>> = LazyLock::new(|| Revocation::sign(&KEY, &cid_of(b"a delegation")).bytes().to_vec());
 
 fuzz_target!(|data: &[u8]| {
     check(data);

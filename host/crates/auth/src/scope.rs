@@ -73,7 +73,7 @@ impl Scope {
     pub fn contains(&self, topic: &Topic) -> bool {
         match self {
             Self::All => !topic.is_reserved(),
-            Self::Within(patterns) => patterns.iter().any(|own| own.matches(topic)),
+            Self::Within(patterns) => patterns.iter().any(|own| holds(own, topic)),
         }
     }
 
@@ -96,6 +96,14 @@ impl Scope {
     /// Whether no name is in it.
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Within(patterns) if patterns.is_empty())
+    }
+}
+
+/// As [`Pattern::matches`], for the two forms that there are here: no segment has to be looked at by itself.
+fn holds(pattern: &Pattern, name: &str) -> bool {
+    match pattern.as_str().strip_suffix("**") {
+        Some(prefix) => name.len() > prefix.len() && name.starts_with(prefix),
+        None => pattern.as_str() == name,
     }
 }
 
@@ -155,6 +163,9 @@ mod tests {
                          topic in "_?[ab](\\.[ab]){0,3}") {
             let (ours, theirs) = (Scope::new(ours).unwrap(), Scope::new(theirs).unwrap());
             let topic: Topic = topic.parse().unwrap();
+            if let Scope::Within(patterns) = &ours {
+                prop_assert!(patterns.iter().all(|own| holds(own, &topic) == own.matches(&topic)));
+            }
             let both = ours.intersection(&theirs);
             let passes_on = |scope: &Scope| *scope == Scope::All || scope.contains(&topic);
             if both != Scope::All {

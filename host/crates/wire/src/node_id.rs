@@ -21,7 +21,7 @@ pub enum NodeIdError {
     /// The text does not begin with `did:key:z`, or what follows is not base58btc of a 34-byte key.
     #[error("{0:?} is no did:key of an Ed25519 key (expected did:key:z6Mk… )")]
     Text(String),
-    /// The bytes are no point of the curve, or one of small order, whose signatures prove nothing.
+    /// The bytes are no point of the curve, one of small order, whose signatures prove nothing, or not the usual spelling.
     #[error("not a usable Ed25519 public key")]
     Key,
 }
@@ -33,7 +33,7 @@ impl NodeId {
     /// [`NodeIdError::Key`] for bytes that no honest signer can own.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, NodeIdError> {
         let key = VerifyingKey::from_bytes(bytes).map_err(|_| NodeIdError::Key)?;
-        if key.is_weak() { Err(NodeIdError::Key) } else { Ok(Self(*bytes)) }
+        if key.is_weak() || !is_reduced(bytes) { Err(NodeIdError::Key) } else { Ok(Self(*bytes)) }
     }
 
     /// The 32 bytes of the public key.
@@ -59,6 +59,12 @@ impl NodeId {
         let text = self.segment();
         text[text.len() - 8..].to_owned()
     }
+}
+
+/// Whether the coordinate is below 2^255 − 19; above, it is a second spelling of a smaller one (RFC 8032 section 5.1.3).
+fn is_reduced(bytes: &[u8; 32]) -> bool {
+    let [first, middle @ .., last] = bytes;
+    *first < 0xed || last & 0x7f != 0x7f || middle.iter().any(|byte| *byte != 0xff)
 }
 
 impl From<VerifyingKey> for NodeId {
@@ -155,5 +161,12 @@ mod tests {
         let mut identity = [0; 32];
         identity[0] = 1;
         assert_eq!(NodeId::from_bytes(&identity), Err(NodeIdError::Key));
+        // y = p + 3, in place of 3.
+        let mut unreduced = [0xff; 32];
+        (unreduced[0], unreduced[31]) = (0xf0, 0x7f);
+        let mut reduced = [0; 32];
+        reduced[0] = 3;
+        assert_eq!(NodeId::from_bytes(&unreduced), Err(NodeIdError::Key));
+        assert!(NodeId::from_bytes(&reduced).is_ok());
     }
 }
