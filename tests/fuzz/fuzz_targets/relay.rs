@@ -6,17 +6,17 @@
 #![no_main]
 
 use std::{
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
 use ed25519_dalek::SigningKey;
 use libfuzzer_sys::fuzz_target;
-use macula_relay::{LinkKey, Peer, Relay, RelayConfig};
+use macula_relay::{LinkKey, Peer, Permissions, Relay, RelayConfig};
 use macula_wire::{
-    Channel, ChannelKind, ContentType, NodeId, PluginName,
-    control::{Control, Join, RealmProof},
+    Channel, ChannelKind, ContentType, NodeId, PluginName, RealmId,
+    control::Control,
     frame::{self, Frame, Header, Lane, Outgoing},
     hello::Role,
 };
@@ -24,21 +24,11 @@ use macula_wire::{
 static IDS: LazyLock<Vec<NodeId>> =
     LazyLock::new(|| (1..=3).map(|seed| SigningKey::from_bytes(&[seed; 32]).verifying_key().into()).collect());
 
-/// Joins, made once: signing is slow.
-static JOINS: LazyLock<Vec<Join>> = LazyLock::new(|| {
-    let root = SigningKey::from_bytes(&[9; 32]);
-    let join = |index: usize, node: &NodeId| {
-        let name = "local.dev".parse().unwrap();
-        let proof = RealmProof::by_root(&root, &[index as u8; 32], node, &name);
-        Join { id: 1, slot: 0, name, root: root.verifying_key().into(), proof }
-    };
-    IDS.iter().enumerate().map(|(index, node)| join(index, node)).collect()
-});
-
 fn open(relay: &mut Relay, now: Instant, index: usize) -> LinkKey {
     let role = [Role::Host, Role::Client, Role::Relay][index];
-    let key = relay.link_opened(Peer { node: IDS[index], epoch: 1, role, exporter: [index as u8; 32] });
-    relay.handle_control(now, key, Control::Join(JOINS[index].clone())).expect("a good join");
+    let key = relay.link_opened(Peer { node: IDS[index], epoch: 1, role });
+    let realm = RealmId::from_bytes([9; 32]);
+    relay.admit(now, key, 0, realm, Arc::new(Permissions::all())).expect("room for one realm");
     key
 }
 
@@ -110,6 +100,17 @@ fuzz_target!(|data: &[u8]| {
                 relay.handle_timeout(now);
                 Ok(())
             }
+            // Rights come and go.
+            7 if len % 4 > 0 => {
+                let permissions = if len % 4 == 1 { Permissions::default() } else { Permissions::all() };
+                relay.set_permissions(now, links[index], 0, Arc::new(permissions));
+                if len % 8 < 4 {
+                    relay.suspend(links[index], 0)
+                } else {
+                    relay.resume(links[index], 0)
+                }
+                Ok(())
+            }
             _ => {
                 drain(&mut relay, now);
                 Ok(())
@@ -127,7 +128,10 @@ fuzz_target!(|data: &[u8]| {
         relay.link_closed(now, link);
     }
     let stats = relay.stats();
-    assert_eq!((stats.links, stats.subscriptions, stats.offers, stats.queued_bytes, stats.calls_pending), (0, 0, 0, 0, 0));
+    assert_eq!(
+        (stats.links, stats.subscriptions, stats.offers, stats.queued_bytes, stats.calls_pending),
+        (0, 0, 0, 0, 0)
+    );
 });
 
 fn drain(relay: &mut Relay, now: Instant) {
