@@ -76,7 +76,8 @@ impl Relay {
         self.flush(now);
         let Some(link) = self.links.get_mut(key.index()) else { return };
         let Some(joined) = link.realms.get_mut(&slot) else { return };
-        joined.permissions = Arc::clone(&permissions);
+        joined.permissions = permissions;
+        let permissions = Arc::clone(&joined.permissions);
         for inlet in link.lanes.iter_mut().flat_map(|lane| lane.inlets.iter_mut().flatten()) {
             if inlet.channel.realm_slot == slot {
                 inlet.is_allowed = permissions.allows(operation_of(inlet.channel.kind), &inlet.channel.name);

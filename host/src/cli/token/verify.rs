@@ -107,7 +107,7 @@ impl Verify {
                 proofs.extend(own_delegations);
                 self.check_invocation(&invocation, &proofs)
             }
-            None => self.check_delegations(proofs, own_delegations),
+            None => self.check_delegations(&proofs, &own_delegations),
         }
     }
 
@@ -135,11 +135,11 @@ impl Verify {
         Ok(())
     }
 
-    fn check_delegations(&self, proofs: Vec<Arc<Delegation>>, own: Vec<Arc<Delegation>>) -> Result<(), Refused> {
-        let all: Vec<Arc<Delegation>> = proofs.iter().chain(&own).cloned().collect();
+    fn check_delegations(&self, proofs: &[Arc<Delegation>], own: &[Arc<Delegation>]) -> Result<(), Refused> {
+        let all: Vec<Arc<Delegation>> = proofs.iter().chain(own).cloned().collect();
         // As they were given, when each file is one token: then the error is about just that.
         let given = Chain::new(all.clone()).map_err(Refused::from).and_then(|chain| self.check(&chain, &all));
-        let found = match (&own[..], self.audience) {
+        let found = match (own, self.audience) {
             (_, Some(audience)) => assemble(&all, &audience),
             ([last], None) => {
                 assemble(&all, last.audience()).into_iter().filter(|chain| chain.links().last() == Some(last)).collect()
