@@ -1,5 +1,7 @@
 //! What client verbs have in common: finding the node and linking to it.
 
+use std::time::Duration;
+
 use macula_node::{
     Mesh, MeshConfig, RealmAccess, RelayUrl, RunningNode,
     wire::{NodeId, Operation},
@@ -9,6 +11,9 @@ use crate::{
     config::{ClientSettings, Settings},
     failure::{Failure, Kind},
 };
+
+/// A client's delegation is short: its key is gone when the command ends. A longer one is renewed.
+const CLIENT_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// Links to the node that the settings name, or to the one that runs here.
 pub(super) async fn connect(settings: &Settings, client: &ClientSettings) -> Result<Mesh, Failure> {
@@ -25,7 +30,7 @@ pub(super) async fn connect_in(
         Some(url) => vec![settings.pinned(url.clone())?],
         None => running_relays(settings)?,
     };
-    let mut config = MeshConfig::new(urls[0].clone(), realm);
+    let mut config = MeshConfig::new(urls[0].clone(), realm.lasting(CLIENT_LIFETIME));
     config.revocations = settings.home.revocations()?;
     config.relays = urls;
     config.tls = settings.tls;

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use macula_node::{
     AuthLevel, Home, RealmAccess, StoredTokens, TokenSource,
-    auth::{ClockBehind, check_clock},
+    auth::check_clock,
     wire::{NodeId, RealmName},
 };
 
@@ -38,12 +38,7 @@ pub(super) fn auth_min(file: &File, name: &RealmName) -> Result<AuthLevel, Failu
 pub(super) fn access(home: &Home, name: &RealmName, tokens: &[PathBuf]) -> Result<RealmAccess, Failure> {
     let local = home.local_realm()?;
     let is_local = name == local.name();
-    if let Err(behind) = clock() {
-        if !is_local {
-            return Err(Failure::failed(format!("{behind}; set it before you act in realm {name}")));
-        }
-        tracing::warn!("{behind}; realm {name} is for this machine and goes on");
-    }
+    check_clock_for(name, is_local, unix_now())?;
     if is_local && tokens.is_empty() {
         return Ok(local);
     }
@@ -117,7 +112,31 @@ pub(crate) fn token_failure(path: &std::path::Path, error: &macula_node::TokenFi
     Failure::new(kind, format!("{}: {error} ({})", path.display(), error.name()))
 }
 
-fn clock() -> Result<(), ClockBehind> {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    check_clock(now, BUILT.parse().expect("the build script writes a number"))
+/// A clock that is behind this program cannot tell what has expired: only the realm of this machine goes on.
+fn check_clock_for(name: &RealmName, is_local: bool, now: u64) -> Result<(), Failure> {
+    let built = BUILT.parse().expect("the build script writes a number");
+    match check_clock(now, built) {
+        Err(behind) if is_local => tracing::warn!("{behind}; realm {name} is for this machine and goes on"),
+        Err(behind) => return Err(Failure::failed(format!("{behind}; set it before you act in realm {name}"))),
+        Ok(()) => {}
+    }
+    Ok(())
+}
+
+fn unix_now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_before_the_build_is_refused_but_on_this_machine() {
+        let name = "io.example".parse().unwrap();
+        let refused = check_clock_for(&name, false, 1).unwrap_err().to_string();
+        assert!(refused.contains("before this program was built"), "{refused}");
+        assert!(check_clock_for(&name, true, 1).is_ok());
+        assert!(check_clock_for(&name, false, unix_now()).is_ok());
+    }
 }

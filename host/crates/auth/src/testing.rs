@@ -35,14 +35,14 @@ pub(crate) fn link(from: u8, to: u8, command: &str, patterns: &[&str]) -> Delega
 
 pub(crate) fn link_for(from: u8, to: u8, command: &str, patterns: &[&str], binding: Binding) -> Delegation {
     let scope = if patterns.is_empty() { Scope::All } else { scope(patterns) };
-    fields(to, command, Terms { scope, binding }, BTreeMap::new(), Some(EXPIRES)).sign(&key(from)).unwrap()
+    fields(to, command, &Terms { scope, binding }, BTreeMap::new(), Some(EXPIRES)).sign(&key(from)).unwrap()
 }
 
 /// As [`link`], with another end.
 pub(crate) fn link_until(from: u8, to: u8, command: &str, patterns: &[&str], expires: u64) -> Delegation {
     let scope = if patterns.is_empty() { Scope::All } else { scope(patterns) };
     let terms = Terms { scope, ..Terms::all() };
-    fields(to, command, terms, BTreeMap::new(), Some(expires)).sign(&key(from)).unwrap()
+    fields(to, command, &terms, BTreeMap::new(), Some(expires)).sign(&key(from)).unwrap()
 }
 
 /// A delegation of a namespace.
@@ -56,7 +56,7 @@ pub(crate) fn own_link(from: u8, to: u8, namespace: &str, epoch: Option<i128>) -
 /// A delegation of names that its issuer owns.
 pub(crate) fn owners_link(from: u8, to: u8, command: &str, patterns: &[&str]) -> Delegation {
     let mut fields =
-        fields(to, command, Terms { scope: scope(patterns), ..Terms::all() }, BTreeMap::new(), Some(EXPIRES));
+        fields(to, command, &Terms { scope: scope(patterns), ..Terms::all() }, BTreeMap::new(), Some(EXPIRES));
     fields.subject = Some(id(from));
     fields.sign(&key(from)).unwrap()
 }
@@ -65,7 +65,13 @@ fn scope(patterns: &[&str]) -> Scope {
     Scope::new(patterns.iter().map(|pattern| pattern.parse().unwrap())).unwrap()
 }
 
-fn fields(to: u8, command: &str, terms: Terms, meta: BTreeMap<String, Ipld>, expires: Option<u64>) -> DelegationFields {
+fn fields(
+    to: u8,
+    command: &str,
+    terms: &Terms,
+    meta: BTreeMap<String, Ipld>,
+    expires: Option<u64>,
+) -> DelegationFields {
     DelegationFields {
         audience: id(to),
         subject: Some(root_id()),
