@@ -231,9 +231,9 @@ impl Chaos {
                 let (now, key) = (self.sim.now, self.sim.hosts[name].key);
                 self.sim.relay.set_permissions(now, key, small, Arc::new(permissions));
                 if r.below(2) == 0 {
-                    self.sim.relay.suspend(key, small)
+                    self.sim.relay.suspend(key, small);
                 } else {
-                    self.sim.relay.resume(key, small)
+                    self.sim.relay.resume(key, small);
                 }
                 Control::Ping(Beat { token: id })
             }
