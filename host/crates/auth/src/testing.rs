@@ -50,7 +50,7 @@ pub(crate) fn own_link(from: u8, to: u8, namespace: &str, epoch: Option<i128>) -
     let namespace: Namespace = namespace.parse().unwrap();
     let terms = Terms { scope: Scope::Within(namespace.patterns().into()), ..Terms::all() };
     let meta = epoch.map(|epoch| ("epoch".to_owned(), Ipld::Integer(epoch))).into_iter().collect();
-    fields(to, "/mesh/own", terms, meta, Some(EXPIRES)).sign(&key(from)).unwrap()
+    fields(to, "/mesh/own", &terms, meta, Some(EXPIRES)).sign(&key(from)).unwrap()
 }
 
 /// A delegation of names that its issuer owns.
