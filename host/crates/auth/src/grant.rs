@@ -89,6 +89,12 @@ impl Operations {
     }
 }
 
+impl FromIterator<Operation> for Operations {
+    fn from_iter<I: IntoIterator<Item = Operation>>(operations: I) -> Self {
+        Self(operations.into_iter().fold(0, |all, operation| all | 1 << operation.index()))
+    }
+}
+
 impl Grant {
     /// Reads a chain. Times and revocations are not looked at: they change.
     ///

@@ -4,7 +4,7 @@ use cid::Cid;
 use macula_wire::{Mcid, Operation, Pattern, Topic};
 use smallvec::SmallVec;
 
-use crate::{Binding, Grant, Scope, namespace::is_canonical};
+use crate::{Binding, Grant, Operations, Scope, namespace::is_canonical};
 
 /// What somebody may do: for each operation, on which names. Immutable; the default allows nothing.
 ///
@@ -12,13 +12,15 @@ use crate::{Binding, Grant, Scope, namespace::is_canonical};
 /// whoever may publish or advertise everywhere may do so there, and `/mesh/admin` is the right to read and to call them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Permissions {
-    by_operation: [SmallVec<[Entry; 1]>; Operation::COUNT],
+    /// Most members hold one grant.
+    entries: SmallVec<[Entry; 1]>,
     deadline: Option<u64>,
     cids: Vec<Cid>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 struct Entry {
+    operations: Operations,
     scope: Scope,
     /// Granted by the owner of a namespace, where names are in lower case.
     is_canonical: bool,
@@ -39,12 +41,9 @@ impl Permissions {
     pub(crate) fn compile<'a>(grants: impl IntoIterator<Item = Effective<'a>>) -> Self {
         let mut table = Self::default();
         for Effective { grant, scope, is_canonical, expires } in grants {
-            let entry = Entry { scope, is_canonical, binding: grant.binding().clone() };
-            for operation in grant.operations().iter() {
-                let entries = &mut table.by_operation[operation.index()];
-                if !entries.contains(&entry) {
-                    entries.push(entry.clone());
-                }
+            let entry = Entry { operations: grant.operations(), scope, is_canonical, binding: grant.binding().clone() };
+            if !table.entries.contains(&entry) {
+                table.entries.push(entry);
             }
             table.deadline = earlier(table.deadline, expires);
             table.cids.extend(grant.chain().links().iter().map(|link| *link.cid()));
@@ -56,19 +55,21 @@ impl Permissions {
 
     /// Everything on all names, for ever: for those who hold a realm's root key, and for tests.
     pub fn all() -> Self {
-        let entry = Entry { scope: Scope::All, is_canonical: false, binding: Binding::default() };
-        Self { by_operation: std::array::from_fn(|_| SmallVec::from_iter([entry.clone()])), ..Self::default() }
+        Self::of(Operations::ALL, Scope::All)
     }
 
     /// These operations on what these patterns cover, for ever: for tests of what consults a table.
     pub fn on(operations: &[Operation], patterns: &[Pattern]) -> Self {
-        let scope = Scope::Within(patterns.to_vec());
-        let entry = Entry { scope, is_canonical: false, binding: Binding::default() };
-        let mut table = Self::default();
-        for operation in operations {
-            table.by_operation[operation.index()].push(entry.clone());
-        }
-        table
+        Self::of(operations.iter().copied().collect(), Scope::Within(patterns.to_vec()))
+    }
+
+    fn of(operations: Operations, scope: Scope) -> Self {
+        let entry = Entry { operations, scope, is_canonical: false, binding: Binding::default() };
+        Self { entries: SmallVec::from_iter([entry]), ..Self::default() }
+    }
+
+    fn entries(&self, operation: Operation) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |entry| entry.operations.contains(operation))
     }
 
     /// Whether `operation` on the one name `target` is allowed.
@@ -82,30 +83,24 @@ impl Permissions {
     }
 
     fn holds(&self, operation: Operation, is_reserved: bool, name: &str, fits: impl Fn(&Scope) -> bool) -> bool {
-        let entries = |operation: Operation| self.by_operation[operation.index()].iter();
-        let by_name = entries(operation).any(|entry| fits(&entry.scope) && (!entry.is_canonical || is_canonical(name)));
+        let by_name =
+            self.entries(operation).any(|entry| fits(&entry.scope) && (!entry.is_canonical || is_canonical(name)));
         by_name
             || is_reserved
                 && match operation {
                     Operation::Publish | Operation::Advertise => {
-                        entries(operation).any(|entry| entry.scope == Scope::All)
+                        self.entries(operation).any(|entry| entry.scope == Scope::All)
                     }
                     Operation::Subscribe | Operation::Call => {
-                        entries(Operation::Admin).any(|entry| entry.scope == Scope::All || fits(&entry.scope))
+                        self.entries(Operation::Admin).any(|entry| entry.scope == Scope::All || fits(&entry.scope))
                     }
                     _ => false,
                 }
     }
 
-    /// Whether `operation` is held for everything: what operations on a realm as such need.
-    pub fn holds_everywhere(&self, operation: Operation) -> bool {
-        self.by_operation[operation.index()].iter().any(|entry| entry.scope == Scope::All && entry.binding.is_node())
-    }
-
     /// The patterns of `operation`; `**` for all names.
     pub fn patterns(&self, operation: Operation) -> Vec<Pattern> {
-        let mut patterns: Vec<Pattern> =
-            self.by_operation[operation.index()].iter().flat_map(|entry| entry.scope.patterns()).collect();
+        let mut patterns: Vec<Pattern> = self.entries(operation).flat_map(|entry| entry.scope.patterns()).collect();
         patterns.sort_unstable();
         patterns.dedup();
         patterns
@@ -124,15 +119,14 @@ impl Permissions {
     }
 
     fn filtered(&self, keeps: impl Fn(&Binding) -> bool) -> Self {
-        let entries = |index: usize| self.by_operation[index].iter().filter(|entry| keeps(&entry.binding)).cloned();
-        Self { by_operation: std::array::from_fn(|index| entries(index).collect()), ..self.clone() }
+        let entries = self.entries.iter().filter(|entry| keeps(&entry.binding)).cloned().collect();
+        Self { entries, deadline: self.deadline, cids: self.cids.clone() }
     }
 
     /// Whether this table allows all that `grant` does, whoever it is for.
     pub(crate) fn includes(&self, grant: &Effective<'_>) -> bool {
         grant.grant.operations().iter().all(|operation| {
-            let entries = &self.by_operation[operation.index()];
-            entries.iter().any(|entry| {
+            self.entries(operation).any(|entry| {
                 entry.binding == *grant.grant.binding()
                     && (!entry.is_canonical || grant.is_canonical)
                     && entry.scope.uncovered(&grant.scope).is_none()
@@ -142,7 +136,7 @@ impl Permissions {
 
     /// Whether nothing is allowed.
     pub fn is_empty(&self) -> bool {
-        self.by_operation.iter().all(SmallVec::is_empty)
+        self.entries.is_empty()
     }
 
     /// The last second in which all of it is in force, in unix seconds; `None` when nothing of it ends.

@@ -13,6 +13,7 @@ use macula_wire::{
 };
 use rustc_hash::FxHashMap;
 use serde_bytes::ByteBuf;
+use smallvec::SmallVec;
 
 use crate::{LoggedRevocation, RealmAccess, RevocationLog, clock::unix_now, realm_access::Purpose};
 
@@ -33,7 +34,7 @@ pub(super) struct Admission {
     authority: Authority,
     realms: FxHashMap<RealmId, Served>,
     /// By link and the peer's number for the realm.
-    members: FxHashMap<LinkKey, FxHashMap<u32, RealmId>>,
+    members: FxHashMap<LinkKey, SmallVec<[(u32, RealmId); 1]>>,
     log: Option<RevocationLog>,
 }
 
@@ -118,7 +119,7 @@ impl Admission {
         let outcome = relay.admit(now, key, join.slot, realm, permissions);
         let is_new = outcome.is_ok();
         if is_new {
-            self.members.entry(key).or_default().insert(join.slot, realm);
+            self.members.entry(key).or_default().push((join.slot, realm));
         } else if self.realm_of(key, join.slot).is_none() {
             self.authority.leave(member);
         }
@@ -229,13 +230,13 @@ impl Admission {
     }
 
     pub(super) fn link_closed(&mut self, key: LinkKey) {
-        for slot in self.members.remove(&key).into_iter().flat_map(FxHashMap::into_keys) {
+        for (slot, _) in self.members.remove(&key).into_iter().flatten() {
             self.authority.leave(member_key(key, slot));
         }
     }
 
     fn realm_of(&self, key: LinkKey, slot: u32) -> Option<RealmId> {
-        self.members.get(&key)?.get(&slot).copied()
+        self.members.get(&key)?.iter().find(|(own, _)| *own == slot).map(|(_, realm)| *realm)
     }
 }
 
