@@ -18,11 +18,12 @@ use std::{
 
 use cid::Cid;
 use macula_ucan::{Chain, ChainError, Clock, Revocation, TokenError};
-use macula_wire::{NodeId, Operation, RealmId, control::Proof};
+use macula_wire::{NodeId, RealmId, control::Proof};
 use rustc_hash::FxHashMap;
 
 use crate::{
     AuditEvent, Grant, GrantError, OwnClaimError, Owners, Ownership, Permissions, RevocationRefused, Revocations,
+    Scope,
     memo::Memo,
     owners::Learned,
     permissions::{Effective, earlier},
@@ -37,16 +38,25 @@ pub struct AuthorityConfig {
     pub skew: u64,
     /// Grants that one member may hold; of further proofs, the first that does not fit is refused.
     pub grants_per_member_max: usize,
-    /// Signatures that are checked for one member at once; as many again come back at
+    /// Signatures that are checked for one link at once; as many again come back at
     /// [`signatures_per_second`](Self::signatures_per_second). Each costs about 50 µs.
     pub signatures_max: u32,
     /// See [`signatures_max`](Self::signatures_max).
     pub signatures_per_second: u32,
+    /// Revocations that are new here and taken from one link at once; they come back like signatures.
+    pub revocations_max: u32,
 }
 
 impl Default for AuthorityConfig {
     fn default() -> Self {
-        Self { grace: 30, skew: 60, grants_per_member_max: 64, signatures_max: 256, signatures_per_second: 16 }
+        Self {
+            grace: 30,
+            skew: 60,
+            grants_per_member_max: 64,
+            signatures_max: 256,
+            signatures_per_second: 16,
+            revocations_max: 4096,
+        }
     }
 }
 
@@ -79,6 +89,17 @@ pub struct Change {
     pub permissions: Arc<Permissions>,
 }
 
+/// A chain that holds, and what it comes to in its realm.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// What it says.
+    pub grant: Grant,
+    /// On which names, cut to what its subject may grant.
+    pub scope: Scope,
+    /// Until when, with what it rests on.
+    pub expires: Option<u64>,
+}
+
 /// Why a proof does not count.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -98,6 +119,9 @@ pub enum ProofError {
     /// The member holds as many grants as it may.
     #[error("too many grants")]
     Full,
+    /// Nobody has joined under this number.
+    #[error("the realm was not joined on this link")]
+    NoMember,
 }
 
 /// Why a member is refused. It has what it had before.
@@ -124,6 +148,7 @@ impl ProofError {
             Self::OwnClaim(error) => error.name(),
             Self::Busy => "Busy",
             Self::Full => "QuotaExceeded",
+            Self::NoMember => "UnknownRealm",
         }
     }
 }
@@ -161,13 +186,20 @@ struct Member {
     permissions: Arc<Permissions>,
     /// When it is to be looked at again.
     due: Option<u64>,
-    budget: Budget,
 }
 
-/// Signatures that may still be checked, and when that was so.
+/// What one link may still make this node do. It lasts as long as the link, whatever joins succeed or fail.
+#[derive(Debug, Clone, Copy)]
+struct Budgets {
+    signatures: Budget,
+    revocations: Budget,
+}
+
+/// What may still be done, and when that was so.
 #[derive(Debug, Clone, Copy)]
 struct Budget {
     left: u32,
+    max: u32,
     at: u64,
 }
 
@@ -181,6 +213,8 @@ pub struct Authority {
     memo: Memo,
     realms: FxHashMap<RealmId, Realm>,
     members: FxHashMap<MemberKey, Member>,
+    /// By link.
+    budgets: FxHashMap<u32, Budgets>,
     due: BTreeSet<(u64, MemberKey)>,
     changes: VecDeque<Change>,
     audit: VecDeque<AuditEvent>,
@@ -194,6 +228,7 @@ impl Authority {
             memo: Memo::default(),
             realms: FxHashMap::default(),
             members: FxHashMap::default(),
+            budgets: FxHashMap::default(),
             due: BTreeSet::new(),
             changes: VecDeque::new(),
             audit: VecDeque::new(),
@@ -223,9 +258,8 @@ impl Authority {
             self.note(AuditEvent::Refused { node, realm: *realm, error: Refusal::Realm.name() });
             return Err(Refusal::Realm);
         }
-        let budget = Budget { left: self.config.signatures_max, at: now };
         let (permissions, standing) = (Arc::default(), Standing::Active);
-        let member = Member { realm: *realm, node, grants: Vec::new(), standing, permissions, due: None, budget };
+        let member = Member { realm: *realm, node, grants: Vec::new(), standing, permissions, due: None };
         self.leave(key);
         self.members.insert(key, member);
         let taken = self.take_proofs(now, key, proofs);
@@ -259,26 +293,56 @@ impl Authority {
         self.changes.retain(|change| change.member != key);
     }
 
+    /// A link is gone, and its members have left: what it may still do is a matter of the next one under this number.
+    pub fn link_closed(&mut self, link: u32) {
+        self.budgets.remove(&link);
+    }
+
     /// What a member may do now; nothing for one that is none.
     pub fn permissions(&self, key: MemberKey) -> Arc<Permissions> {
         self.members.get(&key).map(|member| Arc::clone(&member.permissions)).unwrap_or_default()
     }
 
-    /// Takes a revocation in, whether it is new.
+    /// Takes a revocation in, whether it is new. What is known already costs no signature, and a new one concerns only those
+    /// whose rights rest on what it revokes.
     ///
     /// # Errors
-    /// See [`RevocationRefused`]; an unknown realm has no room for any.
+    /// See [`RevocationRefused`].
     pub fn revoke(&mut self, now: u64, realm: &RealmId, bytes: &[u8]) -> Result<bool, RevocationRefused> {
+        let known = self.realms.get_mut(realm).ok_or(RevocationRefused::Realm)?;
+        if known.revocations.holds(bytes) {
+            return Ok(false);
+        }
         let revocation = Revocation::decode(bytes)?;
-        let known = self.realms.get_mut(realm).ok_or(RevocationRefused::Full("realm"))?;
         let root = known.root;
         if !known.revocations.insert(&root, &revocation)? {
             return Ok(false);
         }
         let (cid, by) = (*revocation.revoked(), *revocation.issuer());
         self.note(AuditEvent::Revoked { realm: *realm, cid, by });
-        self.refresh_realm(now, realm);
+        self.refresh_where(now, realm, |member| member.permissions.cids().binary_search(&cid).is_ok());
         Ok(true)
+    }
+
+    /// The same for one that a peer brings on a link, which may bring so many in a time.
+    ///
+    /// # Errors
+    /// See [`RevocationRefused`].
+    pub fn revoke_from(
+        &mut self,
+        now: u64,
+        link: u32,
+        realm: &RealmId,
+        bytes: &[u8],
+    ) -> Result<bool, RevocationRefused> {
+        if self.revocations(realm).is_some_and(|known| known.holds(bytes)) {
+            return Ok(false);
+        }
+        let per_second = self.config.signatures_per_second;
+        if !self.budgets(now, link).revocations.pay(per_second, now) {
+            return Err(RevocationRefused::Busy);
+        }
+        self.revoke(now, realm, bytes)
     }
 
     /// What has been revoked in a realm.
@@ -292,7 +356,8 @@ impl Authority {
     }
 
     /// Who owns which names of a realm, as far as is known.
-    pub fn owners(&self, realm: &RealmId) -> Option<&Owners> {
+    #[cfg(test)]
+    fn owners(&self, realm: &RealmId) -> Option<&Owners> {
         self.realms.get(realm).map(|realm| &realm.owners)
     }
 
@@ -301,7 +366,7 @@ impl Authority {
     ///
     /// # Errors
     /// See [`ProofError`]; an unknown realm has no root, so nothing begins there.
-    pub fn check(&mut self, now: u64, realm: &RealmId, node: &NodeId, proof: &Proof) -> Result<Grant, ProofError> {
+    pub fn check(&mut self, now: u64, realm: &RealmId, node: &NodeId, proof: &Proof) -> Result<Checked, ProofError> {
         let chain = decode(&mut self.memo, proof, &mut || Ok(()))?;
         self.check_chain(now, realm, node, chain)
     }
@@ -312,7 +377,7 @@ impl Authority {
         realm: &RealmId,
         node: &NodeId,
         chain: Chain,
-    ) -> Result<Grant, ProofError> {
+    ) -> Result<Checked, ProofError> {
         let grant = Grant::read(chain)?;
         if grant.chain().audience() != node {
             return Err(GrantError::Audience(*grant.chain().audience()).into());
@@ -324,13 +389,10 @@ impl Authority {
             let effective = known.effective(&grant, &clock)?;
             (effective.scope, effective.expires)
         };
-        if expires.is_some_and(|expires| expires < now) {
+        if scope.is_empty() || expires.is_some_and(|expires| expires < now) {
             return Err(GrantError::Subject(*grant.chain().subject()).into());
         }
-        if scope.is_empty() {
-            return Err(GrantError::Subject(*grant.chain().subject()).into());
-        }
-        Ok(grant)
+        Ok(Checked { grant, scope, expires })
     }
 
     /// When [`Authority::handle_timeout`] wants to be called, in unix seconds.
@@ -376,9 +438,9 @@ impl Authority {
         let (claims, grants): (Vec<_>, Vec<_>) = proofs
             .iter()
             .map(|proof| self.decode(now, key, proof))
-            .partition(|chain| chain.as_ref().is_ok_and(is_claim));
+            .partition(|chain| chain.as_ref().is_ok_and(Ownership::is_claim));
         for chain in claims.into_iter().chain(grants) {
-            let Some(member) = self.members.get(&key) else { return Err(Refusal::Realm) };
+            let Some(member) = self.members.get(&key) else { return Err(ProofError::NoMember.into()) };
             let (realm, node) = (member.realm, member.node);
             match chain.and_then(|chain| self.take_chain(now, key, chain)) {
                 Ok(()) => outcome = Ok(()),
@@ -394,24 +456,33 @@ impl Authority {
     }
 
     fn decode(&mut self, now: u64, key: MemberKey, proof: &Proof) -> Result<Chain, ProofError> {
-        let Some(member) = self.members.get_mut(&key) else { return Err(ProofError::Busy) };
-        let config = &self.config;
-        decode(&mut self.memo, proof, &mut || member.budget.pay(config, now))
+        let per_second = self.config.signatures_per_second;
+        let mut budget = self.budgets(now, key.link).signatures;
+        let mut pay = || if budget.pay(per_second, now) { Ok(()) } else { Err(ProofError::Busy) };
+        let decoded = decode(&mut self.memo, proof, &mut pay);
+        self.budgets(now, key.link).signatures = budget;
+        decoded
+    }
+
+    fn budgets(&mut self, now: u64, link: u32) -> &mut Budgets {
+        let full = |max| Budget { left: max, max, at: now };
+        let (signatures, revocations) = (full(self.config.signatures_max), full(self.config.revocations_max));
+        self.budgets.entry(link).or_insert(Budgets { signatures, revocations })
     }
 
     fn take_chain(&mut self, now: u64, key: MemberKey, chain: Chain) -> Result<(), ProofError> {
-        let Some(member) = self.members.get(&key) else { return Err(ProofError::Busy) };
+        let Some(member) = self.members.get(&key) else { return Err(ProofError::NoMember) };
         let (realm, node) = (member.realm, member.node);
-        if is_claim(&chain) {
+        if Ownership::is_claim(&chain) {
             let is_own = *chain.audience() == node;
             self.learn(now, &realm, Ownership::read(chain.clone())?)?;
             if !is_own {
                 return Ok(());
             }
         }
-        let grant = self.check_chain(now, &realm, &node, chain)?;
+        let Checked { grant, .. } = self.check_chain(now, &realm, &node, chain)?;
         let max = self.config.grants_per_member_max;
-        let Some(member) = self.members.get_mut(&key) else { return Err(ProofError::Busy) };
+        let Some(member) = self.members.get_mut(&key) else { return Err(ProofError::NoMember) };
         if member.grants.iter().any(|held| held.cid() == grant.cid()) {
             return Ok(());
         }
@@ -419,10 +490,9 @@ impl Authority {
         if member.grants.len() >= max {
             return Err(ProofError::Full);
         }
-        self.note(AuditEvent::Granted { node, realm, cid: *grant.cid(), expires: grant.expires() });
-        if let Some(member) = self.members.get_mut(&key) {
-            member.grants.push(grant);
-        }
+        let event = AuditEvent::Granted { node, realm, cid: *grant.cid(), expires: grant.expires() };
+        member.grants.push(grant);
+        self.note(event);
         Ok(())
     }
 
@@ -435,19 +505,22 @@ impl Authority {
         claim.chain().check_time(&clock)?;
         claim.chain().check_revoked(|cid, by| known.revocations.is_revoked(cid, by))?;
         let namespace = claim.namespace().clone();
-        let learned = known.owners.learn(claim)?;
+        let (learned, root) = (known.owners.learn(&claim)?, known.root);
         match learned {
             Learned::Forked => self.note(AuditEvent::Forked { realm: *realm, namespace: namespace.clone() }),
             Learned::Known | Learned::Outdated => return Ok(()),
             Learned::Changed => {}
         }
-        self.refresh_realm(now, realm);
+        // Who acts by the root's own word is not concerned by who owns names.
+        let is_concerned = |member: &Member| member.grants.iter().any(|grant| *grant.chain().subject() != root);
+        self.refresh_where(now, realm, is_concerned);
         Ok(())
     }
 
-    fn refresh_realm(&mut self, now: u64, realm: &RealmId) {
+    fn refresh_where(&mut self, now: u64, realm: &RealmId, is_concerned: impl Fn(&Member) -> bool) {
+        let is_concerned = |member: &Member| member.realm == *realm && is_concerned(member);
         let members: Vec<MemberKey> =
-            self.members.iter().filter(|(_, member)| member.realm == *realm).map(|(key, _)| *key).collect();
+            self.members.iter().filter(|(_, member)| is_concerned(member)).map(|(key, _)| *key).collect();
         for key in members {
             self.refresh(now, key);
         }
@@ -490,7 +563,12 @@ impl Authority {
             return;
         }
         let (node, realm) = (member.node, member.realm);
-        let lost = lost_cids(&member.permissions, &table);
+        // A grant that another has taken the place of is no loss.
+        let lost = if table.includes_all_of(&member.permissions) {
+            Vec::new()
+        } else {
+            lost_cids(&member.permissions, &table)
+        };
         member.standing = standing;
         member.permissions = Arc::new(table);
         let change = Change { member: key, standing, permissions: Arc::clone(&member.permissions) };
@@ -511,27 +589,29 @@ impl Realm {
         chain.check_revoked(revoked)?;
         if *chain.subject() == self.root {
             let (scope, expires) = (grant.scope().clone(), grant.expires());
-            return Ok(Effective { grant, scope, is_canonical: false, expires });
+            return Ok(Effective { grant, scope, is_canonical: false, expires, claims: Vec::new() });
         }
         // The end of a claim is the end of what rests on it, with the same grace; it is looked at with `expires`.
         let started = |chain: &Chain| {
             let at = Clock { now: chain.expires().map_or(clock.now, |expires| expires.min(clock.now)), ..*clock };
             chain.check_time(&at).and_then(|()| chain.check_revoked(revoked))
         };
-        let (owned, until) =
+        let (owned, until, claims) =
             self.owners.scope_of(chain.subject(), started).ok_or(GrantError::Subject(*chain.subject()))?;
         let scope = grant.scope().intersection(&owned);
-        Ok(Effective { grant, scope, is_canonical: true, expires: earlier(grant.expires(), until) })
+        Ok(Effective { grant, scope, is_canonical: true, expires: earlier(grant.expires(), until), claims })
     }
 }
 
 impl Budget {
-    fn pay(&mut self, config: &AuthorityConfig, now: u64) -> Result<(), ProofError> {
-        let back = now.saturating_sub(self.at).saturating_mul(u64::from(config.signatures_per_second));
-        self.left = u64::from(self.left).saturating_add(back).min(u64::from(config.signatures_max)) as u32;
+    /// Takes one, if there is one left.
+    fn pay(&mut self, per_second: u32, now: u64) -> bool {
+        let back = now.saturating_sub(self.at).saturating_mul(u64::from(per_second));
+        self.left = u64::from(self.left).saturating_add(back).min(u64::from(self.max)) as u32;
         self.at = now.max(self.at);
-        self.left = self.left.checked_sub(1).ok_or(ProofError::Busy)?;
-        Ok(())
+        let is_there = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        is_there
     }
 }
 
@@ -545,10 +625,6 @@ fn decode(
     }
     let links = proof.0.iter().map(|token| memo.delegation(token, &mut *pay)).collect::<Result<_, ProofError>>()?;
     Ok(Chain::new(links)?)
-}
-
-fn is_claim(chain: &Chain) -> bool {
-    chain.command().as_str() == Operation::Own.command()
 }
 
 /// Delegations that the one table rests on and the other does not.

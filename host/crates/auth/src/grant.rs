@@ -143,7 +143,7 @@ impl Grant {
 
     /// The last delegation's id, by which the grant is known.
     pub fn cid(&self) -> &Cid {
-        self.chain.links().last().expect("a chain has a link").cid()
+        self.chain.last().cid()
     }
 
     /// The last second in which it is in force; `None` when it does not end.

@@ -6,10 +6,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use cid::Cid;
-use macula_ucan::{Chain, ChainError, Clock, Delegation, Invocation, Ipld, Token, TokenError};
+use macula_ucan::{Chain, ChainError, Clock, Delegation, Invocation, Ipld, TokenError};
 use macula_wire::{NodeId, Operation, RealmId, Topic};
 
-use crate::{Authority, GrantError, authority::ProofError};
+use crate::{Authority, GrantError, Scope, authority::ProofError};
 
 /// Longest that an invocation may be good for, in seconds.
 pub const INVOCATION_LIFETIME_MAX: u64 = 300;
@@ -42,6 +42,9 @@ pub enum InvocationRefused {
     /// It asks for another thing than this procedure does.
     #[error("the invocation asks for another command")]
     Command,
+    /// Its proofs are for other names.
+    #[error("the proofs are for other names")]
+    Scope,
     /// It does not expire, or too late.
     #[error("an invocation must expire within {INVOCATION_LIFETIME_MAX} s")]
     Lifetime,
@@ -63,6 +66,7 @@ impl InvocationRefused {
             Self::Audience => "InvalidAudience",
             Self::Sender(_) => "InvalidSender",
             Self::Command => "InvalidCommand",
+            Self::Scope => "MatchError",
             Self::Lifetime => "InvalidTime",
             Self::Replayed => "Replayed",
             Self::Full => "QuotaExceeded",
@@ -111,13 +115,18 @@ impl Invocations {
         tokens: &[Vec<u8>],
         expected: Expected<'_>,
     ) -> Result<BTreeMap<String, Ipld>, InvocationRefused> {
-        let (invocation, proofs) = split(tokens)?;
+        let (invocation, rest) = invocation_among(tokens)?;
         let clock = Clock { now, skew: 0 };
         self.check_form(&invocation, now, &expected)?;
+        // What it rests on is verified only when it is worth it.
+        let proofs = rest
+            .into_iter()
+            .map(|token| Delegation::decode(token).map(Arc::new))
+            .collect::<Result<Vec<_>, TokenError>>()?;
         let find = |cid: &Cid| proofs.iter().find(|proof| proof.cid() == cid).cloned();
         let chain = invocation.verify(find, &clock, |cid, by| authority.is_revoked(expected.realm, cid, by))?;
         if let Some(chain) = chain {
-            authority.check_claim(now, expected.realm, &invocation, chain, expected.operation)?;
+            authority.check_claim(now, &expected, chain)?;
         } else if authority.root(expected.realm) != Some(invocation.issuer()) {
             return Err(ProofError::from(GrantError::Subject(*invocation.subject())).into());
         }
@@ -163,20 +172,22 @@ impl Invocations {
     }
 }
 
-/// The invocation among the tokens, and its proofs. Cheap bounds go before signatures.
-fn split(tokens: &[Vec<u8>]) -> Result<(Invocation, Vec<Arc<Delegation>>), InvocationRefused> {
+/// The invocation among the tokens, and the others as they are: their signatures are looked at later, if at all.
+fn invocation_among(tokens: &[Vec<u8>]) -> Result<(Invocation, Vec<&[u8]>), InvocationRefused> {
     if tokens.len() > PROOFS_MAX + 1 {
         return Err(InvocationRefused::Tokens);
     }
-    let (mut invocation, mut proofs) = (None, Vec::new());
+    let (mut invocation, mut rest) = (None, Vec::new());
     for token in tokens {
-        match Token::decode(token)? {
-            Token::Delegation(delegation) => proofs.push(Arc::new(delegation)),
-            Token::Invocation(_) if invocation.is_some() => return Err(InvocationRefused::Tokens),
-            Token::Invocation(found) => invocation = Some(found),
+        match Invocation::decode(token) {
+            Ok(_) if invocation.is_some() => return Err(InvocationRefused::Tokens),
+            Ok(found) => invocation = Some(found),
+            // Told apart before any signature.
+            Err(TokenError::OtherKind(_)) => rest.push(&token[..]),
+            Err(error) => return Err(error.into()),
         }
     }
-    Ok((invocation.ok_or(InvocationRefused::Tokens)?, proofs))
+    Ok((invocation.ok_or(InvocationRefused::Tokens)?, rest))
 }
 
 impl Authority {
@@ -184,16 +195,17 @@ impl Authority {
         self.revocations(realm).is_some_and(|revocations| revocations.is_revoked(cid, by))
     }
 
-    fn check_claim(
-        &self,
-        now: u64,
-        realm: &RealmId,
-        invocation: &Invocation,
-        chain: Chain,
-        operation: Operation,
-    ) -> Result<(), InvocationRefused> {
-        let grant = self.check_chain(now, realm, invocation.issuer(), chain)?;
-        if grant.operations().contains(operation) { Ok(()) } else { Err(InvocationRefused::Command) }
+    fn check_claim(&self, now: u64, expected: &Expected<'_>, chain: Chain) -> Result<(), InvocationRefused> {
+        let checked = self.check_chain(now, expected.realm, expected.sender, chain)?;
+        if !checked.grant.operations().contains(expected.operation) {
+            return Err(InvocationRefused::Command);
+        }
+        // The root's word for everything reaches the system's names; an owner's reaches what it owns.
+        if checked.scope == Scope::All || checked.scope.contains(expected.topic) {
+            Ok(())
+        } else {
+            Err(InvocationRefused::Scope)
+        }
     }
 }
 

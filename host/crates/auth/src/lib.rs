@@ -29,7 +29,7 @@ mod scope;
 mod slot;
 
 pub use audit::{AuditEvent, AuditLimiter};
-pub use authority::{Authority, AuthorityConfig, Change, MemberKey, ProofError, Refusal, Standing};
+pub use authority::{Authority, AuthorityConfig, Change, Checked, MemberKey, ProofError, Refusal, Standing};
 pub use clock::{ClockBehind, check_clock};
 pub use grant::{Grant, GrantError, Operations};
 pub use invocations::{Expected, INVOCATION_LIFETIME_MAX, InvocationRefused, Invocations};

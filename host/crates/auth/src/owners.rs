@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use cid::Cid;
 use macula_ucan::{Chain, ChainError, Ipld};
 use macula_wire::{NodeId, Operation};
 
@@ -18,11 +19,14 @@ const EPOCH: &str = "epoch";
 
 /// Namespaces of one realm whose owner is remembered. Further ones are not learned: their owners' tokens are refused.
 const NAMESPACES_MAX: usize = 4096;
+/// Of those, the ones that one owner has granted. The realm's root is not bound by it.
+const PER_GRANTER_MAX: usize = 256;
 
 /// A claim to a namespace that holds together, at some time or other.
 #[derive(Debug, Clone)]
 pub struct Ownership {
-    namespace: Namespace,
+    /// What each link grants, the widest first.
+    path: Vec<Namespace>,
     epoch: u64,
     chain: Chain,
 }
@@ -48,8 +52,11 @@ pub enum OwnClaimError {
     /// An epoch that is no number from 0.
     #[error("the epoch is no number")]
     Epoch,
-    /// Too many namespaces are known already.
-    #[error("{NAMESPACES_MAX} namespaces are known, and no more are learned")]
+    /// Somebody else owns the names by now, of this claim or of one that it rests on; or two keys claim them.
+    #[error("{0} belongs to another key, or is claimed by two")]
+    NotOwner(Namespace),
+    /// Too many namespaces are known already, in all or of those that one key has granted.
+    #[error("too many namespaces are known, and no more are learned")]
     Full,
 }
 
@@ -61,6 +68,7 @@ impl OwnClaimError {
             Self::NotANamespace(_) => "UnsupportedPolicy",
             Self::NotBelow { .. } => "Overclaims",
             Self::Epoch => "InvalidEpoch",
+            Self::NotOwner(_) => "InvalidSubject",
             Self::Full => "QuotaExceeded",
         }
     }
@@ -77,7 +85,7 @@ impl Ownership {
         if chain.command().as_str() != Operation::Own.command() {
             return Err(GrantError::Command(chain.command().clone()).into());
         }
-        let mut above: Option<Namespace> = None;
+        let mut path: Vec<Namespace> = Vec::new();
         for (index, delegation) in chain.links().iter().enumerate() {
             let link = index + 1;
             let terms =
@@ -87,23 +95,34 @@ impl Ownership {
                 Scope::All => None,
             };
             let namespace = named.ok_or(OwnClaimError::NotANamespace(link))?;
-            if above.as_ref().is_some_and(|above| !above.is_above(&namespace)) {
+            if path.last().is_some_and(|above| !above.is_above(&namespace)) {
                 return Err(OwnClaimError::NotBelow { link, namespace });
             }
-            above = Some(namespace);
+            path.push(namespace);
         }
-        let last = chain.links().last().expect("a chain has a link");
+        let last = chain.last();
         let epoch = match last.meta().get(EPOCH) {
             None => 0,
             Some(Ipld::Integer(epoch)) => u64::try_from(*epoch).map_err(|_| OwnClaimError::Epoch)?,
             Some(_) => return Err(OwnClaimError::Epoch),
         };
-        Ok(Self { namespace: above.expect("a chain has a link"), epoch, chain })
+        Ok(Self { path, epoch, chain })
+    }
+
+    /// Whether a chain is about owning names, and not about using them.
+    pub fn is_claim(chain: &Chain) -> bool {
+        chain.command().as_str() == Operation::Own.command()
+    }
+
+    /// The claims that this one rests on, the widest first, and itself.
+    fn with_those_above(&self) -> impl Iterator<Item = Result<Self, OwnClaimError>> {
+        let links = self.chain.links();
+        (1..=links.len()).map(|length| Self::read(Chain::new(links[..length].to_vec()).map_err(GrantError::from)?))
     }
 
     /// The namespace.
     pub fn namespace(&self) -> &Namespace {
-        &self.namespace
+        self.path.last().expect("a claim has a link, and each link a namespace")
     }
 
     /// Set by whoever granted it.
@@ -124,6 +143,8 @@ impl Ownership {
 
 #[derive(Debug)]
 struct Known {
+    /// Who granted it first.
+    granter: NodeId,
     epoch: u64,
     claims: Claims,
 }
@@ -153,24 +174,44 @@ pub enum Learned {
 pub struct Owners(BTreeMap<Namespace, Known>);
 
 impl Owners {
-    /// Takes a claim that has been checked against the realm's root, time and revocations.
+    /// Takes a claim that has been checked against the realm's root, time and revocations, with those that it rests on:
+    /// of all of them, what is news to the widest names.
     ///
     /// # Errors
-    /// [`OwnClaimError::Full`].
-    pub fn learn(&mut self, claim: Ownership) -> Result<Learned, OwnClaimError> {
-        if self.0.len() >= NAMESPACES_MAX && !self.0.contains_key(&claim.namespace) {
-            return Err(OwnClaimError::Full);
+    /// [`OwnClaimError::Full`]; [`OwnClaimError::NotOwner`] when a claim above it does not stand any more.
+    pub fn learn(&mut self, claim: &Ownership) -> Result<Learned, OwnClaimError> {
+        let mut news = Learned::Known;
+        for part in claim.with_those_above() {
+            let learned = self.learn_one(part?)?;
+            if news == Learned::Known || learned == Learned::Forked {
+                news = learned;
+            }
+        }
+        // What is above may have moved; what is below such a claim is nobody's word any more.
+        let above = claim.path.len() - 1;
+        self.check_links(claim, above)?;
+        Ok(news)
+    }
+
+    fn learn_one(&mut self, claim: Ownership) -> Result<Learned, OwnClaimError> {
+        let granter = *claim.chain.last().issuer();
+        if !self.0.contains_key(claim.namespace()) {
+            let is_root = granter == *claim.chain.subject();
+            let granted = self.0.values().filter(|known| known.granter == granter).count();
+            if self.0.len() >= NAMESPACES_MAX || (!is_root && granted >= PER_GRANTER_MAX) {
+                return Err(OwnClaimError::Full);
+            }
         }
         let epoch = claim.epoch;
-        let Some(known) = self.0.get_mut(&claim.namespace) else {
-            self.0.insert(claim.namespace.clone(), Known { epoch, claims: Claims::One(claim) });
+        let Some(known) = self.0.get_mut(claim.namespace()) else {
+            self.0.insert(claim.namespace().clone(), Known { granter, epoch, claims: Claims::One(claim) });
             return Ok(Learned::Changed);
         };
         if epoch < known.epoch {
             return Ok(Learned::Outdated);
         }
         if epoch > known.epoch {
-            *known = Known { epoch, claims: Claims::One(claim) };
+            (known.epoch, known.claims) = (epoch, Claims::One(claim));
             return Ok(Learned::Changed);
         }
         match &mut known.claims {
@@ -199,25 +240,42 @@ impl Owners {
         }
     }
 
-    /// What a key owns, by claims that `holds` admits.
-    pub fn owned_by(&self, key: &NodeId, holds: impl Fn(&Chain) -> Result<(), ChainError>) -> Vec<&Ownership> {
+    /// Whether each of the first `count` links of a claim is for the key that owns its names now.
+    fn check_links(&self, claim: &Ownership, count: usize) -> Result<(), OwnClaimError> {
+        for (namespace, link) in claim.path.iter().zip(claim.chain.links()).take(count) {
+            if self.resolve(namespace).is_none_or(|owned| owned.owner() != link.audience()) {
+                return Err(OwnClaimError::NotOwner(namespace.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a key owns, by claims that `holds` admits and whose every link stands.
+    fn owned_by(&self, key: &NodeId, holds: impl Fn(&Chain) -> Result<(), ChainError>) -> Vec<&Ownership> {
         let claims = self.0.values().filter_map(|known| match &known.claims {
-            Claims::One(claim) if claim.owner() == key && holds(claim.chain()).is_ok() => Some(claim),
+            Claims::One(claim)
+                if claim.owner() == key
+                    && holds(claim.chain()).is_ok()
+                    && self.check_links(claim, claim.path.len()).is_ok() =>
+            {
+                Some(claim)
+            }
             _ => None,
         });
         claims.collect()
     }
 
-    /// The names that a key may grant rights to, and until when.
+    /// The names that a key may grant rights to, until when, and the delegations that say so.
     pub(crate) fn scope_of(
         &self,
         key: &NodeId,
         holds: impl Fn(&Chain) -> Result<(), ChainError>,
-    ) -> Option<(Scope, Option<u64>)> {
+    ) -> Option<(Scope, Option<u64>, Vec<Cid>)> {
         let owned = self.owned_by(key, holds);
         let expires = owned.iter().filter_map(|claim| claim.chain().expires()).min();
         let patterns: Vec<_> = owned.iter().flat_map(|claim| claim.namespace().patterns()).collect();
-        (!patterns.is_empty()).then_some((Scope::Within(patterns), expires))
+        let cids = owned.iter().flat_map(|claim| claim.chain().links()).map(|link| *link.cid()).collect();
+        (!patterns.is_empty()).then_some((Scope::Within(patterns), expires, cids))
     }
 }
 
@@ -264,28 +322,51 @@ mod tests {
         let user: Namespace = "io.example.user".parse().unwrap();
         let by = |key, epoch| claim(&[("io.example.user", key)], Some(epoch)).unwrap();
         let owner = |owners: &Owners| owners.resolve(&user).map(|claim| *claim.owner());
-        assert_eq!(owners.learn(by(1, 1)), Ok(Learned::Changed));
-        assert_eq!(owners.learn(by(1, 1)), Ok(Learned::Known));
-        assert_eq!(owners.learn(by(2, 2)), Ok(Learned::Changed));
-        assert_eq!(owners.learn(by(1, 1)), Ok(Learned::Outdated), "replayed after the name has moved");
+        assert_eq!(owners.learn(&by(1, 1)), Ok(Learned::Changed));
+        assert_eq!(owners.learn(&by(1, 1)), Ok(Learned::Known));
+        assert_eq!(owners.learn(&by(2, 2)), Ok(Learned::Changed));
+        assert_eq!(owners.learn(&by(1, 1)), Ok(Learned::Outdated), "replayed after the name has moved");
         assert_eq!(owner(&owners), Some(id(2)));
-        assert_eq!(owners.learn(by(3, 2)), Ok(Learned::Forked));
+        assert_eq!(owners.learn(&by(3, 2)), Ok(Learned::Forked));
         assert_eq!(owner(&owners), None, "neither");
         assert!(owners.owned_by(&id(2), |_| Ok(())).is_empty());
-        assert_eq!(owners.learn(by(2, 2)), Ok(Learned::Known));
+        assert_eq!(owners.learn(&by(2, 2)), Ok(Learned::Known));
         assert_eq!(owner(&owners), None, "and it stays so");
-        assert_eq!(owners.learn(by(3, 3)), Ok(Learned::Changed));
+        assert_eq!(owners.learn(&by(3, 3)), Ok(Learned::Changed));
         assert_eq!(owner(&owners), Some(id(3)));
+    }
+
+    /// Goal: what was granted by somebody who has lost the names since is worth nothing, whatever its own epoch.
+    #[test]
+    fn moving_a_name_ends_what_lies_below() {
+        let mut owners = Owners::default();
+        let below = |epoch| claim(&[("io.example", 1), ("io.example.user", 2)], Some(epoch)).unwrap();
+        assert_eq!(owners.learn(&below(1)), Ok(Learned::Changed));
+        assert_eq!(owners.owned_by(&id(2), |_| Ok(())).len(), 1);
+        assert_eq!(owners.owned_by(&id(1), |_| Ok(())).len(), 1, "those above are learned with it");
+        owners.learn(&claim(&[("io.example", 3)], Some(1)).unwrap()).unwrap();
+        assert!(owners.owned_by(&id(2), |_| Ok(())).is_empty());
+        let refused = owners.learn(&below(9)).unwrap_err();
+        assert_eq!(refused.name(), "InvalidSubject", "{refused}");
+        assert!(owners.owned_by(&id(2), |_| Ok(())).is_empty());
+        owners.learn(&claim(&[("io.example", 3), ("io.example.user", 4)], Some(10)).unwrap()).unwrap();
+        assert_eq!(owners.owned_by(&id(4), |_| Ok(())).len(), 1);
     }
 
     #[test]
     fn it_stays_small() {
         let mut owners = Owners::default();
-        let one = claim(&[("io.example", 1)], None).unwrap();
-        for number in 0..NAMESPACES_MAX {
-            let namespace = format!("n{number}").parse().unwrap();
-            owners.learn(Ownership { namespace, ..one.clone() }).unwrap();
+        let by_owner = claim(&[("io.example", 1), ("io.example.user", 2)], None).unwrap();
+        for number in 0..PER_GRANTER_MAX {
+            let path = vec![format!("n{number}").parse().unwrap()];
+            owners.learn_one(Ownership { path, ..by_owner.clone() }).unwrap();
         }
-        assert_eq!(owners.learn(one).unwrap_err(), OwnClaimError::Full);
+        assert_eq!(owners.learn_one(by_owner).unwrap_err(), OwnClaimError::Full, "of one owner");
+        let by_root = claim(&[("io.example", 1)], None).unwrap();
+        for number in PER_GRANTER_MAX..NAMESPACES_MAX {
+            let path = vec![format!("n{number}").parse().unwrap()];
+            owners.learn_one(Ownership { path, ..by_root.clone() }).unwrap();
+        }
+        assert_eq!(owners.learn_one(by_root).unwrap_err(), OwnClaimError::Full);
     }
 }

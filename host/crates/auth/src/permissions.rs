@@ -34,23 +34,36 @@ pub(crate) struct Effective<'a> {
     pub(crate) scope: Scope,
     pub(crate) is_canonical: bool,
     pub(crate) expires: Option<u64>,
+    /// Delegations of the claims by which its subject may grant.
+    pub(crate) claims: Vec<Cid>,
 }
 
 impl Permissions {
     /// The table of these grants, as they are: whether each is in force is for the caller to know.
     pub(crate) fn compile<'a>(grants: impl IntoIterator<Item = Effective<'a>>) -> Self {
         let mut table = Self::default();
-        for Effective { grant, scope, is_canonical, expires } in grants {
+        for Effective { grant, scope, is_canonical, expires, claims } in grants {
             let entry = Entry { operations: grant.operations(), scope, is_canonical, binding: grant.binding().clone() };
             if !table.entries.contains(&entry) {
                 table.entries.push(entry);
             }
             table.deadline = earlier(table.deadline, expires);
-            table.cids.extend(grant.chain().links().iter().map(|link| *link.cid()));
+            table.cids.extend(grant.chain().links().iter().map(|link| *link.cid()).chain(claims));
         }
         table.cids.sort_unstable();
         table.cids.dedup();
         table
+    }
+
+    /// What these grants say, whether or not it holds now: to ask what a token would allow.
+    pub fn of_grants<'a>(grants: impl IntoIterator<Item = &'a Grant>) -> Self {
+        Self::compile(grants.into_iter().map(|grant| Effective {
+            grant,
+            scope: grant.scope().clone(),
+            is_canonical: false,
+            expires: grant.expires(),
+            claims: Vec::new(),
+        }))
     }
 
     /// Everything on all names, for ever: for those who hold a realm's root key, and for tests.
@@ -134,6 +147,19 @@ impl Permissions {
         })
     }
 
+    /// Whether this table allows all that `other` does.
+    pub(crate) fn includes_all_of(&self, other: &Self) -> bool {
+        other.entries.iter().all(|theirs| {
+            theirs.operations.iter().all(|operation| {
+                self.entries(operation).any(|own| {
+                    own.binding == theirs.binding
+                        && (!own.is_canonical || theirs.is_canonical)
+                        && own.scope.uncovered(&theirs.scope).is_none()
+                })
+            })
+        })
+    }
+
     /// Whether nothing is allowed.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -164,12 +190,7 @@ mod tests {
     use crate::testing::{chain, link, link_for};
 
     fn table(grants: &[Grant]) -> Permissions {
-        Permissions::compile(grants.iter().map(|grant| Effective {
-            grant,
-            scope: grant.scope().clone(),
-            is_canonical: false,
-            expires: grant.expires(),
-        }))
+        Permissions::of_grants(grants)
     }
 
     fn grant(command: &str, patterns: &[&str]) -> Grant {

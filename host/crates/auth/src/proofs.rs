@@ -6,6 +6,8 @@ use macula_ucan::{Chain, Delegation, assemble};
 use macula_wire::{NodeId, Operation, control::Proof};
 use serde_bytes::ByteBuf;
 
+use crate::Ownership;
+
 /// A chain as it is sent.
 pub fn proof_of(chain: &Chain) -> Proof {
     Proof(chain.links().iter().map(|link| ByteBuf::from(link.bytes())).collect())
@@ -13,7 +15,7 @@ pub fn proof_of(chain: &Chain) -> Proof {
 
 /// The chains of a set of tokens that are for `node`.
 pub fn chains_for(tokens: &[Arc<Delegation>], node: &NodeId) -> Vec<Chain> {
-    assemble(tokens, node).into_iter().filter(|chain| !is_claim(chain)).collect()
+    assemble(tokens, node).into_iter().filter(|chain| !Ownership::is_claim(chain)).collect()
 }
 
 /// The chains of a set of tokens that say who owns which names, whoever that is.
@@ -23,11 +25,7 @@ pub fn claims_in(tokens: &[Arc<Delegation>]) -> Vec<Chain> {
         tokens.iter().filter(|token| token.command().as_str() == own).map(|token| *token.audience()).collect();
     owners.sort_unstable();
     owners.dedup();
-    owners.iter().flat_map(|owner| assemble(tokens, owner)).filter(is_claim).collect()
-}
-
-fn is_claim(chain: &Chain) -> bool {
-    chain.command().as_str() == Operation::Own.command()
+    owners.iter().flat_map(|owner| assemble(tokens, owner)).filter(Ownership::is_claim).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use cid::Cid;
 use macula_ucan::{Revocation, TokenError};
 use macula_wire::NodeId;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 /// Revocations of one issuer. One that needs more moves to another key, and has its own delegation revoked.
@@ -21,8 +21,9 @@ const RESERVED: usize = 1024;
 pub struct Revocations {
     by_cid: FxHashMap<Cid, SmallVec<[NodeId; 1]>>,
     by_issuer: FxHashMap<NodeId, usize>,
-    /// As signed, in the order in which they came.
+    /// As signed, in the order in which they came, and their ids.
     tokens: Vec<Box<[u8]>>,
+    ids: FxHashSet<Cid>,
 }
 
 /// Why a revocation is not taken. What was known before stays.
@@ -35,6 +36,12 @@ pub enum RevocationRefused {
     /// Its issuer, or the realm, has too many.
     #[error("too many revocations are kept for this {0}")]
     Full(&'static str),
+    /// Too many new ones in too short a time.
+    #[error("too many revocations; try again later")]
+    Busy,
+    /// The realm is none that this node knows.
+    #[error("the realm is not known here")]
+    Realm,
 }
 
 impl RevocationRefused {
@@ -43,6 +50,8 @@ impl RevocationRefused {
         match self {
             Self::Token(error) => error.name(),
             Self::Full(_) => "QuotaExceeded",
+            Self::Busy => "Busy",
+            Self::Realm => "UnknownRealm",
         }
     }
 }
@@ -69,7 +78,13 @@ impl Revocations {
         self.by_cid.entry(cid).or_default().push(issuer);
         self.by_issuer.insert(issuer, of_issuer + 1);
         self.tokens.push(revocation.bytes().into());
+        self.ids.insert(*revocation.cid());
         Ok(true)
+    }
+
+    /// Whether a revocation was taken in, by its bytes as signed.
+    pub fn holds(&self, bytes: &[u8]) -> bool {
+        self.ids.contains(&macula_ucan::cid_of(bytes))
     }
 
     /// Whether `by` has revoked the delegation.
@@ -105,6 +120,7 @@ mod tests {
         let by = |seed| Revocation::sign(&key(seed), delegation.cid());
         assert_eq!(revocations.insert(&root_id(), &by(200)), Ok(true));
         assert_eq!(revocations.insert(&root_id(), &by(200)), Ok(false), "said twice is said once");
+        assert!(revocations.holds(by(200).bytes()) && !revocations.holds(by(9).bytes()));
         assert!(revocations.is_revoked(delegation.cid(), &root_id()));
         assert!(!revocations.is_revoked(delegation.cid(), &id(9)));
         assert_eq!(revocations.insert(&root_id(), &by(9)), Ok(true), "kept, and without effect on this chain");

@@ -53,6 +53,13 @@ pub(crate) fn own_link(from: u8, to: u8, namespace: &str, epoch: Option<i128>) -
     fields(to, "/mesh/own", &terms, meta, Some(EXPIRES)).sign(&key(from)).unwrap()
 }
 
+/// What an owner may say of names that it owns, before it says of which.
+pub(crate) fn owners_fields(from: u8, to: u8, command: &str) -> DelegationFields {
+    let mut fields = fields(to, command, &Terms::all(), BTreeMap::new(), Some(EXPIRES));
+    fields.subject = Some(id(from));
+    fields
+}
+
 /// A delegation of names that its issuer owns.
 pub(crate) fn owners_link(from: u8, to: u8, command: &str, patterns: &[&str]) -> Delegation {
     let mut fields =

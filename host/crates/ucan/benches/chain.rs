@@ -12,9 +12,7 @@
 use std::{collections::HashMap, hint::black_box, sync::Arc, time::Instant};
 
 use ed25519_dalek::SigningKey;
-use macula_ucan::{
-    Chain, Cid, Clock, Command, Delegation, DelegationFields, Ipld, Policy, Principal, Statement, cid_of,
-};
+use macula_ucan::{Chain, Cid, Clock, Command, Delegation, DelegationFields, Ipld, NodeId, Policy, Statement, cid_of};
 
 const RUNS: usize = 2000;
 
@@ -55,7 +53,7 @@ fn main() {
 /// What a realm gives an owner, the owner an operator, and the operator a node.
 fn links() -> Vec<Vec<u8>> {
     let key = |seed: u8| SigningKey::from_bytes(&[seed; 32]);
-    let id = |seed: u8| Principal::from(key(seed).verifying_key());
+    let id = |seed: u8| NodeId::from(key(seed).verifying_key());
     [("/mesh", "io.example.user.*"), ("/mesh/publish", "io.example.user.sensors.*"), ("/mesh/publish", "*")]
         .into_iter()
         .zip(1_u8..)

@@ -142,7 +142,8 @@ impl Chain {
         &self.links
     }
 
-    fn last(&self) -> &Delegation {
+    /// The last delegation, by which the chain is known.
+    pub fn last(&self) -> &Delegation {
         self.links.last().expect("a chain has a link")
     }
 

@@ -14,10 +14,10 @@
 //! ```
 //! use std::sync::Arc;
 //! use ed25519_dalek::SigningKey;
-//! use macula_ucan::{Chain, Clock, DelegationFields, Ipld, Policy, Principal};
+//! use macula_ucan::{Chain, Clock, DelegationFields, Ipld, NodeId, Policy};
 //!
 //! let owner = SigningKey::from_bytes(&[1; 32]);
-//! let friend = Principal::from(SigningKey::from_bytes(&[2; 32]).verifying_key());
+//! let friend = NodeId::from(SigningKey::from_bytes(&[2; 32]).verifying_key());
 //! let fields = DelegationFields {
 //!     audience: friend,
 //!     subject: Some(owner.verifying_key().into()),
@@ -58,7 +58,7 @@ pub use envelope::cid_of;
 pub use invocation::{Invocation, InvocationFields};
 pub use ipld_core::ipld::Ipld;
 /// Who signs and who is granted something: the `did:key` of an Ed25519 key.
-pub use macula_wire::NodeId as Principal;
+pub use macula_wire::NodeId;
 pub use policy::{Glob, Policy, PolicyError, Selector, Statement};
 pub use revocation::Revocation;
 pub use token::{Token, TokenError};

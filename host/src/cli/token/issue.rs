@@ -145,7 +145,7 @@ impl Issue {
     }
 
     fn give_out(&self, home: &Home, issuer: &Issuer, chain: &Chain, common: &CommonFlags) -> Result<(), Failure> {
-        let last = chain.links().last().expect("a chain has a link");
+        let last = chain.last();
         let claim = issuer.claim.iter().flat_map(Chain::links);
         let tokens = chain.links().iter().chain(claim).map(|link| link.bytes());
         let packed = container::encode(tokens, container::Encoding::Base64Url);
@@ -201,7 +201,7 @@ fn issuers(home: &Home, realm: &RealmName, tokens: &[Arc<Delegation>], by_proof:
 fn covers(issuer: &Issuer, chain: &Chain) -> bool {
     let Some(claim) = &issuer.claim else { return true };
     let Ok(claim) = Ownership::read(claim.clone()) else { return false };
-    let last = chain.links().last().expect("a chain has a link");
+    let last = chain.last();
     let owned = Scope::Within(claim.namespace().patterns().into());
     let is_claim = last.command().as_str() == Operation::Own.command();
     !is_claim

@@ -41,7 +41,7 @@ impl List {
 }
 
 fn print(chain: &Chain, is_revoked: bool, now: u64, common: &CommonFlags) {
-    let last = chain.links().last().expect("a chain has a link");
+    let last = chain.last();
     let state = if is_revoked {
         "revoked"
     } else if chain.expires().is_some_and(|expires| expires < now) {

@@ -1,4 +1,4 @@
-use macula_wire::Topic;
+use macula_wire::{Operation, Topic};
 
 use super::*;
 use crate::testing::{EXPIRES, id, key, link, link_until, own_link, owners_link, proof, realm_id, root_id};
@@ -115,6 +115,8 @@ fn renewed_in_time_nothing_is_lost() {
     while let Some((standing, may)) = change(&mut authority) {
         assert_eq!((standing, may), (Standing::Active, true));
     }
+    let lost = std::iter::from_fn(|| authority.poll_audit()).filter(|event| event.kind() == "lost").count();
+    assert_eq!(lost, 0, "what another took the place of is no loss");
 }
 
 #[test]
@@ -164,6 +166,54 @@ fn owners_grant_what_they_own_and_nothing_else() {
     assert!(std::iter::from_fn(|| authority.poll_audit()).any(|event| event.kind() == "forked"));
     let user = "io.example.user".parse().unwrap();
     assert!(authority.owners(&realm_id()).unwrap().resolve(&user).is_none());
+}
+
+/// Goal: an owner's word reaches its names and nothing beyond, also where no name is looked at.
+#[test]
+fn an_owner_grants_nothing_about_the_realm_as_a_whole() {
+    let mut authority = authority();
+    let own = proof(&[&own_link(200, 2, "io.example.user", None)]);
+    join(&mut authority, &[own, proof(&[&link(200, 9, "/mesh", &[])])]).unwrap();
+    let mut relay = crate::testing::owners_fields(2, 9, "/mesh/relay");
+    relay.policy = macula_ucan::Policy::any();
+    let relay = relay.sign(&key(2)).unwrap();
+    let checked = authority.check(NOW, &realm_id(), &id(9), &proof(&[&relay])).unwrap();
+    assert_ne!(checked.scope, Scope::All);
+    assert_eq!(checked.expires, Some(EXPIRES));
+}
+
+/// Goal: joins that fail do not fill the budget of their link again, and a new link has one of its own.
+#[test]
+fn failing_joins_are_paid_for() {
+    let mut authority = Authority::new(AuthorityConfig { signatures_max: 4, ..AuthorityConfig::default() });
+    authority.add_realm(realm_id(), root_id());
+    let foreign = |number: u64| proof(&[&link_until(7, 9, "/mesh", &[], EXPIRES + number)]);
+    for number in 0..4 {
+        assert_eq!(join(&mut authority, &[foreign(number)]).unwrap_err(), "InvalidClaim");
+    }
+    assert_eq!(join(&mut authority, &[foreign(4)]).unwrap_err(), "Busy");
+    authority.leave(MEMBER);
+    assert_eq!(join(&mut authority, &[foreign(5)]).unwrap_err(), "Busy", "leaving the realm is no way around");
+    authority.link_closed(MEMBER.link);
+    assert_eq!(join(&mut authority, &[foreign(6)]).unwrap_err(), "InvalidClaim");
+}
+
+#[test]
+fn revocations_of_a_link_are_paid_for_and_known_ones_are_free() {
+    let mut authority = Authority::new(AuthorityConfig { revocations_max: 2, ..AuthorityConfig::default() });
+    authority.add_realm(realm_id(), root_id());
+    let revocation = |number: u64| {
+        let delegation = link_until(200, 9, "/mesh", &[], EXPIRES + number);
+        Revocation::sign(&key(7), delegation.cid()).bytes().to_vec()
+    };
+    let bring = |authority: &mut Authority, number: u64| {
+        let brought = authority.revoke_from(NOW, 1, &realm_id(), &revocation(number));
+        brought.map_err(|refused| refused.name())
+    };
+    assert_eq!(bring(&mut authority, 0), Ok(true));
+    assert_eq!(bring(&mut authority, 1), Ok(true));
+    assert_eq!(bring(&mut authority, 2), Err("Busy"));
+    assert_eq!(bring(&mut authority, 1), Ok(false));
 }
 
 #[test]

@@ -6,7 +6,8 @@
 use std::{sync::Arc, time::Duration};
 
 use macula_auth::{
-    AuditEvent, Authority, AuthorityConfig, Change, Invocations, MemberKey, Permissions, ProofError, Refusal, Standing,
+    AuditEvent, Authority, AuthorityConfig, Change, Checked, GrantError, Invocations, MemberKey, Permissions,
+    ProofError, Refusal, Scope, Standing,
 };
 use macula_wire::{NodeId, Operation, RealmId, control::Proof};
 use parking_lot::Mutex;
@@ -131,14 +132,12 @@ impl OwnRights {
     /// Whether a relay may serve the realm, by what it has shown; until when.
     pub(super) fn check_relay(&self, relay: &NodeId, proof: &Proof) -> Result<Option<u64>, ProofError> {
         let mut state = self.state.lock();
-        let grant = state.authority.check(unix_now(), &self.realm, relay, proof)?;
-        if !grant.operations().contains(Operation::Relay)
-            || *grant.scope() != macula_auth::Scope::All
-            || !grant.binding().is_node()
-        {
-            return Err(macula_auth::GrantError::Command(grant.chain().command().clone()).into());
+        let Checked { grant, scope, expires } = state.authority.check(unix_now(), &self.realm, relay, proof)?;
+        // A relay reads the whole realm: neither the owner of some names nor a plugin's right is enough.
+        if !grant.operations().contains(Operation::Relay) || scope != Scope::All || !grant.binding().is_node() {
+            return Err(GrantError::Command(grant.chain().command().clone()).into());
         }
-        Ok(grant.expires())
+        Ok(expires)
     }
 
     /// Whether a relay's right has been over for so long that its link has to go.
