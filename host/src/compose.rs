@@ -4,7 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use macula_admin::{AdminServer, BindError as HealthBindError};
 use macula_node::{
-    Certificate, LinkState, Mesh, MeshConfig, NodeState, Outlook, RelayConfig, RelayServer, RelayUrl, RunningNode,
+    Certificate, LOCAL_REALM, LinkState, Mesh, MeshConfig, NodeState, Outlook, RelayConfig, RelayServer, RelayUrl,
+    RunningNode,
     wire::{NodeId, hello::Role},
 };
 use macula_runtime::{
@@ -267,9 +268,6 @@ fn plugin_rights(mesh: &Mesh, mcid: &Mcid) -> Rights {
         patterns
     })
 }
-
-/// The realm that is for the processes of one user.
-const LOCAL_REALM: &str = "local.dev";
 
 /// Puts the node's rights in force at its plugins whenever they change.
 async fn keep_plugin_rights(mesh: Mesh, runtime: Runtime) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use macula_node::{
     Mesh, MeshConfig, RealmAccess, RelayUrl, RunningNode,
+    auth::Scope,
     wire::{NodeId, Operation},
 };
 
@@ -48,7 +49,10 @@ pub(super) fn with_grantor(failure: Failure, settings: &Settings, operation: Ope
     let holder =
         settings.home.keys().ok().and_then(|keys| keys.first().map(|(_, key)| NodeId::from(key.verifying_key())));
     let to = holder.map_or_else(|| "DID (macula-host key new NAME makes one)".to_owned(), |id| id.to_string());
-    let topic = if name.is_empty() { String::new() } else { format!(" --topic '{name}'") };
+    let topic = match name.parse().map(Scope::grantable) {
+        Ok(pattern) => format!(" --topic '{pattern}'"),
+        Err(_) => String::new(),
+    };
     Failure::new(
         Kind::Denied,
         format!(

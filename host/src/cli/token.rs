@@ -10,13 +10,13 @@ mod verify;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use clap::{Args, Subcommand};
 use macula_node::{
     Home, StoredTokens,
     auth::ucan::{Delegation, Token as AnyToken},
+    unix_now,
 };
 
 use super::CommonFlags;
@@ -52,11 +52,6 @@ impl Token {
             Action::List(list) => list.run(common),
         }
     }
-}
-
-/// Seconds since 1970.
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// The tokens of a file that somebody named.

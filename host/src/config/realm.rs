@@ -1,10 +1,16 @@
 //! Realms: which one, and what lets this user's nodes into it.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
 
 use macula_node::{
-    AuthLevel, Home, RealmAccess, StoredTokens, TokenSource,
-    auth::check_clock,
+    AuthLevel, Home, LOCAL_REALM, RealmAccess, StoredTokens, TokenSource,
+    auth::{check_clock, ucan::Delegation},
+    unix_now,
     wire::{NodeId, RealmName},
 };
 
@@ -22,7 +28,7 @@ pub(super) fn chosen(flags: &CommonFlags, environment: &Environment, file: &File
     Ok(match (&flags.realm, &environment.realm, &file.node.realm) {
         (Some(realm), _, _) | (None, Some(realm), _) => realm.clone(),
         (None, None, Some(text)) => parse("realm", text)?,
-        (None, None, None) => "local.dev".parse().expect("a constant name"),
+        (None, None, None) => LOCAL_REALM.parse().expect("a constant name"),
     })
 }
 
@@ -76,6 +82,10 @@ pub(super) fn served(home: &Home, tokens: &[PathBuf]) -> Result<Vec<RealmAccess>
         if served.iter().any(|known| *known.name() == realm.name) {
             continue;
         }
+        if let Err(failure) = check_clock_for(&realm.name, false, unix_now()) {
+            tracing::error!("realm {} is not served: {failure}", realm.name);
+            continue;
+        }
         served.push(match home.realm_key(&realm.name)? {
             Some(key) if realm.has_key => RealmAccess::by_root(realm.name, key),
             _ => by_tokens(home, &realm.name, realm.root, tokens)?,
@@ -84,26 +94,48 @@ pub(super) fn served(home: &Home, tokens: &[PathBuf]) -> Result<Vec<RealmAccess>
     Ok(served)
 }
 
-/// Reads the named files and those of the home, anew each time. One that has become unreadable is left out, and said.
+/// When a file was changed last, and how large it is.
+type Version = Option<(SystemTime, u64)>;
+
+fn version(path: &Path) -> Version {
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.modified().ok()?, file.len()))
+}
+
+fn delegations_in(path: &Path) -> Vec<Arc<Delegation>> {
+    let stored = StoredTokens::read(path);
+    if let Err(error) = &stored.tokens {
+        tracing::warn!(path = %path.display(), %error, "a file of tokens is left out");
+    }
+    stored.into_delegations()
+}
+
+/// The named files and those of the home, as they are each time. Those that have not changed are not read again; one that has
+/// become unreadable is left out, and said.
 fn source(home: &Home, tokens: &[PathBuf]) -> TokenSource {
     let (home, named) = (home.clone(), tokens.to_vec());
+    let read = Mutex::new(HashMap::new());
     Arc::new(move || {
-        let stored = home.tokens().unwrap_or_else(|error| {
+        let stored = home.token_paths().unwrap_or_else(|error| {
             tracing::warn!(%error, "the tokens of this home cannot be read");
             Vec::new()
         });
-        let named = named.iter().map(|path| StoredTokens::read(path));
-        let files = named.chain(stored).inspect(|stored| {
-            if let Err(error) = &stored.tokens {
-                tracing::warn!(path = %stored.path.display(), %error, "a file of tokens is left out");
-            }
-        });
-        files.flat_map(StoredTokens::into_delegations).collect()
+        let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *read);
+        for path in named.iter().cloned().chain(stored) {
+            let version = version(&path);
+            let file = match before.get(&path) {
+                Some(file @ (known, _)) if *known == version && version.is_some() => file.clone(),
+                _ => (version, delegations_in(&path)),
+            };
+            read.insert(path, file);
+        }
+        read.values().flat_map(|(_, delegations)| delegations.iter().cloned()).collect()
     })
 }
 
 /// Why a file that somebody named gives no tokens.
-pub(crate) fn token_failure(path: &std::path::Path, error: &macula_node::TokenFileError) -> Failure {
+pub(crate) fn token_failure(path: &Path, error: &macula_node::TokenFileError) -> Failure {
     let kind = match error {
         macula_node::TokenFileError::Io(error) if error.kind() == std::io::ErrorKind::NotFound => Kind::NotFound,
         macula_node::TokenFileError::Io(_) => Kind::Failed,
@@ -121,10 +153,6 @@ fn check_clock_for(name: &RealmName, is_local: bool, now: u64) -> Result<(), Fai
         Ok(()) => {}
     }
     Ok(())
-}
-
-fn unix_now() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Signed invocations: for what has to be provable on its own, beside the link that it comes by.
 //!
-//! Deployment, registry, revocation and administration come as an invocation with its proofs. It names the node that it is
-//! for, is good for minutes, and counts once.
+//! Administration comes as an invocation with its proofs, and so will deployment and the registry. It names the node that it
+//! is for, is good for minutes, and counts once.
 
 use std::{collections::BTreeMap, sync::Arc};
 

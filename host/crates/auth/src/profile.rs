@@ -5,7 +5,7 @@
 //! ```text
 //! ["==",   ".topic", "io.example.door"]         one name
 //! ["like", ".topic", "io.example.sensors.*"]    everything below one: the pattern io.example.sensors.**
-//! ["or", [ … two or more of the above … ]]
+//! ["or", [ … one or more of the above … ]]
 //! ["==",   ".plugin", "bafkr4i…"]               for the component with this content id
 //! ["==",   ".slot", "io.example.app/alerts"]    for what that slot holds
 //! ```

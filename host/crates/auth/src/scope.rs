@@ -44,6 +44,11 @@ impl Scope {
         Ok(if all { Self::All } else { Self::Within(within) })
     }
 
+    /// The smallest pattern that can be granted and covers this one.
+    pub fn grantable(pattern: Pattern) -> Pattern {
+        if is_grantable(&pattern) { pattern } else { covering(&pattern) }
+    }
+
     /// What is in both.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {

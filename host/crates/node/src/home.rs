@@ -44,7 +44,7 @@ pub use self::{
 use crate::{LoggedRevocation, RevocationLog};
 
 /// Name of the realm that is there without configuration.
-pub(crate) const LOCAL_REALM: &str = "local.dev";
+pub const LOCAL_REALM: &str = "local.dev";
 
 /// The directory that holds everything this user's nodes keep.
 #[derive(Debug, Clone)]

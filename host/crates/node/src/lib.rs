@@ -82,8 +82,10 @@ mod relay;
 mod revocation_log;
 
 pub use audit::Audit;
+pub use clock::unix_now;
 pub use home::{
-    Home, HomeError, NodeState, RealmEntry, RealmError, RunningNode, StoredTokens, TokenFileError, read_tokens,
+    Home, HomeError, LOCAL_REALM, NodeState, RealmEntry, RealmError, RunningNode, StoredTokens, TokenFileError,
+    read_tokens,
 };
 pub use macula_auth as auth;
 pub use macula_relay::Stats as RelayStats;
@@ -93,6 +95,6 @@ pub use mesh::{
     Advertise, AuthLevel, CallOptions, Confirmation, ConnectError, IncomingCall, Link, LinkState, Mesh, MeshConfig,
     Offer, Outlook, Publish, Publisher, Responder, Subscribe, Subscription, SubscriptionStats,
 };
-pub use realm_access::{RealmAccess, TokenSource};
+pub use realm_access::{RealmAccess, TokenSource, nonce};
 pub use relay::{RelayConfig, RelayServer, RelayStartError};
 pub use revocation_log::{LoggedRevocation, RevocationLog};

@@ -4,10 +4,16 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use ed25519_dalek::SigningKey;
 use macula_auth::{
-    Issuing, Terms, chains_for, claims_in, issue, proof_of,
-    ucan::{Chain, Command, Delegation},
+    Grant, Issuing, Scope, Terms, chains_for, claims_in, issue, proof_of,
+    ucan::{Chain, Cid, Command, Delegation},
 };
-use macula_wire::{NodeId, Operation, RealmId, RealmName, control::Proof};
+use macula_wire::{
+    NodeId, Operation, RealmId, RealmName,
+    control::{PROOF_BYTES_MAX, Proof},
+};
+use parking_lot::Mutex;
+
+use crate::clock::unix_now;
 
 /// What is issued for a node lasts so long, and is renewed when half of it has passed.
 const DELEGATION_LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -19,6 +25,15 @@ pub struct RealmAccess {
     root: NodeId,
     credentials: Credentials,
     lifetime: Duration,
+    /// What was passed on lately, by what it rests on and for whom: the same again until half of its time is over.
+    passed: Arc<Mutex<BTreeMap<(Cid, NodeId), Passed>>>,
+}
+
+/// A delegation that a holder has made for another node.
+#[derive(Debug, Clone)]
+struct Passed {
+    chain: Chain,
+    renew_at: u64,
 }
 
 /// Reads the tokens at hand; asked again now and then, so that renewed ones are found.
@@ -46,14 +61,17 @@ impl RealmAccess {
     /// it runs.
     pub fn by_root(name: RealmName, root: SigningKey) -> Self {
         let id = root.verifying_key().into();
-        Self { name, root: id, credentials: Credentials::Root(Arc::new(root)), lifetime: DELEGATION_LIFETIME }
+        Self::new(name, id, Credentials::Root(Arc::new(root)))
     }
 
     /// The realm `name` under `root`, by delegations. Those for one of `holders` are passed on to the node by a short
     /// delegation of the holder's.
     pub fn by_tokens(name: RealmName, root: NodeId, source: TokenSource, holders: Vec<SigningKey>) -> Self {
-        let credentials = Credentials::Tokens { source, holders: holders.into() };
-        Self { name, root, credentials, lifetime: DELEGATION_LIFETIME }
+        Self::new(name, root, Credentials::Tokens { source, holders: holders.into() })
+    }
+
+    fn new(name: RealmName, root: NodeId, credentials: Credentials) -> Self {
+        Self { name, root, credentials, lifetime: DELEGATION_LIFETIME, passed: Arc::default() }
     }
 
     /// The same, with delegations that last as long as given instead of 24 hours.
@@ -79,9 +97,25 @@ impl RealmAccess {
 
     /// Whether there is something here that lets `node` serve the realm for others now.
     pub fn may_serve(&self, node: &NodeId) -> bool {
-        let command = Operation::Relay.command().parse().expect("a constant");
-        let chains = self.chains(node, Purpose::Relay, crate::clock::unix_now());
-        chains.iter().any(|chain| chain.audience() == node && chain.command().covers(&command))
+        self.relay_proof(node, unix_now()).is_some()
+    }
+
+    /// What shows that `node` may serve the realm: of the chains that say so, the one that lasts longest.
+    pub(crate) fn relay_proof(&self, node: &NodeId, now: u64) -> Option<Proof> {
+        let serves = |chain: &Chain| {
+            let grant = Grant::read(chain.clone());
+            grant.is_ok_and(|grant| {
+                chain.audience() == node
+                    && *chain.subject() == self.root
+                    && grant.operations().contains(Operation::Relay)
+                    && *grant.scope() == Scope::All
+                    && grant.binding().is_node()
+            })
+        };
+        let chains = self.chains(node, Purpose::Relay, now).into_iter().filter(serves);
+        let proofs = chains.map(|chain| (chain.expires().unwrap_or(u64::MAX), proof_of(&chain)));
+        let sendable = proofs.filter(|(_, proof)| proof.bytes() <= PROOF_BYTES_MAX);
+        sendable.max_by_key(|(expires, _)| *expires).map(|(_, proof)| proof)
     }
 
     /// How long until what is presented now should be renewed.
@@ -109,10 +143,7 @@ impl RealmAccess {
                 for holder in holders.iter() {
                     let id = NodeId::from(holder.verifying_key());
                     let held = if id == *node { Vec::new() } else { chains_for(&tokens, &id) };
-                    let passed = held
-                        .iter()
-                        .filter_map(|proof| self.pass_on(holder, Some(proof), *node, proof.command().clone(), now));
-                    chains.extend(passed);
+                    chains.extend(held.iter().filter_map(|proof| self.passed_on(holder, proof, *node, now)));
                 }
                 chains.extend(claims_in(&tokens));
                 chains.retain(|chain| chain.expires().is_none_or(|expires| expires >= now));
@@ -126,6 +157,21 @@ impl RealmAccess {
         self.chains(node, purpose, now).iter().map(proof_of).collect()
     }
 
+    /// As [`RealmAccess::pass_on`], but the same again while more than half of its time is left: each is a grant more for
+    /// whoever keeps count.
+    fn passed_on(&self, holder: &SigningKey, proof: &Chain, node: NodeId, now: u64) -> Option<Chain> {
+        let mut passed = self.passed.lock();
+        passed.retain(|_, passed| now < passed.renew_at);
+        let key = (*proof.last().cid(), node);
+        if let Some(passed) = passed.get(&key) {
+            return Some(passed.chain.clone());
+        }
+        let chain = self.pass_on(holder, Some(proof), node, proof.command().clone(), now)?;
+        let left = chain.expires().map_or(self.lifetime.as_secs(), |expires| expires.saturating_sub(now));
+        passed.insert(key, Passed { chain: chain.clone(), renew_at: now.saturating_add((left / 2).max(1)) });
+        Some(chain)
+    }
+
     fn pass_on(
         &self,
         issuer: &SigningKey,
@@ -134,13 +180,19 @@ impl RealmAccess {
         command: Command,
         now: u64,
     ) -> Option<Chain> {
-        let mut nonce = vec![0; 12];
-        getrandom::fill(&mut nonce).expect("the operating system has randomness");
         let expires = Some(now.saturating_add(self.lifetime.as_secs()));
-        let issuing = Issuing { audience, command, terms: Terms::all(), expires, nonce, meta: BTreeMap::new() };
+        let issuing =
+            Issuing { audience, command, terms: Terms::all(), expires, nonce: nonce(), meta: BTreeMap::new() };
         // A proof that has expired meanwhile grants nothing any more.
         issue(issuer, proof, issuing, now).ok()
     }
+}
+
+/// A nonce for a token, of the length that the specification recommends.
+pub fn nonce() -> Vec<u8> {
+    let mut nonce = vec![0; 12];
+    getrandom::fill(&mut nonce).expect("the operating system has randomness");
+    nonce
 }
 
 /// How often token files are read again.
@@ -153,5 +205,72 @@ impl fmt::Debug for RealmAccess {
             Credentials::Tokens { .. } => "tokens",
         };
         write!(f, "RealmAccess({} under {} by {by})", self.name, self.root.short())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_000;
+
+    fn key(seed: u8) -> SigningKey {
+        SigningKey::from_bytes(&[seed; 32])
+    }
+
+    fn id(seed: u8) -> NodeId {
+        key(seed).verifying_key().into()
+    }
+
+    fn by_tokens(chains: &[Chain], holders: Vec<SigningKey>) -> RealmAccess {
+        let tokens: Vec<Arc<Delegation>> = chains.iter().flat_map(|chain| chain.links().to_vec()).collect();
+        let source: TokenSource = Arc::new(move || tokens.clone());
+        RealmAccess::by_tokens("io.example".parse().unwrap(), id(1), source, holders)
+    }
+
+    fn granted(to: u8, command: &str, patterns: &[&str], expires: u64) -> Chain {
+        let scope = match patterns {
+            [] => Scope::All,
+            some => Scope::new(some.iter().map(|pattern| pattern.parse().unwrap())).unwrap(),
+        };
+        let issuing = Issuing {
+            audience: id(to),
+            command: command.parse().unwrap(),
+            terms: Terms { scope, ..Terms::all() },
+            expires: Some(expires),
+            nonce: vec![to; 12],
+            meta: BTreeMap::new(),
+        };
+        issue(&key(1), None, issuing, NOW).unwrap()
+    }
+
+    /// Goal: looking for tokens again and again makes no new ones while those at hand last.
+    #[test]
+    fn what_is_passed_on_is_the_same_until_half_over() {
+        let access = by_tokens(&[granted(2, "/mesh", &[], NOW + 1000)], vec![key(2)]);
+        let at = |now| access.proofs(&id(9), Purpose::Member, now);
+        let first = at(NOW);
+        assert_eq!((first.len(), first[0].0.len()), (1, 2));
+        assert_eq!(at(NOW + 499), first);
+        assert_ne!(at(NOW + 501), first);
+        assert_eq!(at(NOW + 1001).len(), 0, "nothing outlasts what it rests on");
+    }
+
+    /// Goal: a relay shows what hosts will take, and never a longer-lived right to something else.
+    #[test]
+    fn a_relay_shows_a_right_to_the_whole_realm() {
+        let some_names = granted(9, "/mesh", &["a.**"], NOW + 9000);
+        let other_right = granted(9, "/mesh/publish", &[], NOW + 9000);
+        let (short, long) = (granted(9, "/mesh/relay", &[], NOW + 10), granted(9, "/mesh", &[], NOW + 20));
+        let shown = |chains: &[&Chain]| {
+            let chains: Vec<Chain> = chains.iter().map(|chain| (*chain).clone()).collect();
+            by_tokens(&chains, Vec::new()).relay_proof(&id(9), NOW)
+        };
+        assert_eq!(shown(&[&some_names, &other_right]), None);
+        assert_eq!(shown(&[&some_names, &short, &other_right]), Some(proof_of(&short)));
+        assert_eq!(shown(&[&short, &long]), Some(proof_of(&long)));
+        assert!(by_tokens(&[short], Vec::new()).relay_proof(&id(8), NOW).is_none(), "another relay's");
+        let by_root = RealmAccess::by_root("io.example".parse().unwrap(), key(1));
+        assert!(by_root.relay_proof(&id(9), NOW).is_some());
     }
 }

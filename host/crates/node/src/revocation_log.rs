@@ -8,7 +8,11 @@ use std::{
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
 };
 
 use macula_wire::RealmId;
@@ -23,11 +27,27 @@ const HEADER_BYTES: usize = 4 + 32;
 /// One entry: the realm, and the signed revocation.
 pub type LoggedRevocation = (RealmId, Vec<u8>);
 
-/// Where revocations are kept. Cheap to clone.
+/// Revocations that may wait to be written. Whoever brings more waits for the disk.
+const WAITING_MAX: usize = 1024;
+
+/// Where revocations are kept. Cheap to clone; the last to be dropped waits until everything is written.
 #[derive(Debug, Clone)]
-pub struct RevocationLog {
-    path: Arc<Path>,
+pub struct RevocationLog(Arc<Writer>);
+
+#[derive(Debug)]
+struct Writer {
+    path: PathBuf,
     file: Arc<Mutex<File>>,
+    /// To the thread that writes; gone when that is to end.
+    later: Mutex<Option<SyncSender<Later>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+enum Later {
+    Append(RealmId, Vec<u8>),
+    /// Everything before is written.
+    Reached(SyncSender<()>),
 }
 
 impl RevocationLog {
@@ -38,11 +58,19 @@ impl RevocationLog {
     pub fn open(path: &Path) -> io::Result<(Self, Vec<LoggedRevocation>)> {
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let mut bytes = Vec::new();
+        // Others may be writing to it at this moment.
+        file.lock()?;
         (&mut file).take(LOG_BYTES_MAX).read_to_end(&mut bytes)?;
         let (entries, whole) = entries(&bytes);
         file.set_len(whole as u64)?;
-        file.seek(SeekFrom::End(0))?;
-        Ok((Self { path: path.into(), file: Arc::new(Mutex::new(file)) }, entries))
+        file.unlock()?;
+        let writer = Writer {
+            path: path.to_owned(),
+            file: Arc::new(Mutex::new(file)),
+            later: Mutex::default(),
+            thread: Mutex::default(),
+        };
+        Ok((Self(Arc::new(writer)), entries))
     }
 
     /// What a log holds that somebody else writes; nothing when there is none.
@@ -59,32 +87,103 @@ impl RevocationLog {
         Ok(entries(&bytes).0)
     }
 
-    /// Where it is.
-    pub fn path(&self) -> PathBuf {
-        self.path.to_path_buf()
-    }
-
     /// Adds one, durably. Blocks for as long as the disk does.
     ///
     /// # Errors
     /// When it cannot be written; the file is as it was.
     pub fn append(&self, realm: &RealmId, revocation: &[u8]) -> io::Result<()> {
-        let mut file = self.file.lock();
-        let end = file.seek(SeekFrom::End(0))?;
-        if end + (HEADER_BYTES + revocation.len()) as u64 > LOG_BYTES_MAX {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the log of revocations is full"));
-        }
-        let mut entry = Vec::with_capacity(HEADER_BYTES + revocation.len());
-        entry.extend_from_slice(&(32 + revocation.len() as u32).to_le_bytes());
-        entry.extend_from_slice(realm.as_bytes());
-        entry.extend_from_slice(revocation);
-        let written = file.write_all(&entry).and_then(|()| file.sync_data());
-        if written.is_err() {
-            // Half an entry would hide what is written after it.
-            let _ = file.set_len(end);
-        }
-        written
+        self.0.append(realm, revocation)
     }
+
+    /// Adds one without waiting for the disk; what goes wrong is logged. In order, by a thread of this log's.
+    pub fn append_later(&self, realm: &RealmId, revocation: &[u8]) {
+        self.0.later(Later::Append(*realm, revocation.to_vec()), &Arc::clone(&self.0.file));
+    }
+
+    /// Waits until everything that was to be added later is on disk, or was reported.
+    pub fn flush(&self) {
+        let (reached, is_reached) = sync_channel(1);
+        if self.0.later.lock().is_some() {
+            self.0.later(Later::Reached(reached), &Arc::clone(&self.0.file));
+            // Fails when the writer has ended, and then nothing waits.
+            let _ = is_reached.recv();
+        }
+    }
+}
+
+impl Writer {
+    /// Hands something to the thread that writes, which is started when it is first needed.
+    fn later(&self, later: Later, file: &Arc<Mutex<File>>) {
+        let mut sender = self.later.lock();
+        if sender.is_none() {
+            let (new, received) = sync_channel(WAITING_MAX);
+            let (path, file) = (self.path.clone(), Arc::clone(file));
+            let thread = std::thread::Builder::new().name("macula-revoked".into());
+            match thread.spawn(move || write_all(&path, &file, &received)) {
+                Ok(thread) => (*sender, *self.thread.lock()) = (Some(new), Some(thread)),
+                Err(error) => {
+                    return tracing::error!(%error, "a revocation is in force but not on disk");
+                }
+            }
+        }
+        if let Some(sender) = &*sender {
+            // The thread ends after its sender only.
+            let _ = sender.send(later);
+        }
+    }
+
+    fn append(&self, realm: &RealmId, revocation: &[u8]) -> io::Result<()> {
+        append(&mut self.file.lock(), realm, revocation)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.later.lock().take();
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic of it has been reported.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn write_all(path: &Path, file: &Mutex<File>, received: &Receiver<Later>) {
+    while let Ok(later) = received.recv() {
+        match later {
+            Later::Append(realm, revocation) => {
+                if let Err(error) = append(&mut file.lock(), &realm, &revocation) {
+                    tracing::error!(path = %path.display(), %error, "a revocation is in force but not on disk");
+                }
+            }
+            // Whoever waited may have given up.
+            Later::Reached(reached) => drop(reached.send(())),
+        }
+    }
+}
+
+/// Adds one entry under the file's lock: short-lived processes of one home share a file.
+fn append(file: &mut File, realm: &RealmId, revocation: &[u8]) -> io::Result<()> {
+    file.lock()?;
+    let outcome = append_locked(file, realm, revocation);
+    file.unlock()?;
+    outcome
+}
+
+fn append_locked(file: &mut File, realm: &RealmId, revocation: &[u8]) -> io::Result<()> {
+    let end = file.seek(SeekFrom::End(0))?;
+    if end + (HEADER_BYTES + revocation.len()) as u64 > LOG_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the log of revocations is full"));
+    }
+    let mut entry = Vec::with_capacity(HEADER_BYTES + revocation.len());
+    entry.extend_from_slice(&(32 + revocation.len() as u32).to_le_bytes());
+    entry.extend_from_slice(realm.as_bytes());
+    entry.extend_from_slice(revocation);
+    let written = file.write_all(&entry).and_then(|()| file.sync_data());
+    if written.is_err() {
+        // Half an entry would hide what is written after it.
+        let _ = file.set_len(end);
+    }
+    written
 }
 
 /// The whole entries, and how many bytes they take.
@@ -127,5 +226,23 @@ mod tests {
             assert_eq!(RevocationLog::read(&path).unwrap().last(), Some(&(realm(3), b"third".to_vec())));
         }
         assert_eq!(RevocationLog::read(&directory.path().join("none")).unwrap(), []);
+    }
+
+    #[test]
+    fn what_is_written_later_is_written_in_order_and_before_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("revocations");
+        let (log, _) = RevocationLog::open(&path).unwrap();
+        let (other, _) = RevocationLog::open(&path).unwrap();
+        for number in 0..50 {
+            log.append_later(&realm(number), &[number]);
+            other.append(&realm(number), b"another process").unwrap();
+        }
+        log.flush();
+        let own = RevocationLog::read(&path).unwrap().into_iter().filter(|(_, entry)| entry.len() == 1);
+        assert_eq!(own.map(|(_, entry)| entry[0]).collect::<Vec<_>>(), (0..50).collect::<Vec<u8>>());
+        log.append_later(&realm(99), b"last");
+        drop(log);
+        assert_eq!(RevocationLog::read(&path).unwrap().len(), 101);
     }
 }

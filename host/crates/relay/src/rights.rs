@@ -78,10 +78,19 @@ impl Relay {
         let Some(joined) = link.realms.get_mut(&slot) else { return };
         joined.permissions = permissions;
         let permissions = Arc::clone(&joined.permissions);
+        let mut closed = Vec::new();
         for inlet in link.lanes.iter_mut().flat_map(|lane| lane.inlets.iter_mut().flatten()) {
             if inlet.channel.realm_slot == slot {
-                inlet.is_allowed = permissions.allows(operation_of(inlet.channel.kind), &inlet.channel.name);
+                let is_allowed = permissions.allows(operation_of(inlet.channel.kind), &inlet.channel.name);
+                let was_allowed = std::mem::replace(&mut inlet.is_allowed, is_allowed);
+                if was_allowed && !is_allowed {
+                    closed.push(inlet.channel.clone());
+                }
             }
+        }
+        for channel in closed {
+            // Denied by the new table: counted, and the peer is told.
+            self.check_channel(key, &channel);
         }
         self.end_subscriptions(now, key, slot, &permissions);
         self.end_offers(key, slot, &permissions);

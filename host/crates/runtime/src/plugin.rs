@@ -213,11 +213,13 @@ impl PluginCore {
             let key = operation.word();
             return format!("denied {operation} {target}; to allow it, the manifest needs: {key} = [\"{target}\"]");
         }
+        // Only a name, or everything below one, can be granted.
+        let topic = if target.contains('*') { String::new() } else { format!(" --topic '{target}'") };
         let (realm, node, mcid) = (self.mesh.realm(), self.mesh.node(), self.program.mcid());
         format!(
             "denied {operation} {target}: the manifest asks for it, and no delegation in realm {realm} grants it to this \
              component on this node; who holds the right can: macula-host token issue --realm {realm} --to {node} \
-             --can {operation} --topic '{target}' --plugin {mcid}"
+             --can {operation}{topic} --plugin {mcid}"
         )
     }
 

@@ -10,7 +10,7 @@ mod rights;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use self::rights::{
-    Ended, EndedWhat, Join, NamedOperation, PROOF_BYTES_MAX, Present, Proof, Refused, Revoke, Revoked, Show,
+    Ended, EndedWhat, Join, NamedOperation, PROOF_BYTES_MAX, Present, Proof, Refused, Revoke, Revoked, Show, portions,
 };
 use crate::{Fault, Metadata, Pattern, Topic, WhenFull, limits::CONTROL_BYTES_MAX};
 

@@ -10,6 +10,7 @@ use macula_node::{
         Binding, Issuing, Namespace, NotGrantable, Owners, Ownership, Scope, Slot, Terms, claims_in, issue,
         ucan::{Chain, Command, Delegation, Ipld, assemble, container},
     },
+    nonce,
     wire::{Mcid, NodeId, Operation, Pattern, RealmName},
 };
 
@@ -100,15 +101,13 @@ impl Issue {
         if self.epoch.is_some() && !is_own {
             return Err(Failure::usage("--epoch goes with --can /mesh/own"));
         }
-        let mut nonce = vec![0; 12];
-        getrandom::fill(&mut nonce).map_err(Failure::failed)?;
         let epoch = self.epoch.map(|epoch| ("epoch".to_owned(), Ipld::Integer(epoch.into())));
         Ok(Issuing {
             audience: self.audience(tokens)?,
             command: self.can.clone(),
             terms: Terms { scope, binding: Binding { plugin: self.plugin.clone(), slot: self.slot.clone() } },
             expires: Some(now.saturating_add(self.expires.as_secs())),
-            nonce,
+            nonce: nonce(),
             meta: epoch.into_iter().collect::<BTreeMap<_, _>>(),
         })
     }
@@ -137,7 +136,7 @@ impl Issue {
         for claim in claims_in(tokens) {
             if let Ok(claim) = Ownership::read(claim) {
                 // A full table is not reached by the files of one home.
-                let _ = owners.learn(claim);
+                let _ = owners.learn(&claim);
             }
         }
         let owner = owners.resolve(&namespace).map(|claim| *claim.owner());
@@ -181,7 +180,7 @@ fn issuers(home: &Home, realm: &RealmName, tokens: &[Arc<Delegation>], by_proof:
     for (_, key) in home.keys()? {
         let id = NodeId::from(key.verifying_key());
         for proof in assemble(tokens, &id).into_iter().filter(|proof| *proof.subject() == root) {
-            let is_claim = proof.command().as_str() == Operation::Own.command();
+            let is_claim = Ownership::is_claim(&proof);
             let (own, claim) = if is_claim { (None, Some(proof.clone())) } else { (Some(proof.clone()), None) };
             issuers.push(Issuer { key: key.clone(), proof: own, claim });
             if is_claim {
@@ -203,8 +202,7 @@ fn covers(issuer: &Issuer, chain: &Chain) -> bool {
     let Ok(claim) = Ownership::read(claim.clone()) else { return false };
     let last = chain.last();
     let owned = Scope::Within(claim.namespace().patterns().into());
-    let is_claim = last.command().as_str() == Operation::Own.command();
-    !is_claim
+    !Ownership::is_claim(chain)
         && Terms::read(last.policy()).is_ok_and(|terms| match terms.scope {
             Scope::All => false,
             Scope::Within(patterns) => patterns.iter().all(|pattern| owned.covers(pattern)),

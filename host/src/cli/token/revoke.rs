@@ -6,7 +6,7 @@ use clap::Args;
 use ed25519_dalek::SigningKey;
 use macula_node::{
     Home,
-    auth::ucan::{Cid, Delegation, Revocation},
+    auth::ucan::{Cid, Delegation, Revocation, assemble},
     wire::{NodeId, RealmId, RealmName},
 };
 
@@ -38,8 +38,10 @@ impl Revoke {
             return Err(Failure::new(Kind::Denied, format!("realm {realm} is not known here")));
         };
         // On disk first: whatever becomes of the link, every node of this home knows it from its next start on.
-        let log = home.realm_revocations(&realm)?;
-        log.append(&RealmId::new(root, &realm), revocation.bytes())?;
+        let is_kept = home.revocations()?.iter().any(|(_, kept)| kept == revocation.bytes());
+        if !is_kept {
+            home.realm_revocations(&realm)?.append(&RealmId::new(root, &realm), revocation.bytes())?;
+        }
         let told = self.tell(common, &revocation);
         self.report(told, &revocation, common)
     }
@@ -94,19 +96,13 @@ fn revoker(home: &Home, realm: &RealmName, cid: &Cid, tokens: &[Arc<Delegation>]
     let mut keys: Vec<SigningKey> = home.keys()?.into_iter().map(|(_, key)| key).collect();
     keys.extend(root);
     let held = |id: &NodeId| keys.iter().find(|key| NodeId::from(key.verifying_key()) == *id).cloned();
-    let mut above = vec![*delegation.issuer()];
-    let mut next = 0;
-    // From the issuer upwards, through all who may have let it.
-    while let Some(issuer) = above.get(next).copied() {
-        if let Some(key) = held(&issuer) {
-            return Ok(key);
-        }
-        for token in tokens.iter().filter(|token| *token.audience() == issuer) {
-            if !above.contains(token.issuer()) {
-                above.push(*token.issuer());
-            }
-        }
-        next += 1;
+    // From the delegation up to the root, on every way that there is.
+    let chains = assemble(tokens, delegation.audience());
+    let chains = chains.iter().filter(|chain| chain.last().cid() == cid);
+    let links = chains.flat_map(|chain| chain.links().iter().rev());
+    let mut issuers = std::iter::once(delegation.issuer()).chain(links.map(|link| link.issuer()));
+    if let Some(key) = issuers.find_map(held) {
+        return Ok(key);
     }
     let message =
         format!("no key of this home issued {cid} or anything above it; {} can revoke it", delegation.issuer());

@@ -6,10 +6,10 @@ use clap::Args;
 use macula_node::{
     StoredTokens,
     auth::{
-        Grant, Ownership, claims_in,
+        Grant, Operations, Ownership, Permissions, Scope, claims_in,
         ucan::{Chain, Cid, Clock, Command, Delegation, Invocation, Ipld, Token, assemble},
     },
-    wire::{NodeId, Topic},
+    wire::{NodeId, Operation, Topic},
 };
 
 use super::{inspect::whole_chains, unix_now};
@@ -39,7 +39,7 @@ pub(super) struct Verify {
     /// The name that it has to give it on
     #[arg(long, value_name = "TOPIC")]
     topic: Option<Topic>,
-    /// The time to check it at, in unix seconds [default: now]
+    /// The time to check it at, in unix seconds, to the second [default: now]
     #[arg(long, value_name = "UNIX")]
     at: Option<u64>,
     /// A delegation that somebody above it has revoked; repeat for more
@@ -168,27 +168,36 @@ impl Verify {
         chain.check_time(&self.clock())?;
         chain.check_revoked(|cid, by| self.is_revoked(cid, by))?;
         let command = self.can.as_ref().unwrap_or(chain.command());
-        let is_of_mesh = command.as_str() == "/mesh" || command.as_str().starts_with("/mesh/");
-        let grant = if is_of_mesh { Some(Grant::read(chain.clone())?) } else { None };
-        let mut is_in_scope = true;
-        match (&self.topic, &grant) {
-            (Some(topic), Some(grant)) => is_in_scope = grant.scope().contains(topic),
-            (Some(topic), None) => {
-                let arguments = [("topic".to_owned(), Ipld::String(topic.to_string()))].into();
-                chain.check(command, &Ipld::Map(arguments))?;
-            }
-            (None, _) => {}
-        }
         if !chain.command().covers(command) {
             return Err(Refused { name: "InvalidCommand", text: format!("the chain is for {}", chain.command()) });
         }
-        if !is_in_scope {
-            return Err(Refused { name: "MatchError", text: "the name is not covered".into() });
+        if command.as_str() == "/mesh" || command.as_str().starts_with("/mesh/") {
+            self.check_on_mesh(chain, command)?;
+        } else if let Some(topic) = &self.topic {
+            let arguments = [("topic".to_owned(), Ipld::String(topic.to_string()))].into();
+            chain.check(command, &Ipld::Map(arguments))?;
         }
         match self.root {
             Some(root) if root != *chain.subject() => self.check_owner(chain, all, root),
             _ => Ok(()),
         }
+    }
+
+    /// As relays and hosts read it: the mesh's own commands and policies.
+    fn check_on_mesh(&self, chain: &Chain, command: &Command) -> Result<(), Refused> {
+        let grant = Grant::read(chain.clone())?;
+        let asked = Operations::of_command(command)
+            .ok_or_else(|| Refused { name: "InvalidCommand", text: format!("{command} is no command of the mesh") })?;
+        let Some(topic) = &self.topic else { return Ok(()) };
+        let table = Permissions::of_grants([&grant]);
+        // Those that are about names: of all rights, any.
+        let mut about_names = asked.iter().filter(|operation| operation.index() <= Operation::Fetch.index()).peekable();
+        let allowed = if about_names.peek().is_some() {
+            about_names.any(|operation| table.allows(operation, topic))
+        } else {
+            grant.scope().contains(topic) || (topic.is_reserved() && *grant.scope() == Scope::All)
+        };
+        if allowed { Ok(()) } else { Err(Refused { name: "MatchError", text: format!("{topic} is not covered") }) }
     }
 
     /// A chain may begin at the owner of the names, where another shows that.
@@ -202,7 +211,7 @@ impl Verify {
                 && claim.check_time(&self.clock()).is_ok()
                 && claim.check_revoked(|cid, by| self.is_revoked(cid, by)).is_ok();
             let claim = Ownership::read(claim)?;
-            let owned = macula_node::auth::Scope::Within(claim.namespace().patterns().into());
+            let owned = Scope::Within(claim.namespace().patterns().into());
             let topic_is_owned = match &self.topic {
                 Some(topic) => owned.contains(topic),
                 None => scope.patterns().iter().all(|pattern| owned.covers(pattern)),

@@ -116,6 +116,14 @@ impl Home {
     /// # Errors
     /// When the directory cannot be read.
     pub fn tokens(&self) -> Result<Vec<StoredTokens>, HomeError> {
+        Ok(self.token_paths()?.iter().map(|path| StoredTokens::read(path)).collect())
+    }
+
+    /// Where the files of tokens are, by name.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn token_paths(&self) -> Result<Vec<PathBuf>, HomeError> {
         let directory = self.path.join("tokens");
         let entries = match fs::read_dir(&directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -125,7 +133,7 @@ impl Home {
         let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_ours).collect();
         paths.sort_unstable();
         paths.truncate(FILES_MAX);
-        Ok(paths.iter().map(|path| StoredTokens::read(path)).collect())
+        Ok(paths)
     }
 }
 

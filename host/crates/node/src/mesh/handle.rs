@@ -34,7 +34,11 @@ use super::{
     registry::Registry,
     subscription::{self, Subscription, SubscriptionOptions},
 };
-use crate::{Audit, clock::unix_now, realm_access::Purpose};
+use crate::{
+    Audit,
+    clock::unix_now,
+    realm_access::{Purpose, nonce},
+};
 
 /// Seconds that an invocation is good for: enough for a call, little for whoever gets hold of it.
 const INVOCATION_LIFETIME: u64 = 60;
@@ -127,7 +131,17 @@ impl Shared {
 
     /// Puts what this node may do in force.
     pub(super) fn set_permissions(&self) {
-        self.outbox.set_permissions(self.rights.permissions().borrow().clone());
+        let permissions = self.rights.permissions().borrow().clone();
+        self.registry.end_where(
+            |pattern| !permissions.covers(Operation::Subscribe, pattern),
+            |procedure| !self.may_offer(&permissions, procedure),
+        );
+        self.outbox.set_permissions(permissions);
+    }
+
+    /// A node answers for itself under its own id without any right.
+    fn may_offer(&self, permissions: &Permissions, procedure: &Topic) -> bool {
+        permissions.allows(Operation::Advertise, procedure) || procedure.is_reserved()
     }
 
     pub(super) fn receipt(&self, lane: Lane, token: u64) {
@@ -316,15 +330,13 @@ impl Mesh {
         let chains = shared.rights.access().chains(&shared.node, Purpose::Member, now);
         let command: Command = operation.command().parse().expect("a constant");
         let chain = chains.iter().find(|chain| chain.command().covers(&command)).ok_or_else(denied)?;
-        let mut nonce = vec![0; 12];
-        getrandom::fill(&mut nonce).expect("the operating system has randomness");
         let fields = InvocationFields {
             subject: *chain.subject(),
             audience: Some(audience),
             command,
             arguments: [("topic".to_owned(), Ipld::String(topic.to_string()))].into(),
             proofs: chain.links().iter().map(|link| *link.cid()).collect(),
-            nonce,
+            nonce: nonce(),
             expires: Some(now + INVOCATION_LIFETIME),
             issued_at: None,
             cause: None,
@@ -455,6 +467,10 @@ impl Mesh {
     /// # Errors
     /// What the relay says; `conflict` when this node offers it already; `unavailable` when there is no link in time.
     pub async fn advertise_with(&self, procedure: Topic, options: Advertise) -> Result<Offer, Fault> {
+        let shared = self.shared();
+        if !shared.may_offer(&shared.rights.permissions().borrow(), &procedure) {
+            shared.check(Operation::Advertise, &procedure.clone().into())?;
+        }
         let (state, calls, first) = self.shared().registry.advertise(procedure, options)?;
         let offer = Offer::new(Arc::clone(&self.owner.shared), state, calls);
         self.answered(first).await?;
@@ -474,6 +490,7 @@ impl Mesh {
     /// # Errors
     /// What the relay says; `unavailable` without a link; `timeout`.
     pub async fn retained(&self, topic: &Topic) -> Result<Option<Message>, Fault> {
+        self.shared().check(Operation::Subscribe, &topic.clone().into())?;
         let stored = self.answered(self.shared().registry.retained(topic.clone())?).await?;
         Ok(stored.and_then(|stored| {
             let channel = Arc::new(Channel::from_bytes(&stored.channel).ok()?);
@@ -493,6 +510,9 @@ impl Mesh {
         if let Some(task) = task {
             // Panics have been reported by the runtime.
             let _ = task.await;
+        }
+        if let Some(log) = self.shared().rights.log().cloned() {
+            let _ = tokio::task::spawn_blocking(move || log.flush()).await;
         }
     }
 

@@ -91,7 +91,11 @@ async fn serve(
             link.close(&down.reason);
             return down;
         }
-        Err(_) => return Down { reason: format!("relay {} did not answer", peer.short()), outlook: Outlook::Hopeful },
+        Err(_) => {
+            let down = Down { reason: format!("relay {} did not answer", peer.short()), outlook: Outlook::Hopeful };
+            link.close(&down.reason);
+            return down;
+        }
     };
     let proofs = match shared.rights.proofs() {
         Ok(proofs) => proofs,

@@ -1,7 +1,7 @@
 //! What this node may do in its realm, and what its relay has shown: kept up to date while the handle lives.
 //!
-//! The node holds itself to the same table that its relay makes of the same proofs. So what is not allowed fails here,
-//! at once and with the reason, and a relay that forgets to look is no hole.
+//! The node holds itself to the same table that its relay makes of the same proofs. So what is not allowed fails here, at
+//! once and with the reason, and what is no longer allowed ends here, whatever the relay does.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,9 +19,6 @@ use crate::{
 
 /// This node is the only member that it knows.
 const SELF: MemberKey = MemberKey { link: 0, slot: 0 };
-
-/// Seconds by which the end of a relay's right may have passed before its link is given up, as for members.
-const RELAY_GRACE: u64 = 30;
 
 /// How often deadlines are looked at.
 pub(super) const TICK: Duration = Duration::from_secs(1);
@@ -142,7 +139,8 @@ impl OwnRights {
 
     /// Whether a relay's right has been over for so long that its link has to go.
     pub(super) fn is_over(until: Option<u64>) -> bool {
-        until.is_some_and(|until| unix_now() > until.saturating_add(RELAY_GRACE))
+        let grace = AuthorityConfig::default().grace;
+        until.is_some_and(|until| unix_now() > until.saturating_add(grace))
     }
 
     /// A look at the clock: renews what is half over, drops what has ended.
@@ -172,16 +170,15 @@ impl OwnRights {
         let changed = self.settle(&mut state);
         drop(state);
         self.revoked.notify_one();
-        if let Some(log) = self.log.clone() {
-            let (realm, revocation) = (self.realm, revocation.to_vec());
-            // In force already; the disk may take its time.
-            tokio::task::spawn_blocking(move || {
-                if let Err(error) = log.append(&realm, &revocation) {
-                    tracing::error!(path = %log.path().display(), %error, "a revocation is in force but not on disk");
-                }
-            });
+        if let Some(log) = &self.log {
+            log.append_later(&self.realm, revocation);
         }
         changed
+    }
+
+    /// Where revocations are kept.
+    pub(super) fn log(&self) -> Option<&RevocationLog> {
+        self.log.as_ref()
     }
 
     /// Waits until something is revoked; remembered for the next who waits.
@@ -220,7 +217,8 @@ impl OwnRights {
         state.renew_at = now.saturating_add(self.access.renewal().as_secs().max(1));
         let found = self.access.proofs(&self.node, Purpose::Member, now);
         let new: Vec<Proof> = found.iter().filter(|proof| !state.proofs.contains(proof)).cloned().collect();
-        if new.is_empty() {
+        // What was refused may hold by now: its time has come, or the relay is less busy.
+        if new.is_empty() && state.refusal.is_none() {
             return new;
         }
         let taken = match state.refusal {
@@ -232,7 +230,9 @@ impl OwnRights {
         match taken {
             Ok(()) => (state.proofs, state.refusal) = (found, None),
             Err(refusal) => {
-                tracing::warn!(%refusal, "renewed delegations are refused");
+                if state.refusal.is_none() {
+                    tracing::warn!(%refusal, "renewed delegations are refused");
+                }
                 return Vec::new();
             }
         }
@@ -246,7 +246,7 @@ impl OwnRights {
             // A suspended node is held up by its relay; here nothing is taken away before the time.
             state.is_suspended = standing == Standing::Suspended;
             if state.is_suspended {
-                tracing::warn!(realm = %self.access.name(), "rights have expired; they end in 30 s unless renewed");
+                tracing::warn!(realm = %self.access.name(), "rights have expired; they end soon unless renewed");
             }
             self.permissions.send_replace(permissions);
             changed = true;

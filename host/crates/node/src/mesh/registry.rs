@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use macula_wire::{
-    Fault, RealmId, Topic,
-    control::{
-        self, Control, Done, Ended, EndedWhat, Join, PROOF_BYTES_MAX, Proof, StoredValue, Unsubscribe, Withdraw,
-    },
+    Fault, Pattern, RealmId, Topic,
+    control::{self, Control, Done, Ended, EndedWhat, Join, Proof, StoredValue, Unsubscribe, Withdraw, portions},
 };
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -238,6 +236,37 @@ impl Registry {
         }
     }
 
+    /// Ends what this node has no right to any more.
+    pub(super) fn end_where(&self, lost: impl Fn(&Pattern) -> bool, lost_offer: impl Fn(&Topic) -> bool) {
+        let (subscriptions, offers): (Vec<u32>, Vec<u32>) = {
+            let registry = self.0.lock();
+            let subscriptions = registry.subscriptions.values().map(|entry| &entry.state);
+            let offers = registry.offers.values().map(|entry| &entry.state);
+            (
+                subscriptions.filter(|state| lost(&state.options.pattern)).map(|state| state.number).collect(),
+                offers.filter(|state| lost_offer(&state.procedure)).map(|state| state.number).collect(),
+            )
+        };
+        let fault = || Fault::Denied("the right has ended".into());
+        for number in subscriptions {
+            self.ended(&Ended { what: EndedWhat::Subscription(number), fault: fault() });
+            self.tell_ended(|id| Control::Unsubscribe(Unsubscribe { id, subscription: number }));
+        }
+        for number in offers {
+            self.ended(&Ended { what: EndedWhat::Offer(number), fault: fault() });
+            self.tell_ended(|id| Control::Withdraw(Withdraw { id, offer: number }));
+        }
+    }
+
+    /// In case the relay does not know yet.
+    fn tell_ended(&self, message: impl FnOnce(u64) -> Control) {
+        let mut registry = self.0.lock();
+        if registry.link.is_some() {
+            let id = registry.request(Request::Ended);
+            registry.send(message(id));
+        }
+    }
+
     /// Answers a sign of life.
     pub(super) fn pong(&self, beat: control::Beat) {
         self.0.lock().send(Control::Pong(beat));
@@ -328,35 +357,5 @@ impl Registry {
             (Some(None), Err(fault)) => tracing::warn!(%fault, "the relay refuses a {what} that was in force before"),
             _ => {}
         }
-    }
-}
-
-/// Parts that each fit into one control message; what alone is too large for one is left out.
-fn portions<T>(all: Vec<T>, bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
-    let (mut portions, mut filled) = (Vec::<Vec<T>>::new(), PROOF_BYTES_MAX);
-    for one in all.into_iter().filter(|one| bytes(one) <= PROOF_BYTES_MAX) {
-        // What encoding adds to each.
-        let size = bytes(&one) + 64;
-        if filled + size > PROOF_BYTES_MAX {
-            portions.push(Vec::new());
-            filled = 0;
-        }
-        filled += size;
-        if let Some(portion) = portions.last_mut() {
-            portion.push(one);
-        }
-    }
-    portions
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn portions_hold_what_fits() {
-        let sizes = [PROOF_BYTES_MAX + 1, 40_000, 20_000, 30_000, PROOF_BYTES_MAX, 1];
-        let portions = portions(sizes.into(), |size| *size);
-        assert_eq!(portions, [vec![40_000, 20_000], vec![30_000], vec![PROOF_BYTES_MAX], vec![1]]);
     }
 }

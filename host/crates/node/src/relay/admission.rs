@@ -9,13 +9,13 @@ use macula_auth::{AuditEvent, Authority, AuthorityConfig, Change, MemberKey, Sta
 use macula_relay::{LinkKey, Relay, Violation};
 use macula_wire::{
     Fault, NodeId, RealmId,
-    control::{Control, Done, Join, PROOF_BYTES_MAX, Present, Proof, Revoke, Revoked, Show},
+    control::{Control, Done, Join, Present, Proof, Revoke, Revoked, Show, portions},
 };
 use rustc_hash::FxHashMap;
 use serde_bytes::ByteBuf;
 use smallvec::SmallVec;
 
-use crate::{LoggedRevocation, RealmAccess, RevocationLog, clock::unix_now, realm_access::Purpose};
+use crate::{LoggedRevocation, RealmAccess, RevocationLog, clock::unix_now};
 
 /// Proofs in one message. More come in further ones.
 const PROOFS_PER_MESSAGE_MAX: usize = 64;
@@ -91,11 +91,14 @@ impl Admission {
 
     /// The same answer for a realm that is not served and for one that may not be served any more.
     fn show(&mut self, show: &Show) -> Done {
-        let proof = self.realms.get_mut(&show.realm).and_then(|served| served.proof(&self.node, unix_now()));
-        match proof {
+        match self.proof_for(&show.realm) {
             Some(proof) => Done { proof: Some(proof), ..Done::ok(show.id) },
-            None => Done::failed(show.id, Fault::Denied("this relay does not serve the realm".into())),
+            None => Done::failed(show.id, not_served()),
         }
+    }
+
+    fn proof_for(&mut self, realm: &RealmId) -> Option<Proof> {
+        self.realms.get_mut(realm)?.proof(&self.node, unix_now())
     }
 
     fn join(
@@ -110,6 +113,9 @@ impl Admission {
         // A number that is in use stays what it is; the core says so.
         let permissions = if self.realm_of(key, join.slot).is_some() {
             self.authority.permissions(member)
+        } else if self.proof_for(&realm).is_none() {
+            // As for a realm that nobody has heard of.
+            return relay.answer(key, Done::failed(join.id, not_served()));
         } else {
             match self.admit(member, &realm, node, &join.proofs) {
                 Ok(permissions) => permissions,
@@ -141,6 +147,9 @@ impl Admission {
     }
 
     fn present(&mut self, key: LinkKey, present: &Present) -> Result<(), Fault> {
+        if self.realm_of(key, present.slot).is_none() {
+            return Err(not_joined());
+        }
         check_count(&present.proofs)?;
         let presented = self.authority.present(unix_now(), member_key(key, present.slot), &present.proofs);
         presented.map_err(|refusal| Fault::Denied(format!("{} ({})", refusal, refusal.name())))
@@ -149,12 +158,12 @@ impl Admission {
     /// Takes revocations in, keeps what is new, and tells all members of the realm.
     fn revoke(&mut self, relay: &mut Relay, key: LinkKey, revoke: &Revoke) -> Result<(), Fault> {
         let Some(realm) = self.realm_of(key, revoke.slot) else {
-            return Err(Fault::Denied("the realm was not joined on this link".into()));
+            return Err(not_joined());
         };
         let mut news = Vec::new();
         let mut outcome = Ok(());
         for revocation in &revoke.revocations {
-            match self.authority.revoke(unix_now(), &realm, revocation) {
+            match self.authority.revoke_from(unix_now(), key.index() as u32, &realm, revocation) {
                 Ok(true) => news.push(revocation.clone()),
                 Ok(false) => {}
                 Err(error) => outcome = Err(Fault::Invalid(format!("{error} ({})", error.name()))),
@@ -173,32 +182,17 @@ impl Admission {
         outcome
     }
 
-    /// On disk, away from the relay's thread: they are in force already.
+    /// On disk too; they are in force already.
     fn keep(&self, realm: RealmId, revocations: &[ByteBuf]) {
-        let Some(log) = self.log.clone() else { return };
-        let revocations = revocations.to_vec();
-        tokio::task::spawn_blocking(move || {
-            for revocation in revocations {
-                if let Err(error) = log.append(&realm, &revocation) {
-                    tracing::error!(path = %log.path().display(), %error, "a revocation is in force but not on disk");
-                }
-            }
-        });
+        if let Some(log) = &self.log {
+            revocations.iter().for_each(|revocation| log.append_later(&realm, revocation));
+        }
     }
 
     fn tell_revocations(&self, relay: &mut Relay, key: LinkKey, slot: u32, realm: &RealmId) -> Result<(), Violation> {
         let Some(known) = self.authority.revocations(realm) else { return Ok(()) };
-        let (mut portion, mut bytes) = (Vec::new(), 0);
-        let mut tokens = known.tokens().peekable();
-        while let Some(token) = tokens.next() {
-            bytes += token.len() + 16;
-            portion.push(ByteBuf::from(token));
-            let next = tokens.peek().map_or(usize::MAX, |next| next.len());
-            if bytes.saturating_add(next) > PROOF_BYTES_MAX {
-                let revocations = std::mem::take(&mut portion);
-                relay.send_control(key, Control::Revoked(Revoked { slot, revocations }))?;
-                bytes = 0;
-            }
+        for revocations in portions(known.tokens().map(ByteBuf::from), |token| token.len()) {
+            relay.send_control(key, Control::Revoked(Revoked { slot, revocations }))?;
         }
         Ok(())
     }
@@ -233,6 +227,7 @@ impl Admission {
         for (slot, _) in self.members.remove(&key).into_iter().flatten() {
             self.authority.leave(member_key(key, slot));
         }
+        self.authority.link_closed(key.index() as u32);
     }
 
     fn realm_of(&self, key: LinkKey, slot: u32) -> Option<RealmId> {
@@ -241,17 +236,11 @@ impl Admission {
 }
 
 impl Served {
-    /// What shows that this relay may serve the realm, as long as it does.
+    /// What shows that this relay may serve the realm, as long as it does. Looked for now and then, and not for whoever asks.
     fn proof(&mut self, node: &NodeId, now: u64) -> Option<Proof> {
-        if now >= self.renew_at || self.proof.is_none() {
+        if now >= self.renew_at {
             self.renew_at = now.saturating_add(self.access.renewal().as_secs().max(1));
-            let chains = self.access.chains(node, Purpose::Relay, now);
-            let command = macula_wire::Operation::Relay.command().parse().expect("a constant");
-            let longest = chains
-                .into_iter()
-                .filter(|chain| chain.audience() == node && chain.command().covers(&command))
-                .max_by_key(|chain| chain.expires().unwrap_or(u64::MAX));
-            self.proof = longest.map(|chain| macula_auth::proof_of(&chain));
+            self.proof = self.access.relay_proof(node, now);
         }
         self.proof.clone()
     }
@@ -259,6 +248,14 @@ impl Served {
 
 fn member_key(key: LinkKey, slot: u32) -> MemberKey {
     MemberKey { link: key.index() as u32, slot }
+}
+
+fn not_served() -> Fault {
+    Fault::Denied("this relay does not serve the realm".into())
+}
+
+fn not_joined() -> Fault {
+    Fault::Denied("the realm was not joined on this link".into())
 }
 
 fn done(id: u64, outcome: Result<(), Fault>) -> Done {

@@ -95,6 +95,8 @@ fn what_a_new_table_does_not_allow_ends() {
     sim.set_permissions(host, permissions);
     let ended: Vec<EndedWhat> = sim.hosts[host].ended.iter().map(|ended| ended.what).collect();
     assert_eq!(ended, [EndedWhat::Subscription(lost), EndedWhat::Offer(offer)]);
+    let refused: Vec<&str> = sim.hosts[host].refused.iter().map(|refused| refused.name.as_str()).collect();
+    assert_eq!(refused, ["other.topic"], "and of the channel that has closed");
     sim.publish(host, "other.topic", "after");
     sim.publish(host, "io.example.user.a", "mine");
     assert_eq!(sim.payloads(watcher, at_watcher), ["before", "mine"]);

@@ -124,3 +124,36 @@ impl From<NamedOperation> for String {
         operation.0.command().to_owned()
     }
 }
+
+/// What encoding adds to a proof or a revocation in a message, at most.
+const OVERHEAD_BYTES: usize = 64;
+
+/// Parts of proofs or revocations that each fit into one control message, in order. What alone is above
+/// [`PROOF_BYTES_MAX`] is left out: nobody could send it.
+pub fn portions<T>(all: impl IntoIterator<Item = T>, bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let (mut portions, mut filled) = (Vec::<Vec<T>>::new(), PROOF_BYTES_MAX);
+    for one in all.into_iter().filter(|one| bytes(one) <= PROOF_BYTES_MAX) {
+        let size = bytes(&one) + OVERHEAD_BYTES;
+        if filled + size > PROOF_BYTES_MAX {
+            portions.push(Vec::new());
+            filled = 0;
+        }
+        filled += size;
+        if let Some(portion) = portions.last_mut() {
+            portion.push(one);
+        }
+    }
+    portions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn portions_hold_what_fits() {
+        let sizes = [PROOF_BYTES_MAX + 1, 40_000, 20_000, 30_000, PROOF_BYTES_MAX, 1];
+        let portions = portions(sizes, |size| *size);
+        assert_eq!(portions, [vec![40_000, 20_000], vec![30_000], vec![PROOF_BYTES_MAX], vec![1]]);
+    }
+}
