@@ -240,7 +240,11 @@ async fn breaches_on_lanes_close_the_link_with_their_reason() {
                 out.extend_from_slice(&message);
             }),
         ),
-        ("a receipt frame on lane High", Lane::High, Box::new(|out| frame::put_receipt(Lane::High, 1, out))),
+        (
+            "a receipt frame on lane High",
+            Lane::High,
+            Box::new(|out| frame::put_receipt(Lane::High, Default::default(), 1, out)),
+        ),
         (
             "a message frame on lane Calls",
             Lane::Calls,

@@ -203,6 +203,13 @@ struct Budget {
     at: u64,
 }
 
+/// What a chain was taken as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Grant,
+    Claim,
+}
+
 /// Audit events that wait to be taken; older ones are dropped.
 const AUDIT_MAX: usize = 1024;
 
@@ -443,7 +450,9 @@ impl Authority {
             let Some(member) = self.members.get(&key) else { return Err(ProofError::NoMember.into()) };
             let (realm, node) = (member.realm, member.node);
             match chain.and_then(|chain| self.take_chain(now, key, chain)) {
-                Ok(()) => outcome = Ok(()),
+                Ok(Taken::Grant) => outcome = Ok(()),
+                // Who owns names is worth knowing; by itself it lets nobody in.
+                Ok(Taken::Claim) => {}
                 Err(error) => {
                     self.note(AuditEvent::Refused { node, realm, error: error.name() });
                     if outcome == Err(Refusal::NoProof) {
@@ -470,21 +479,21 @@ impl Authority {
         self.budgets.entry(link).or_insert(Budgets { signatures, revocations })
     }
 
-    fn take_chain(&mut self, now: u64, key: MemberKey, chain: Chain) -> Result<(), ProofError> {
+    fn take_chain(&mut self, now: u64, key: MemberKey, chain: Chain) -> Result<Taken, ProofError> {
         let Some(member) = self.members.get(&key) else { return Err(ProofError::NoMember) };
         let (realm, node) = (member.realm, member.node);
         if Ownership::is_claim(&chain) {
             let is_own = *chain.audience() == node;
             self.learn(now, &realm, Ownership::read(chain.clone())?)?;
             if !is_own {
-                return Ok(());
+                return Ok(Taken::Claim);
             }
         }
         let Checked { grant, .. } = self.check_chain(now, &realm, &node, chain)?;
         let max = self.config.grants_per_member_max;
         let Some(member) = self.members.get_mut(&key) else { return Err(ProofError::NoMember) };
         if member.grants.iter().any(|held| held.cid() == grant.cid()) {
-            return Ok(());
+            return Ok(Taken::Grant);
         }
         member.grants.retain(|held| !held.is_expired(now) || member.standing == Standing::Suspended);
         if member.grants.len() >= max {
@@ -493,7 +502,7 @@ impl Authority {
         let event = AuditEvent::Granted { node, realm, cid: *grant.cid(), expires: grant.expires() };
         member.grants.push(grant);
         self.note(event);
-        Ok(())
+        Ok(Taken::Grant)
     }
 
     fn learn(&mut self, now: u64, realm: &RealmId, claim: Ownership) -> Result<(), ProofError> {

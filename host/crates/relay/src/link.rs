@@ -7,7 +7,7 @@ use macula_auth::Permissions;
 use macula_wire::{
     Channel, NodeId, TopicError,
     control::{Control, ControlError},
-    frame::{self, Frame, FrameError, Frames, Lane},
+    frame::{self, Frame, FrameError, Frames, Lane, Taken},
     hello::Role,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -173,6 +173,8 @@ pub(crate) struct LaneState {
     pub(crate) tidy_at: usize,
     /// Subscriptions with something to send, each once.
     pub(crate) turns: VecDeque<SubKey>,
+    /// Whether all of the peer's messages since its last sync were taken.
+    pub(crate) taken: Taken,
 }
 
 #[derive(Debug)]
@@ -195,7 +197,7 @@ pub(crate) struct Link {
     pub(crate) undelivered: u64,
     pub(crate) undelivered_reported: u64,
     /// Receipts held back, and the full subscriptions that hold them.
-    pub(crate) held: VecDeque<(Lane, u64)>,
+    pub(crate) held: VecDeque<(Lane, Taken, u64)>,
     pub(crate) held_by: Vec<SubKey>,
 }
 

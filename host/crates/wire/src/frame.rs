@@ -79,6 +79,17 @@ pub struct Header {
     pub channel: u64,
 }
 
+/// What a receipt is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum Taken {
+    /// All that was sent before.
+    #[default]
+    All = 0,
+    /// All but what the sender has no right to.
+    NotDenied = 1,
+}
+
 /// One frame, borrowed from the bytes it was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -143,6 +154,8 @@ pub enum Frame<'a> {
     Receipt {
         /// The lane of the sync.
         lane: u8,
+        /// Whether everything before was taken.
+        taken: Taken,
         /// The sync's token.
         token: u64,
     },
@@ -242,7 +255,10 @@ impl<'a> Frame<'a> {
                     KIND_REPLY => Ok(Self::Reply { call: value, outcome: Outcome::Error(body) }),
                     KIND_CANCEL => Ok(Self::Cancel { call: value }),
                     KIND_SYNC => Ok(Self::Sync { token: value }),
-                    KIND_RECEIPT => Ok(Self::Receipt { lane: head[5], token: value }),
+                    KIND_RECEIPT => {
+                        let taken = if head[6] == 0 { Taken::All } else { Taken::NotDenied };
+                        Ok(Self::Receipt { lane: head[5], taken, token: value })
+                    }
                     _ if body.len() < 8 => Err(truncated),
                     _ => Ok(Self::Credit { subscription: value as u32, total: u64_at(body, 0) }),
                 }
@@ -412,9 +428,12 @@ pub fn put_sync(token: u64, out: &mut BytesMut) {
     put_short(KIND_SYNC, 0, token, &[], out);
 }
 
-/// `length | 9 | lane | 0 0 | token (8)`
-pub fn put_receipt(lane: Lane, token: u64, out: &mut BytesMut) {
+/// `length | 9 | lane | taken | 0 | token (8)`
+pub fn put_receipt(lane: Lane, taken: Taken, token: u64, out: &mut BytesMut) {
+    const TAKEN_BYTE: usize = 6;
+    let start = out.len();
     put_short(KIND_RECEIPT, lane as u8, token, &[], out);
+    out[start + TAKEN_BYTE] = taken as u8;
 }
 
 /// `length | 10 | 0 0 0 | subscription (8) | total (8)`

@@ -137,28 +137,29 @@ impl Verify {
 
     fn check_delegations(&self, proofs: &[Arc<Delegation>], own: &[Arc<Delegation>]) -> Result<(), Refused> {
         let all: Vec<Arc<Delegation>> = proofs.iter().chain(own).cloned().collect();
-        // As they were given, when each file is one token: then the error is about just that.
-        let given = Chain::new(all.clone()).map_err(Refused::from).and_then(|chain| self.check(&chain, &all));
-        let found = match (own, self.audience) {
+        let mut found = match (own, self.audience) {
             (_, Some(audience)) => assemble(&all, &audience),
             ([last], None) => {
                 assemble(&all, last.audience()).into_iter().filter(|chain| chain.links().last() == Some(last)).collect()
             }
             (_, None) => whole_chains(&all),
         };
-        let Err(first) = given else { return Ok(()) };
-        let mut outcomes = found.iter().map(|chain| self.check(chain, &all)).peekable();
-        if outcomes.peek().is_none() {
-            return Err(first);
+        if found.is_empty() {
+            found = whole_chains(&all);
         }
         let mut refused = None;
-        for outcome in outcomes {
-            match outcome {
+        for chain in &found {
+            match self.check(chain, &all) {
                 Ok(()) => return Ok(()),
                 Err(error) => drop(refused.get_or_insert(error)),
             }
         }
-        Err(refused.unwrap_or(first))
+        // Nothing goes together: the error is about the tokens in the order in which they were given.
+        Err(match (refused, Chain::new(all)) {
+            (Some(refused), _) => refused,
+            (None, Err(error)) => error.into(),
+            (None, Ok(_)) => Refused { name: "InvalidClaim", text: "the tokens make no chain".into() },
+        })
     }
 
     fn check(&self, chain: &Chain, all: &[Arc<Delegation>]) -> Result<(), Refused> {

@@ -255,3 +255,20 @@ fn grants_are_bounded() {
     assert!(authority.permissions(MEMBER).is_empty());
     assert_eq!(authority.poll_timeout(), None);
 }
+
+/// Goal: whoever presents claims old and new acts by the newest, in whatever order they come; others lose at once.
+#[test]
+fn old_claims_beside_new_ones_change_nothing() {
+    let (old, new) = (own_link(200, 2, "io.example.user", None), own_link(200, 3, "io.example.user", Some(1)));
+    let heirs = owners_link(3, 9, "/mesh/publish", &["io.example.user.**"]);
+    for claims in [[&old, &new], [&new, &old]] {
+        let mut authority = authority();
+        let proofs = [proof(&[claims[0]]), proof(&[claims[1]]), proof(&[&heirs])];
+        let permissions = join(&mut authority, &proofs).unwrap();
+        assert!(may(&permissions, "io.example.user.door"));
+        let former = owners_link(2, 9, "/mesh/publish", &["io.example.user.**"]);
+        let other = MemberKey { link: 2, slot: 0 };
+        let refused = authority.join(NOW, other, &realm_id(), id(9), &[proof(&[&old]), proof(&[&former])]);
+        assert_eq!(refused.unwrap_err().name(), "InvalidSubject", "a claim alone lets nobody in");
+    }
+}

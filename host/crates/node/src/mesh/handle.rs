@@ -18,7 +18,7 @@ use macula_auth::{
 use macula_wire::{
     CallError, Channel, ChannelKind, ContentType, Delivery, Fault, Message, NodeId, Operation, Pattern, PluginName,
     Priority, RealmName, Receipt, Topic, WhenFull,
-    frame::{Extras, Lane},
+    frame::{Extras, Lane, Taken},
     limits::QUEUE_MESSAGES_MAX,
 };
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
@@ -43,6 +43,15 @@ use crate::{
 /// Seconds that an invocation is good for: enough for a call, little for whoever gets hold of it.
 const INVOCATION_LIFETIME: u64 = 60;
 
+/// What a relay has confirmed on a lane.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Confirmed {
+    /// The last token.
+    pub(super) last: u64,
+    /// The last token before which something was denied.
+    pub(super) denied: u64,
+}
+
 /// What all parts of a handle share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -50,8 +59,8 @@ pub(super) struct Shared {
     pub(super) registry: Registry,
     pub(super) calls: Calls,
     pub(super) incoming: Incoming,
-    /// By lane: the last token that a relay has confirmed.
-    pub(super) confirmed: [watch::Sender<u64>; Lane::COUNT],
+    /// By lane: what a relay has confirmed.
+    pub(super) confirmed: [watch::Sender<Confirmed>; Lane::COUNT],
     pub(super) timeout: Duration,
     pub(super) epoch: u64,
     pub(super) auth_min: AuthLevel,
@@ -144,11 +153,14 @@ impl Shared {
         permissions.allows(Operation::Advertise, procedure) || procedure.is_reserved()
     }
 
-    pub(super) fn receipt(&self, lane: Lane, token: u64) {
+    pub(super) fn receipt(&self, lane: Lane, taken: Taken, token: u64) {
         self.outbox.confirmed(lane, token);
-        self.confirmed[lane.index()].send_if_modified(|last| {
-            let newer = token > *last;
-            *last = token.max(*last);
+        self.confirmed[lane.index()].send_if_modified(|confirmed| {
+            let newer = token > confirmed.last;
+            confirmed.last = token.max(confirmed.last);
+            if newer && taken == Taken::NotDenied {
+                confirmed.denied = token;
+            }
             newer
         });
     }
@@ -248,7 +260,7 @@ impl Mesh {
             registry: Registry::default(),
             calls: Calls::default(),
             incoming: Incoming::default(),
-            confirmed: std::array::from_fn(|_| watch::channel(0).0),
+            confirmed: std::array::from_fn(|_| watch::channel(Confirmed::default()).0),
             timeout: config.timeout,
             epoch: config.node.epoch,
             auth_min: config.auth_min,

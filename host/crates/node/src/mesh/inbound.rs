@@ -85,9 +85,9 @@ impl Inbound {
                 self.shared.incoming.cancel(self.link, call);
                 Ok(())
             }
-            Frame::Receipt { lane, token } => {
+            Frame::Receipt { lane, taken, token } => {
                 if let Some(lane) = Lane::from_number(lane) {
-                    self.shared.receipt(lane, token);
+                    self.shared.receipt(lane, taken, token);
                 }
                 Ok(())
             }

@@ -10,7 +10,7 @@ use macula_wire::{
 use tokio::{sync::watch, time::timeout};
 
 use super::{
-    handle::Shared,
+    handle::{Confirmed, Shared},
     outbox::{ChannelKey, ChannelName, Envelope, NoRoom},
 };
 
@@ -82,7 +82,9 @@ impl Publisher {
 #[derive(Debug)]
 #[must_use = "a confirmation says something only when it is awaited"]
 pub struct Confirmation {
-    confirmed: watch::Receiver<u64>,
+    confirmed: watch::Receiver<Confirmed>,
+    /// What was confirmed when it was asked for.
+    before: u64,
     token: u64,
     limit: Duration,
 }
@@ -91,10 +93,14 @@ impl Confirmation {
     /// Waits for it.
     ///
     /// # Errors
-    /// `timeout` when no relay confirms within the configured time; what was published may still arrive.
+    /// `denied` when the relay did not forward some of it, because a right has ended that this node still saw; `timeout` when
+    /// no relay confirms within the configured time; what was published may still arrive.
     pub async fn wait(mut self) -> Result<(), Fault> {
-        let reached = timeout(self.limit, self.confirmed.wait_for(|last| *last >= self.token)).await;
+        let reached = timeout(self.limit, self.confirmed.wait_for(|confirmed| confirmed.last >= self.token)).await;
         match reached {
+            Ok(Ok(confirmed)) if confirmed.denied > self.before && confirmed.denied <= self.token => {
+                Err(Fault::Denied("the relay has not forwarded it: the right is missing there".into()))
+            }
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(NoRoom::Closed.into()),
             Err(_) => Err(Fault::Timeout),
@@ -178,7 +184,8 @@ impl Shared {
     fn ask_confirmation(&self, lane: Lane) -> Result<Confirmation, Fault> {
         // Listening before asking, so that an answer cannot come unnoticed.
         let confirmed = self.confirmed[lane.index()].subscribe();
+        let before = confirmed.borrow().last;
         let token = self.outbox.sync(lane)?;
-        Ok(Confirmation { confirmed, token, limit: self.timeout })
+        Ok(Confirmation { confirmed, before, token, limit: self.timeout })
     }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use macula_wire::{
     Channel, ChannelKind,
-    frame::{self, Frame, Lane},
+    frame::{self, Frame, Lane, Taken},
     hello::Role,
     limits::{CHANNELS_PER_LINK_MAX, HOPS_MAX},
 };
@@ -73,6 +73,7 @@ impl Relay {
         }
         if !inlet.is_allowed {
             self.stats.messages_denied += 1;
+            self.links[key.index()].lane(lane).taken = Taken::NotDenied;
             return Ok(());
         }
         if header.hops >= HOPS_MAX {

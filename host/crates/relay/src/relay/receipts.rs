@@ -14,11 +14,12 @@ impl Relay {
     pub(super) fn handle_sync(&mut self, key: LinkKey, lane: Lane, token: u64) -> Result<(), Violation> {
         let link = &mut self.links[key.index()];
         link.check_answer_backlog(self.config.call_bytes_per_link_max)?;
+        let taken = std::mem::take(&mut link.lane(lane).taken);
         if link.held_by.is_empty() {
-            frame::put_receipt(lane, token, &mut link.lane(Lane::Calls).outbox);
+            frame::put_receipt(lane, taken, token, &mut link.lane(Lane::Calls).outbox);
             self.mark_ready(key);
         } else {
-            link.held.push_back((lane, token));
+            link.held.push_back((lane, taken, token));
         }
         Ok(())
     }
@@ -61,8 +62,8 @@ impl Relay {
                 self.holding.push(key);
                 continue;
             }
-            while let Some((lane, token)) = link.held.pop_front() {
-                frame::put_receipt(lane, token, &mut link.lane(Lane::Calls).outbox);
+            while let Some((lane, taken, token)) = link.held.pop_front() {
+                frame::put_receipt(lane, taken, token, &mut link.lane(Lane::Calls).outbox);
             }
             self.mark_ready(key);
         }

@@ -14,7 +14,7 @@ use ed25519_dalek::SigningKey;
 use macula_wire::{
     CallError, Channel, ChannelKind, ContentType, Fault, NodeId, PluginName, RealmId, WhenFull,
     control::{Advertise, Control, Done, Ended, Refused, Retained, StoredValue, Subscribe, Unsubscribe, Withdraw},
-    frame::{self, Frame, Frames, Header, Lane, Outcome, Outgoing},
+    frame::{self, Frame, Frames, Header, Lane, Outcome, Outgoing, Taken},
     hello::Role,
 };
 
@@ -73,6 +73,8 @@ pub(super) struct Host {
     pub(super) answers: Vec<(u64, Answer)>,
     pub(super) cancelled: Vec<u64>,
     pub(super) receipts: Vec<(Lane, u64)>,
+    /// Of them, those before which something was denied.
+    pub(super) denied_receipts: Vec<(Lane, u64)>,
     pub(super) dones: Vec<Done>,
     pub(super) dropped: BTreeMap<u32, u64>,
     /// What ended, and what was refused, for lack of a right.
@@ -147,6 +149,7 @@ impl Sim {
             answers: Vec::new(),
             cancelled: Vec::new(),
             receipts: Vec::new(),
+            denied_receipts: Vec::new(),
             dones: Vec::new(),
             dropped: BTreeMap::new(),
             ended: Vec::new(),
@@ -561,7 +564,13 @@ impl Host {
                 self.answers.push((call, answer));
             }
             Frame::Cancel { call } => self.cancelled.push(call),
-            Frame::Receipt { lane, token } => self.receipts.push((Lane::from_number(lane).expect("a lane"), token)),
+            Frame::Receipt { lane, taken, token } => {
+                let lane = Lane::from_number(lane).expect("a lane");
+                self.receipts.push((lane, token));
+                if taken == Taken::NotDenied {
+                    self.denied_receipts.push((lane, token));
+                }
+            }
             other => panic!("a relay does not send {other:?}"),
         }
     }

@@ -1,7 +1,7 @@
 //! What a table of permissions allows and nothing else; what ends when another comes; what suspension holds up.
 
 use macula_auth::Permissions;
-use macula_wire::{CallError, Fault, Operation, control::EndedWhat, hello::Role};
+use macula_wire::{CallError, Fault, Operation, control::EndedWhat, frame::Lane, hello::Role};
 
 use super::harness::{Name, SLOT, Sim, id_of, wanted};
 use crate::Denial;
@@ -98,6 +98,9 @@ fn what_a_new_table_does_not_allow_ends() {
     let refused: Vec<&str> = sim.hosts[host].refused.iter().map(|refused| refused.name.as_str()).collect();
     assert_eq!(refused, ["other.topic"], "and of the channel that has closed");
     sim.publish(host, "other.topic", "after");
+    sim.sync(host, Lane::Normal, 1);
+    sim.sync(host, Lane::Normal, 2);
+    assert_eq!(sim.hosts[host].denied_receipts, [(Lane::Normal, 1)], "a receipt does not hide what was denied");
     sim.publish(host, "io.example.user.a", "mine");
     assert_eq!(sim.payloads(watcher, at_watcher), ["before", "mine"]);
     assert_eq!(sim.payloads(host, kept), ["mine"]);

@@ -40,7 +40,7 @@ fn frames_on_the_wrong_lane() {
     refused(call(&mut sim, Lane::Calls, on_calls), "a call to a topic frame on lane Calls");
     let batch = sim.put(name, Lane::Normal, |out| frame::put_batch_header(1, 0, 0, out));
     refused(batch, "a batch frame on lane Normal");
-    let receipt = sim.put(name, Lane::Calls, |out| frame::put_receipt(Lane::High, 1, out));
+    let receipt = sim.put(name, Lane::Calls, |out| frame::put_receipt(Lane::High, Default::default(), 1, out));
     refused(receipt, "a receipt frame on lane Calls");
     let reply = sim.put(name, Lane::High, |out| frame::put_reply(1, Outcome::Answer(b""), out));
     refused(reply, "a reply frame on lane High");

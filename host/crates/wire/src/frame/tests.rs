@@ -59,7 +59,9 @@ fn short_frames_round_trip() {
     check(&|out| put_reply(5, Outcome::Answer(b"8"), out), Frame::Reply { call: 5, outcome: Outcome::Answer(b"8") });
     check(&|out| put_cancel(5, out), Frame::Cancel { call: 5 });
     check(&|out| put_sync(5, out), Frame::Sync { token: 5 });
-    check(&|out| put_receipt(Lane::Low, 5, out), Frame::Receipt { lane: 2, token: 5 });
+    for taken in [Taken::All, Taken::NotDenied] {
+        check(&|out| put_receipt(Lane::Low, taken, 5, out), Frame::Receipt { lane: 2, taken, token: 5 });
+    }
     check(&|out| put_credit(5, 1 << 40, out), Frame::Credit { subscription: 5, total: 1 << 40 });
     check(&|out| put_batch_header(5, 6, 0, out), Frame::Batch { subscription: 5, count: 6, frames: &[] });
 }
