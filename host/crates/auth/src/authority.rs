@@ -269,7 +269,11 @@ impl Authority {
         let member = Member { realm: *realm, node, grants: Vec::new(), standing, permissions, due: None };
         self.leave(key);
         self.members.insert(key, member);
-        let taken = self.take_proofs(now, key, proofs);
+        let taken = match self.take_proofs(now, key, proofs) {
+            // Who owns names is worth knowing; by itself it lets nobody in.
+            Ok(Taken::Claim) => Err(Refusal::NoProof),
+            other => other,
+        };
         if let Err(refusal) = taken {
             self.leave(key);
             return Err(refusal);
@@ -439,8 +443,8 @@ impl Authority {
         self.audit.push_back(event);
     }
 
-    fn take_proofs(&mut self, now: u64, key: MemberKey, proofs: &[Proof]) -> Result<(), Refusal> {
-        let mut outcome = Err(Refusal::NoProof);
+    fn take_proofs(&mut self, now: u64, key: MemberKey, proofs: &[Proof]) -> Result<Taken, Refusal> {
+        let (mut outcome, mut claimed) = (Err(Refusal::NoProof), false);
         // Claims to names first: what their owners grant counts only then.
         let (claims, grants): (Vec<_>, Vec<_>) = proofs
             .iter()
@@ -450,9 +454,8 @@ impl Authority {
             let Some(member) = self.members.get(&key) else { return Err(ProofError::NoMember.into()) };
             let (realm, node) = (member.realm, member.node);
             match chain.and_then(|chain| self.take_chain(now, key, chain)) {
-                Ok(Taken::Grant) => outcome = Ok(()),
-                // Who owns names is worth knowing; by itself it lets nobody in.
-                Ok(Taken::Claim) => {}
+                Ok(Taken::Grant) => outcome = Ok(Taken::Grant),
+                Ok(Taken::Claim) => claimed = true,
                 Err(error) => {
                     self.note(AuditEvent::Refused { node, realm, error: error.name() });
                     if outcome == Err(Refusal::NoProof) {
@@ -461,7 +464,10 @@ impl Authority {
                 }
             }
         }
-        outcome
+        match outcome {
+            Err(Refusal::NoProof) if claimed => Ok(Taken::Claim),
+            outcome => outcome,
+        }
     }
 
     fn decode(&mut self, now: u64, key: MemberKey, proof: &Proof) -> Result<Chain, ProofError> {
