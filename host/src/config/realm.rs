@@ -44,7 +44,10 @@ pub(super) fn auth_min(file: &File, name: &RealmName) -> Result<AuthLevel, Failu
 pub(super) fn access(home: &Home, name: &RealmName, tokens: &[PathBuf]) -> Result<RealmAccess, Failure> {
     let local = home.local_realm()?;
     let is_local = name == local.name();
-    check_clock_for(name, is_local, unix_now())?;
+    match clock(unix_now()) {
+        Err(behind) if is_local => tracing::warn!("{behind}; realm {name} is for this machine and goes on"),
+        outcome => outcome?,
+    }
     if is_local && tokens.is_empty() {
         return Ok(local);
     }
@@ -82,7 +85,7 @@ pub(super) fn served(home: &Home, tokens: &[PathBuf]) -> Result<Vec<RealmAccess>
         if served.iter().any(|known| *known.name() == realm.name) {
             continue;
         }
-        if let Err(failure) = check_clock_for(&realm.name, false, unix_now()) {
+        if let Err(failure) = clock(unix_now()) {
             tracing::error!("realm {} is not served: {failure}", realm.name);
             continue;
         }
@@ -144,27 +147,21 @@ pub(crate) fn token_failure(path: &Path, error: &macula_node::TokenFileError) ->
     Failure::new(kind, format!("{}: {error} ({})", path.display(), error.name()))
 }
 
-/// A clock that is behind this program cannot tell what has expired: only the realm of this machine goes on.
-fn check_clock_for(name: &RealmName, is_local: bool, now: u64) -> Result<(), Failure> {
+/// A clock that is behind this program cannot tell what has expired.
+fn clock(now: u64) -> Result<(), Failure> {
     let built = BUILT.parse().expect("the build script writes a number");
-    match check_clock(now, built) {
-        Err(behind) if is_local => tracing::warn!("{behind}; realm {name} is for this machine and goes on"),
-        Err(behind) => return Err(Failure::failed(format!("{behind}; set it before you act in realm {name}"))),
-        Ok(()) => {}
-    }
-    Ok(())
+    check_clock(now, built).map_err(|behind| Failure::failed(format!("{behind}; set it first")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// What every realm but the one of this machine is refused for.
     #[test]
-    fn a_clock_before_the_build_is_refused_but_on_this_machine() {
-        let name = "io.example".parse().unwrap();
-        let refused = check_clock_for(&name, false, 1).unwrap_err().to_string();
-        assert!(refused.contains("before this program was built"), "{refused}");
-        assert!(check_clock_for(&name, true, 1).is_ok());
-        assert!(check_clock_for(&name, false, unix_now()).is_ok());
+    fn a_clock_before_the_build_is_refused() {
+        let refused = clock(1).unwrap_err().to_string();
+        assert!(refused.contains("before this program was built") && refused.contains("set it first"), "{refused}");
+        assert!(clock(unix_now()).is_ok());
     }
 }

@@ -65,7 +65,9 @@ impl Issue {
         let now = unix_now();
         let tokens = known(&home, &self.proof)?;
         let issuing = self.issuing(&tokens, now)?;
-        let issuers = issuers(&home, &realm, &tokens, !self.proof.is_empty())?;
+        let mut issuers = issuers(&home, &realm, &tokens)?;
+        // Who names a proof means it, and not the root key that is here too.
+        issuers.sort_by_key(|issuer| issuer.is_root() != self.proof.is_empty());
         if issuers.is_empty() {
             let message = format!(
                 "nothing here can grant anything in realm {realm}: neither its root key, nor a delegation to a key of this home"
@@ -167,8 +169,14 @@ impl Issue {
     }
 }
 
-/// Everybody here who holds something in the realm; the root first, unless proofs were named.
-fn issuers(home: &Home, realm: &RealmName, tokens: &[Arc<Delegation>], by_proof: bool) -> Result<Vec<Issuer>, Failure> {
+impl Issuer {
+    fn is_root(&self) -> bool {
+        self.proof.is_none() && self.claim.is_none()
+    }
+}
+
+/// Everybody here who holds something in the realm.
+fn issuers(home: &Home, realm: &RealmName, tokens: &[Arc<Delegation>]) -> Result<Vec<Issuer>, Failure> {
     let pins = home.pins()?;
     let Some(root) = pins.root(realm).copied() else {
         return Err(Failure::new(
@@ -190,8 +198,7 @@ fn issuers(home: &Home, realm: &RealmName, tokens: &[Arc<Delegation>], by_proof:
         }
     }
     if let Some(key) = home.realm_key(realm)? {
-        let place = if by_proof { issuers.len() } else { 0 };
-        issuers.insert(place, Issuer { key, proof: None, claim: None });
+        issuers.push(Issuer { key, proof: None, claim: None });
     }
     Ok(issuers)
 }

@@ -31,7 +31,14 @@ impl List {
                 Err(error) => output::note(format!("{}: {error} ({})", stored.path.display(), error.name())),
                 Ok(tokens) => {
                     for chain in whole_chains(&delegations(tokens).collect::<Vec<_>>()) {
-                        print(&chain, is_revoked(&chain), now, common);
+                        let state = if is_revoked(&chain) {
+                            "revoked"
+                        } else if chain.expires().is_some_and(|expires| expires < now) {
+                            "expired"
+                        } else {
+                            "valid"
+                        };
+                        print(&chain, state, now, common);
                     }
                 }
             }
@@ -40,15 +47,8 @@ impl List {
     }
 }
 
-fn print(chain: &Chain, is_revoked: bool, now: u64, common: &CommonFlags) {
+fn print(chain: &Chain, state: &str, now: u64, common: &CommonFlags) {
     let last = chain.last();
-    let state = if is_revoked {
-        "revoked"
-    } else if chain.expires().is_some_and(|expires| expires < now) {
-        "expired"
-    } else {
-        "valid"
-    };
     if common.json {
         let mut line = describe::json(last);
         line["state"] = state.into();
