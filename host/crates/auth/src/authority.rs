@@ -490,7 +490,7 @@ impl Authority {
         let (realm, node) = (member.realm, member.node);
         if Ownership::is_claim(&chain) {
             let is_own = *chain.audience() == node;
-            self.learn(now, &realm, Ownership::read(chain.clone())?)?;
+            self.learn(now, &realm, &Ownership::read(chain.clone())?)?;
             if !is_own {
                 return Ok(Taken::Claim);
             }
@@ -511,7 +511,7 @@ impl Authority {
         Ok(Taken::Grant)
     }
 
-    fn learn(&mut self, now: u64, realm: &RealmId, claim: Ownership) -> Result<(), ProofError> {
+    fn learn(&mut self, now: u64, realm: &RealmId, claim: &Ownership) -> Result<(), ProofError> {
         let clock = self.clock(now);
         let Some(known) = self.realms.get_mut(realm) else { return Ok(()) };
         if *claim.chain().subject() != known.root {
@@ -520,7 +520,7 @@ impl Authority {
         claim.chain().check_time(&clock)?;
         claim.chain().check_revoked(|cid, by| known.revocations.is_revoked(cid, by))?;
         let namespace = claim.namespace().clone();
-        let (learned, root) = (known.owners.learn(&claim)?, known.root);
+        let (learned, root) = (known.owners.learn(claim)?, known.root);
         match learned {
             Learned::Forked => self.note(AuditEvent::Forked { realm: *realm, namespace: namespace.clone() }),
             Learned::Known | Learned::Outdated => return Ok(()),
