@@ -1,7 +1,7 @@
 //! Realms: which one, and what lets this user's nodes into it.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
@@ -117,7 +117,7 @@ fn delegations_in(path: &Path) -> Vec<Arc<Delegation>> {
 /// become unreadable is left out, and said.
 fn source(home: &Home, tokens: &[PathBuf]) -> TokenSource {
     let (home, named) = (home.clone(), tokens.to_vec());
-    let read = Mutex::new(HashMap::new());
+    let read = Mutex::new(BTreeMap::new());
     Arc::new(move || {
         let stored = home.token_paths().unwrap_or_else(|error| {
             tracing::warn!(%error, "the tokens of this home cannot be read");

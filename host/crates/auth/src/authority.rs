@@ -38,6 +38,8 @@ pub struct AuthorityConfig {
     pub skew: u64,
     /// Grants that one member may hold; of further proofs, the first that does not fit is refused.
     pub grants_per_member_max: usize,
+    /// Patterns of names in those grants, all together: whatever changes a member's table compares them with each other.
+    pub patterns_per_member_max: usize,
     /// Signatures that are checked for one link at once; as many again come back at
     /// [`signatures_per_second`](Self::signatures_per_second). Each costs about 50 µs.
     pub signatures_max: u32,
@@ -53,6 +55,7 @@ impl Default for AuthorityConfig {
             grace: 30,
             skew: 60,
             grants_per_member_max: 64,
+            patterns_per_member_max: 256,
             signatures_max: 256,
             signatures_per_second: 16,
             revocations_max: 4096,
@@ -353,6 +356,8 @@ impl Authority {
         if !self.budgets(now, link).revocations.pay(per_second, now) {
             return Err(RevocationRefused::Busy);
         }
+        let known = self.realms.get(realm).ok_or(RevocationRefused::Realm)?;
+        known.revocations.has_room_for(&known.root, Revocation::decode(bytes)?.issuer())?;
         self.revoke(now, realm, bytes)
     }
 
@@ -378,8 +383,10 @@ impl Authority {
     /// # Errors
     /// See [`ProofError`]; an unknown realm has no root, so nothing begins there.
     pub fn check(&mut self, now: u64, realm: &RealmId, node: &NodeId, proof: &Proof) -> Result<Checked, ProofError> {
-        let chain = decode(&mut self.memo, proof, &mut || Ok(()))?;
-        self.check_chain(now, realm, node, chain)
+        let chain = decode(&self.memo, proof, &mut || Ok(()))?;
+        let checked = self.check_chain(now, realm, node, chain)?;
+        self.memo.remember(checked.grant.chain().links());
+        Ok(checked)
     }
 
     pub(crate) fn check_chain(
@@ -474,7 +481,7 @@ impl Authority {
         let per_second = self.config.signatures_per_second;
         let mut budget = self.budgets(now, key.link).signatures;
         let mut pay = || if budget.pay(per_second, now) { Ok(()) } else { Err(ProofError::Busy) };
-        let decoded = decode(&mut self.memo, proof, &mut pay);
+        let decoded = decode(&self.memo, proof, &mut pay);
         self.budgets(now, key.link).signatures = budget;
         decoded
     }
@@ -498,12 +505,18 @@ impl Authority {
         let Checked { grant, .. } = self.check_chain(now, &realm, &node, chain)?;
         let max = self.config.grants_per_member_max;
         let Some(member) = self.members.get_mut(&key) else { return Err(ProofError::NoMember) };
-        if member.grants.iter().any(|held| held.cid() == grant.cid()) {
+        let links = |grant: &Grant| grant.chain().links().iter().map(|link| *link.cid()).collect::<Vec<_>>();
+        if member.grants.iter().any(|held| held.cid() == grant.cid() && links(held) == links(&grant)) {
             return Ok(Taken::Grant);
         }
         member.grants.retain(|held| !held.is_expired(now) || member.standing == Standing::Suspended);
-        if member.grants.len() >= max {
+        let patterns: usize = member.grants.iter().chain([&grant]).map(|grant| grant.scope().len()).sum();
+        if member.grants.len() >= max || patterns > self.config.patterns_per_member_max {
             return Err(ProofError::Full);
+        }
+        self.memo.remember(grant.chain().links());
+        if let Some(known) = self.realms.get_mut(&realm) {
+            known.revocations.know(grant.chain().links().iter().map(|link| *link.issuer()));
         }
         let event = AuditEvent::Granted { node, realm, cid: *grant.cid(), expires: grant.expires() };
         member.grants.push(grant);
@@ -519,16 +532,28 @@ impl Authority {
         }
         claim.chain().check_time(&clock)?;
         claim.chain().check_revoked(|cid, by| known.revocations.is_revoked(cid, by))?;
-        let namespace = claim.namespace().clone();
-        let (learned, root) = (known.owners.learn(claim)?, known.root);
+        let (revocations, root) = (&known.revocations, known.root);
+        let holds = |chain: &Chain| {
+            let is_current = chain.check_time(&clock).is_ok();
+            is_current && chain.check_revoked(|cid, by| revocations.is_revoked(cid, by)).is_ok()
+        };
+        let learned = known.owners.learn(claim, holds);
+        if learned.is_ok() {
+            self.memo.remember(claim.chain().links());
+        }
         match learned {
-            Learned::Forked => self.note(AuditEvent::Forked { realm: *realm, namespace: namespace.clone() }),
-            Learned::Known | Learned::Outdated => return Ok(()),
-            Learned::Changed => {}
+            Ok(Learned::Known | Learned::Outdated) => return Ok(()),
+            Ok(Learned::Forked) => {
+                self.note(AuditEvent::Forked { realm: *realm, namespace: claim.namespace().clone() });
+            }
+            Ok(Learned::Changed) => {}
+            // What lies above it may have been news all the same.
+            Err(_) => {}
         }
         // Who acts by the root's own word is not concerned by who owns names.
         let is_concerned = |member: &Member| member.grants.iter().any(|grant| *grant.chain().subject() != root);
         self.refresh_where(now, realm, is_concerned);
+        learned?;
         Ok(())
     }
 
@@ -607,12 +632,21 @@ impl Realm {
             return Ok(Effective { grant, scope, is_canonical: false, expires, claims: Vec::new() });
         }
         // The end of a claim is the end of what rests on it, with the same grace; it is looked at with `expires`.
-        let started = |chain: &Chain| {
-            let at = Clock { now: chain.expires().map_or(clock.now, |expires| expires.min(clock.now)), ..*clock };
-            chain.check_time(&at).and_then(|()| chain.check_revoked(revoked))
+        let holds_at = |at: u64| {
+            let at = Clock { now: at, ..*clock };
+            move |chain: &Chain| chain.check_time(&at).and_then(|()| chain.check_revoked(revoked))
         };
-        let (owned, until, claims) =
-            self.owners.scope_of(chain.subject(), started).ok_or(GrantError::Subject(*chain.subject()))?;
+        let started = |chain: &Chain| {
+            let at = chain.expires().map_or(clock.now, |expires| expires.min(clock.now));
+            holds_at(at)(chain)
+        };
+        // Claims that are over count only where none is in force: they must not end what rests on another.
+        let subject = chain.subject();
+        let (owned, until, claims) = self
+            .owners
+            .scope_of(subject, grant.scope(), holds_at(clock.now))
+            .or_else(|| self.owners.scope_of(subject, grant.scope(), started))
+            .ok_or(GrantError::Subject(*subject))?;
         let scope = grant.scope().intersection(&owned);
         Ok(Effective { grant, scope, is_canonical: true, expires: earlier(grant.expires(), until), claims })
     }
@@ -630,11 +664,7 @@ impl Budget {
     }
 }
 
-fn decode(
-    memo: &mut Memo,
-    proof: &Proof,
-    pay: &mut impl FnMut() -> Result<(), ProofError>,
-) -> Result<Chain, ProofError> {
+fn decode(memo: &Memo, proof: &Proof, pay: &mut impl FnMut() -> Result<(), ProofError>) -> Result<Chain, ProofError> {
     if proof.0.len() > macula_ucan::limits::CHAIN_MAX {
         return Err(ChainError::TooLong(proof.0.len()).into());
     }

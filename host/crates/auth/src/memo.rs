@@ -17,28 +17,33 @@ pub(crate) struct Memo {
 }
 
 impl Memo {
-    /// The delegation of these bytes; `pay` is asked before a signature has to be checked.
+    /// The delegation of these bytes; `pay` is asked before a signature has to be checked. It is remembered only when
+    /// [`remember`](Self::remember) is told so: what leads nowhere is not to push out what counts, nor to take memory.
     pub(crate) fn delegation<E: From<TokenError>>(
-        &mut self,
+        &self,
         bytes: &[u8],
         pay: impl FnOnce() -> Result<(), E>,
     ) -> Result<Arc<Delegation>, E> {
         let cid = macula_ucan::cid_of(bytes);
-        if let Some(known) = self.young.get(&cid) {
+        if let Some(known) = self.young.get(&cid).or_else(|| self.old.get(&cid)) {
             return Ok(Arc::clone(known));
         }
-        let delegation = match self.old.remove(&cid) {
-            Some(known) => known,
-            None => {
-                pay()?;
-                Arc::new(Delegation::decode(bytes)?)
+        pay()?;
+        Ok(Arc::new(Delegation::decode(bytes)?))
+    }
+
+    /// A chain of these links was accepted.
+    pub(crate) fn remember(&mut self, links: &[Arc<Delegation>]) {
+        for link in links {
+            if self.young.contains_key(link.cid()) {
+                continue;
             }
-        };
-        if self.young.len() >= GENERATION_MAX {
-            self.old = std::mem::take(&mut self.young);
+            self.old.remove(link.cid());
+            if self.young.len() >= GENERATION_MAX {
+                self.old = std::mem::take(&mut self.young);
+            }
+            self.young.insert(*link.cid(), Arc::clone(link));
         }
-        self.young.insert(cid, Arc::clone(&delegation));
-        Ok(delegation)
     }
 }
 
@@ -60,6 +65,7 @@ mod tests {
                 })
                 .unwrap();
             assert_eq!(known.cid(), token.cid());
+            memo.remember(&[known]);
         }
         assert_eq!(checks, 1);
         let mut flipped = token.bytes().to_vec();

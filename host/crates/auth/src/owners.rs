@@ -6,7 +6,7 @@
 //! key. Two keys at the same epoch are a fork: neither owns the name until a higher epoch settles it.
 //! Specified in `docs/protocol/ucan.md`, “Names that others own”.
 
-use std::collections::BTreeMap;
+use std::{cmp::Ordering, collections::BTreeMap};
 
 use cid::Cid;
 use macula_ucan::{Chain, ChainError, Ipld};
@@ -19,7 +19,11 @@ const EPOCH: &str = "epoch";
 
 /// Namespaces of one realm whose owner is remembered. Further ones are not learned: their owners' tokens are refused.
 const NAMESPACES_MAX: usize = 4096;
-/// Of those, the ones that one owner has granted. The realm's root is not bound by it.
+/// Of those, the last ones, kept for what the realm's root grants itself.
+const RESERVED: usize = 256;
+/// Epochs at most, so that there is always a higher one to say, in any tool's numbers: 2⁵³ − 1.
+const EPOCH_MAX: u64 = (1 << 53) - 1;
+/// Of those namespaces, the ones that one owner has granted. The realm's root is not bound by it.
 const PER_GRANTER_MAX: usize = 256;
 
 /// A claim to a namespace that holds together, at some time or other.
@@ -49,8 +53,8 @@ pub enum OwnClaimError {
         /// What it grants.
         namespace: Namespace,
     },
-    /// An epoch that is no number from 0.
-    #[error("the epoch is no number")]
+    /// An epoch that is no whole number from 0 to 2⁵³ − 1.
+    #[error("the epoch is no whole number from 0 to 9007199254740991")]
     Epoch,
     /// Somebody else owns the names by now, of this claim or of one that it rests on; or two keys claim them.
     #[error("{0} belongs to another key, or is claimed by two")]
@@ -103,7 +107,9 @@ impl Ownership {
         let last = chain.last();
         let epoch = match last.meta().get(EPOCH) {
             None => 0,
-            Some(Ipld::Integer(epoch)) => u64::try_from(*epoch).map_err(|_| OwnClaimError::Epoch)?,
+            Some(Ipld::Integer(epoch)) => {
+                u64::try_from(*epoch).ok().filter(|epoch| *epoch <= EPOCH_MAX).ok_or(OwnClaimError::Epoch)?
+            }
             Some(_) => return Err(OwnClaimError::Epoch),
         };
         Ok(Self { path, epoch, chain })
@@ -145,15 +151,10 @@ impl Ownership {
 struct Known {
     /// Who granted it first.
     granter: NodeId,
-    epoch: u64,
-    claims: Claims,
-}
-
-#[derive(Debug)]
-enum Claims {
-    One(Ownership),
-    /// Two keys at one epoch.
-    Forked,
+    /// The claim that holds, or one of two.
+    claim: Ownership,
+    /// Two keys claim it at one epoch: neither owns it.
+    is_forked: bool,
 }
 
 /// What became of a claim.
@@ -178,66 +179,75 @@ impl Owners {
     /// of all of them, what is news to the widest names.
     ///
     /// # Errors
-    /// [`OwnClaimError::Full`]; [`OwnClaimError::NotOwner`] when a claim above it does not stand any more.
-    pub fn learn(&mut self, claim: &Ownership) -> Result<Learned, OwnClaimError> {
+    /// [`OwnClaimError::Full`]; [`OwnClaimError::NotOwner`] when a claim above it does not stand any more. What lies above
+    /// that is learned all the same.
+    pub fn learn(&mut self, claim: &Ownership, holds: impl Fn(&Chain) -> bool) -> Result<Learned, OwnClaimError> {
         let mut news = Learned::Known;
         for part in claim.with_those_above() {
-            let learned = self.learn_one(part?)?;
+            let part = part?;
+            // What is above may have moved; what is below such a claim is nobody's word any more.
+            self.check_links(&part, part.path.len() - 1)?;
+            let learned = self.learn_one(part, &holds)?;
             if news == Learned::Known || learned == Learned::Forked {
                 news = learned;
             }
         }
-        // What is above may have moved; what is below such a claim is nobody's word any more.
-        let above = claim.path.len() - 1;
-        self.check_links(claim, above)?;
         Ok(news)
     }
 
-    fn learn_one(&mut self, claim: Ownership) -> Result<Learned, OwnClaimError> {
+    fn learn_one(&mut self, claim: Ownership, holds: impl Fn(&Chain) -> bool) -> Result<Learned, OwnClaimError> {
         let granter = *claim.chain.last().issuer();
-        if !self.0.contains_key(claim.namespace()) {
-            let is_root = granter == *claim.chain.subject();
+        let by_root = claim.path.len() == 1;
+        let Some(known) = self.0.get(claim.namespace()) else {
             let granted = self.0.values().filter(|known| known.granter == granter).count();
-            if self.0.len() >= NAMESPACES_MAX || (!is_root && granted >= PER_GRANTER_MAX) {
+            let max = if by_root { NAMESPACES_MAX } else { NAMESPACES_MAX - RESERVED };
+            if self.0.len() >= max || (!by_root && granted >= PER_GRANTER_MAX) {
                 return Err(OwnClaimError::Full);
             }
-        }
-        let epoch = claim.epoch;
-        let Some(known) = self.0.get_mut(claim.namespace()) else {
-            self.0.insert(claim.namespace().clone(), Known { granter, epoch, claims: Claims::One(claim) });
+            self.0.insert(claim.namespace().clone(), Known { granter, claim, is_forked: false });
             return Ok(Learned::Changed);
         };
-        if epoch < known.epoch {
-            return Ok(Learned::Outdated);
+        let learned = self.compare(known, &claim, holds);
+        let known = self.0.get_mut(claim.namespace()).expect("found above");
+        match learned {
+            Learned::Changed => *known = Known { granter: known.granter, claim, is_forked: false },
+            Learned::Forked => known.is_forked = true,
+            Learned::Known | Learned::Outdated => {}
         }
-        if epoch > known.epoch {
-            (known.epoch, known.claims) = (epoch, Claims::One(claim));
-            return Ok(Learned::Changed);
+        Ok(learned)
+    }
+
+    /// What a claim is beside the one that is known.
+    fn compare(&self, known: &Known, claim: &Ownership, holds: impl Fn(&Chain) -> bool) -> Learned {
+        let held = &known.claim;
+        // The root's own word comes before that of any owner, whatever their epochs.
+        match (claim.path.len() == 1, held.path.len() == 1) {
+            (true, false) => return Learned::Changed,
+            (false, true) => return Learned::Outdated,
+            _ => {}
         }
-        match &mut known.claims {
-            Claims::Forked => Ok(Learned::Known),
-            Claims::One(held) if held.owner() != claim.owner() => {
-                known.claims = Claims::Forked;
-                Ok(Learned::Forked)
-            }
-            Claims::One(held) => {
-                // The same owner by a longer-lived chain.
+        // Whoever has lost the names above does not bind those who have them now.
+        if self.check_links(held, held.path.len() - 1).is_err() {
+            return Learned::Changed;
+        }
+        match claim.epoch.cmp(&held.epoch) {
+            Ordering::Less => Learned::Outdated,
+            Ordering::Greater => Learned::Changed,
+            Ordering::Equal if known.is_forked => Learned::Known,
+            Ordering::Equal if held.owner() != claim.owner() => Learned::Forked,
+            // The same owner by a longer-lived chain, or by one that holds in place of one that does not.
+            Ordering::Equal => {
                 let later = |chain: &Chain| chain.expires().unwrap_or(u64::MAX);
-                let renewed = later(claim.chain()) > later(held.chain());
-                if renewed {
-                    *held = claim;
-                }
-                Ok(if renewed { Learned::Changed } else { Learned::Known })
+                let is_renewed = later(claim.chain()) > later(held.chain()) || !holds(held.chain());
+                if is_renewed { Learned::Changed } else { Learned::Known }
             }
         }
     }
 
     /// Who owns a namespace, if that is settled; whether the claim is in force is for the caller to check.
     pub fn resolve(&self, namespace: &Namespace) -> Option<&Ownership> {
-        match &self.0.get(namespace)?.claims {
-            Claims::One(claim) => Some(claim),
-            Claims::Forked => None,
-        }
+        let known = self.0.get(namespace)?;
+        (!known.is_forked).then_some(&known.claim)
     }
 
     /// Whether each of the first `count` links of a claim is for the key that owns its names now.
@@ -252,26 +262,23 @@ impl Owners {
 
     /// What a key owns, by claims that `holds` admits and whose every link stands.
     fn owned_by(&self, key: &NodeId, holds: impl Fn(&Chain) -> Result<(), ChainError>) -> Vec<&Ownership> {
-        let claims = self.0.values().filter_map(|known| match &known.claims {
-            Claims::One(claim)
-                if claim.owner() == key
-                    && holds(claim.chain()).is_ok()
-                    && self.check_links(claim, claim.path.len()).is_ok() =>
-            {
-                Some(claim)
-            }
-            _ => None,
-        });
-        claims.collect()
+        let claims = self.0.values().filter(|known| !known.is_forked).map(|known| &known.claim);
+        let stands = |claim: &&Ownership| {
+            claim.owner() == key && holds(claim.chain()).is_ok() && self.check_links(claim, claim.path.len()).is_ok()
+        };
+        claims.filter(stands).collect()
     }
 
-    /// The names that a key may grant rights to, until when, and the delegations that say so.
+    /// Of `wanted`, the names that a key may grant rights to, until when, and the delegations that say so.
     pub(crate) fn scope_of(
         &self,
         key: &NodeId,
+        wanted: &Scope,
         holds: impl Fn(&Chain) -> Result<(), ChainError>,
     ) -> Option<(Scope, Option<u64>, Vec<Cid>)> {
-        let owned = self.owned_by(key, holds);
+        let mut owned = self.owned_by(key, holds);
+        // Another claim's end is no matter of what does not rest on it.
+        owned.retain(|claim| !wanted.intersection(&Scope::Within(claim.namespace().patterns().to_vec())).is_empty());
         let expires = owned.iter().filter_map(|claim| claim.chain().expires()).min();
         let patterns: Vec<_> = owned.iter().flat_map(|claim| claim.namespace().patterns()).collect();
         let cids = owned.iter().flat_map(|claim| claim.chain().links()).map(|link| *link.cid()).collect();
@@ -322,17 +329,17 @@ mod tests {
         let user: Namespace = "io.example.user".parse().unwrap();
         let by = |key, epoch| claim(&[("io.example.user", key)], Some(epoch)).unwrap();
         let owner = |owners: &Owners| owners.resolve(&user).map(|claim| *claim.owner());
-        assert_eq!(owners.learn(&by(1, 1)), Ok(Learned::Changed));
-        assert_eq!(owners.learn(&by(1, 1)), Ok(Learned::Known));
-        assert_eq!(owners.learn(&by(2, 2)), Ok(Learned::Changed));
-        assert_eq!(owners.learn(&by(1, 1)), Ok(Learned::Outdated), "replayed after the name has moved");
+        assert_eq!(owners.learn(&by(1, 1), |_| true), Ok(Learned::Changed));
+        assert_eq!(owners.learn(&by(1, 1), |_| true), Ok(Learned::Known));
+        assert_eq!(owners.learn(&by(2, 2), |_| true), Ok(Learned::Changed));
+        assert_eq!(owners.learn(&by(1, 1), |_| true), Ok(Learned::Outdated), "replayed after the name has moved");
         assert_eq!(owner(&owners), Some(id(2)));
-        assert_eq!(owners.learn(&by(3, 2)), Ok(Learned::Forked));
+        assert_eq!(owners.learn(&by(3, 2), |_| true), Ok(Learned::Forked));
         assert_eq!(owner(&owners), None, "neither");
         assert!(owners.owned_by(&id(2), |_| Ok(())).is_empty());
-        assert_eq!(owners.learn(&by(2, 2)), Ok(Learned::Known));
+        assert_eq!(owners.learn(&by(2, 2), |_| true), Ok(Learned::Known));
         assert_eq!(owner(&owners), None, "and it stays so");
-        assert_eq!(owners.learn(&by(3, 3)), Ok(Learned::Changed));
+        assert_eq!(owners.learn(&by(3, 3), |_| true), Ok(Learned::Changed));
         assert_eq!(owner(&owners), Some(id(3)));
     }
 
@@ -341,16 +348,67 @@ mod tests {
     fn moving_a_name_ends_what_lies_below() {
         let mut owners = Owners::default();
         let below = |epoch| claim(&[("io.example", 1), ("io.example.user", 2)], Some(epoch)).unwrap();
-        assert_eq!(owners.learn(&below(1)), Ok(Learned::Changed));
+        assert_eq!(owners.learn(&below(1), |_| true), Ok(Learned::Changed));
         assert_eq!(owners.owned_by(&id(2), |_| Ok(())).len(), 1);
         assert_eq!(owners.owned_by(&id(1), |_| Ok(())).len(), 1, "those above are learned with it");
-        owners.learn(&claim(&[("io.example", 3)], Some(1)).unwrap()).unwrap();
+        owners.learn(&claim(&[("io.example", 3)], Some(1)).unwrap(), |_| true).unwrap();
         assert!(owners.owned_by(&id(2), |_| Ok(())).is_empty());
-        let refused = owners.learn(&below(9)).unwrap_err();
+        let refused = owners.learn(&below(9), |_| true).unwrap_err();
         assert_eq!(refused.name(), "InvalidSubject", "{refused}");
         assert!(owners.owned_by(&id(2), |_| Ok(())).is_empty());
-        owners.learn(&claim(&[("io.example", 3), ("io.example.user", 4)], Some(10)).unwrap()).unwrap();
+        owners.learn(&claim(&[("io.example", 3), ("io.example.user", 4)], Some(10)).unwrap(), |_| true).unwrap();
         assert_eq!(owners.owned_by(&id(4), |_| Ok(())).len(), 1);
+    }
+
+    /// Goal: whoever has lost a name cannot keep others from it: neither by a high epoch nor by a fork.
+    #[test]
+    fn a_former_owner_binds_nobody() {
+        let below = |owner, to, epoch| claim(&[("io.example", owner), ("io.example.user", to)], Some(epoch)).unwrap();
+        let mut owners = Owners::default();
+        owners.learn(&below(1, 2, EPOCH_MAX.into()), |_| true).unwrap();
+        assert_eq!(owners.learn(&below(1, 5, EPOCH_MAX.into()), |_| true), Ok(Learned::Forked));
+        owners.learn(&claim(&[("io.example", 3)], Some(1)).unwrap(), |_| true).unwrap();
+        let moved = claim(&[("io.example", 3), ("io.example.user", 4)], Some(1)).unwrap();
+        assert_eq!(owners.learn(&moved, |_| true), Ok(Learned::Changed));
+        assert_eq!(owners.owned_by(&id(4), |_| Ok(())).len(), 1);
+        // What the former owner grants is refused before anything of it is taken in.
+        assert_eq!(owners.learn(&below(1, 2, 7), |_| true).unwrap_err().name(), "InvalidSubject");
+        assert_eq!(owners.owned_by(&id(4), |_| Ok(())).len(), 1);
+        assert_eq!(claim(&[("io.example", 1)], Some(i128::from(EPOCH_MAX) + 1)).unwrap_err(), OwnClaimError::Epoch);
+    }
+
+    #[test]
+    fn the_roots_own_word_comes_first() {
+        let mut owners = Owners::default();
+        let by_owner = claim(&[("io.example", 1), ("io.example.user", 2)], Some(9)).unwrap();
+        let by_root = claim(&[("io.example.user", 3)], None).unwrap();
+        owners.learn(&by_owner, |_| true).unwrap();
+        assert_eq!(owners.learn(&by_root, |_| true), Ok(Learned::Changed));
+        assert_eq!(owners.learn(&by_owner, |_| true), Ok(Learned::Outdated));
+        assert_eq!(owners.owned_by(&id(3), |_| Ok(())).len(), 1);
+    }
+
+    #[test]
+    fn a_claim_that_holds_replaces_one_that_does_not() {
+        let mut owners = Owners::default();
+        let by_root = claim(&[("io.example", 1)], None).unwrap();
+        owners.learn(&by_root, |_| true).unwrap();
+        assert_eq!(owners.learn(&by_root, |_| true), Ok(Learned::Known));
+        assert_eq!(owners.learn(&by_root, |_| false), Ok(Learned::Changed));
+    }
+
+    /// Goal: a claim that is over, or about other names, does not end what another one carries.
+    #[test]
+    fn only_the_names_that_are_wanted_count() {
+        let mut owners = Owners::default();
+        for namespace in ["io.example", "io.other"] {
+            owners.learn(&claim(&[(namespace, 1)], None).unwrap(), |_| true).unwrap();
+        }
+        let wanted = Scope::Within(vec!["io.example.door".parse().unwrap()]);
+        let (_, _, cids) = owners.scope_of(&id(1), &wanted, |_| Ok(())).unwrap();
+        assert_eq!(cids.len(), 1);
+        let (_, _, cids) = owners.scope_of(&id(1), &Scope::All, |_| Ok(())).unwrap();
+        assert_eq!(cids.len(), 2);
     }
 
     #[test]
@@ -359,14 +417,15 @@ mod tests {
         let by_owner = claim(&[("io.example", 1), ("io.example.user", 2)], None).unwrap();
         for number in 0..PER_GRANTER_MAX {
             let path = vec![format!("n{number}").parse().unwrap()];
-            owners.learn_one(Ownership { path, ..by_owner.clone() }).unwrap();
+            owners.learn_one(Ownership { path, ..by_owner.clone() }, |_| true).unwrap();
         }
-        assert_eq!(owners.learn_one(by_owner).unwrap_err(), OwnClaimError::Full, "of one owner");
+        assert_eq!(owners.learn_one(by_owner, |_| true).unwrap_err(), OwnClaimError::Full, "of one owner");
         let by_root = claim(&[("io.example", 1)], None).unwrap();
+        // Nobody but the root gets at the last ones; see `RESERVED`.
         for number in PER_GRANTER_MAX..NAMESPACES_MAX {
             let path = vec![format!("n{number}").parse().unwrap()];
-            owners.learn_one(Ownership { path, ..by_root.clone() }).unwrap();
+            owners.learn_one(Ownership { path, ..by_root.clone() }, |_| true).unwrap();
         }
-        assert_eq!(owners.learn_one(by_root).unwrap_err(), OwnClaimError::Full);
+        assert_eq!(owners.learn_one(by_root, |_| true).unwrap_err(), OwnClaimError::Full);
     }
 }

@@ -138,26 +138,27 @@ impl Permissions {
 
     /// Whether this table allows all that `grant` does, whoever it is for.
     pub(crate) fn includes(&self, grant: &Effective<'_>) -> bool {
-        grant.grant.operations().iter().all(|operation| {
-            self.entries(operation).any(|entry| {
-                entry.binding == *grant.grant.binding()
-                    && (!entry.is_canonical || grant.is_canonical)
-                    && entry.scope.uncovered(&grant.scope).is_none()
-            })
-        })
+        self.includes_entry(grant.grant.operations(), &grant.scope, grant.grant.binding(), grant.is_canonical)
     }
 
     /// Whether this table allows all that `other` does.
     pub(crate) fn includes_all_of(&self, other: &Self) -> bool {
-        other.entries.iter().all(|theirs| {
-            theirs.operations.iter().all(|operation| {
-                self.entries(operation).any(|own| {
-                    own.binding == theirs.binding
-                        && (!own.is_canonical || theirs.is_canonical)
-                        && own.scope.uncovered(&theirs.scope).is_none()
-                })
-            })
+        other.entries.iter().all(|Entry { operations, scope, is_canonical, binding }| {
+            self.includes_entry(*operations, scope, binding, *is_canonical)
         })
+    }
+
+    /// Names are compared once for each entry, not for each operation: there may be many of both.
+    fn includes_entry(&self, operations: Operations, scope: &Scope, binding: &Binding, is_canonical: bool) -> bool {
+        let mut missing = operations;
+        for entry in &self.entries {
+            let rest = missing.without(entry.operations);
+            let fits = entry.binding == *binding && (!entry.is_canonical || is_canonical);
+            if rest != missing && fits && entry.scope.uncovered(scope).is_none() {
+                missing = rest;
+            }
+        }
+        missing.is_empty()
     }
 
     /// Whether nothing is allowed.

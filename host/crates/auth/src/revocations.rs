@@ -12,6 +12,10 @@ const PER_ISSUER_MAX: usize = 1024;
 const PER_REALM_MAX: usize = 16_384;
 /// See [`PER_REALM_MAX`].
 const RESERVED: usize = 1024;
+/// Of those, the ones by issuers of whom no chain has been accepted: anybody can make keys, and say anything with them.
+const BY_STRANGERS_MAX: usize = 4096;
+/// Issuers of accepted chains that are remembered; further ones count as strangers.
+const KNOWN_MAX: usize = 16_384;
 
 /// What has been revoked in a realm, and by whom. Nothing is ever taken out.
 ///
@@ -24,6 +28,9 @@ pub struct Revocations {
     /// As signed, in the order in which they came, and their ids.
     tokens: Vec<Box<[u8]>>,
     ids: FxHashSet<Cid>,
+    /// Issuers of accepted chains.
+    known: FxHashSet<NodeId>,
+    by_strangers: usize,
 }
 
 /// Why a revocation is not taken. What was known before stays.
@@ -75,11 +82,30 @@ impl Revocations {
         if self.tokens.len() >= max {
             return Err(RevocationRefused::Full("realm"));
         }
+        self.by_strangers += usize::from(!by_root && !self.known.contains(&issuer));
         self.by_cid.entry(cid).or_default().push(issuer);
         self.by_issuer.insert(issuer, of_issuer + 1);
         self.tokens.push(revocation.bytes().into());
         self.ids.insert(*revocation.cid());
         Ok(true)
+    }
+
+    /// A chain by these issuers was accepted: what they revoke matters.
+    pub(crate) fn know(&mut self, issuers: impl IntoIterator<Item = NodeId>) {
+        for issuer in issuers {
+            if self.known.len() < KNOWN_MAX {
+                self.known.insert(issuer);
+            }
+        }
+    }
+
+    /// Whether a peer may bring one more by this issuer. What comes from this node's own disk or user is not asked.
+    pub(crate) fn has_room_for(&self, root: &NodeId, issuer: &NodeId) -> Result<(), RevocationRefused> {
+        let is_stranger = issuer != root && !self.known.contains(issuer);
+        if is_stranger && self.by_strangers >= BY_STRANGERS_MAX {
+            return Err(RevocationRefused::Full("realm"));
+        }
+        Ok(())
     }
 
     /// Whether a revocation was taken in, by its bytes as signed.
@@ -137,6 +163,11 @@ mod tests {
         };
         assert_eq!(full(&mut revocations, 1, PER_ISSUER_MAX), Err(RevocationRefused::Full("issuer")));
         assert_eq!(full(&mut revocations, 200, PER_ISSUER_MAX), Ok(true), "the root's always count");
+        revocations.by_strangers = BY_STRANGERS_MAX;
+        assert_eq!(revocations.has_room_for(&root_id(), &id(3)), Err(RevocationRefused::Full("realm")));
+        assert_eq!(revocations.has_room_for(&root_id(), &root_id()), Ok(()));
+        revocations.know([id(3)]);
+        assert_eq!(revocations.has_room_for(&root_id(), &id(3)), Ok(()), "somebody's word here");
         revocations.tokens.resize(PER_REALM_MAX - RESERVED, Box::default());
         assert_eq!(full(&mut revocations, 2, 1), Err(RevocationRefused::Full("realm")));
         assert_eq!(full(&mut revocations, 200, 2), Ok(true));

@@ -74,6 +74,14 @@ impl Scope {
         }
     }
 
+    /// How many patterns it takes to say.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::All => 1,
+            Self::Within(patterns) => patterns.len(),
+        }
+    }
+
     /// Whether the name is in it.
     pub fn contains(&self, topic: &Topic) -> bool {
         match self {

@@ -1,20 +1,23 @@
 //! Revocations on disk: a file that is only ever added to.
 //!
 //! Each entry is `length (u32, little endian, of what follows) | realm id (32 bytes) | signed revocation`, flushed before
-//! the next. A tail that was cut short by a crash is skipped and written over.
+//! the next. A tail that was cut short by a crash is skipped and written over; a file that is damaged in any other way is
+//! not touched: what it may still hold is in force nowhere else.
 
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
+    ops::RangeInclusive,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     },
     thread::JoinHandle,
 };
 
+use macula_auth::ucan::limits::TOKEN_BYTES_MAX;
 use macula_wire::RealmId;
 use parking_lot::Mutex;
 
@@ -24,11 +27,11 @@ const LOG_BYTES_MAX: u64 = 64 << 20;
 /// Realm id and the length before it.
 const HEADER_BYTES: usize = 4 + 32;
 
+/// Of an entry, after the length: a realm id, and a token with something in it.
+const ENTRY_BYTES: RangeInclusive<usize> = 33..=32 + TOKEN_BYTES_MAX;
+
 /// One entry: the realm, and the signed revocation.
 pub type LoggedRevocation = (RealmId, Vec<u8>);
-
-/// Revocations that may wait to be written. Whoever brings more waits for the disk.
-const WAITING_MAX: usize = 1024;
 
 /// Where revocations are kept. Cheap to clone; the last to be dropped waits until everything is written.
 #[derive(Debug, Clone)]
@@ -39,7 +42,7 @@ struct Writer {
     path: PathBuf,
     file: Arc<Mutex<File>>,
     /// To the thread that writes; gone when that is to end.
-    later: Mutex<Option<SyncSender<Later>>>,
+    later: Mutex<Option<Sender<Later>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -54,15 +57,17 @@ impl RevocationLog {
     /// Opens the log, making it when it is not there, and gives what it holds.
     ///
     /// # Errors
-    /// When it can be neither read nor made.
+    /// When it can be neither read nor made; [`io::ErrorKind::InvalidData`] when it is damaged.
     pub fn open(path: &Path) -> io::Result<(Self, Vec<LoggedRevocation>)> {
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let mut bytes = Vec::new();
         // Others may be writing to it at this moment.
         file.lock()?;
-        (&mut file).take(LOG_BYTES_MAX).read_to_end(&mut bytes)?;
-        let (entries, whole) = entries(&bytes);
-        file.set_len(whole as u64)?;
+        (&mut file).take(LOG_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        let (entries, whole) = entries(&bytes, path)?;
+        if whole < bytes.len() {
+            file.set_len(whole as u64)?;
+        }
         file.unlock()?;
         let writer = Writer {
             path: path.to_owned(),
@@ -76,15 +81,15 @@ impl RevocationLog {
     /// What a log holds that somebody else writes; nothing when there is none.
     ///
     /// # Errors
-    /// When it is there and cannot be read.
+    /// When it is there and cannot be read, or is damaged.
     pub fn read(path: &Path) -> io::Result<Vec<LoggedRevocation>> {
         let mut bytes = Vec::new();
         match File::open(path) {
-            Ok(file) => file.take(LOG_BYTES_MAX).read_to_end(&mut bytes)?,
+            Ok(file) => file.take(LOG_BYTES_MAX + 1).read_to_end(&mut bytes)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        Ok(entries(&bytes).0)
+        Ok(entries(&bytes, path)?.0)
     }
 
     /// Adds one, durably. Blocks for as long as the disk does.
@@ -95,7 +100,8 @@ impl RevocationLog {
         self.0.append(realm, revocation)
     }
 
-    /// Adds one without waiting for the disk; what goes wrong is logged. In order, by a thread of this log's.
+    /// Adds one without waiting for the disk; what goes wrong is logged. In order, by a thread of this log's. What waits is
+    /// bounded by what a realm takes, since each revocation is new only once.
     pub fn append_later(&self, realm: &RealmId, revocation: &[u8]) {
         self.0.later(Later::Append(*realm, revocation.to_vec()), &Arc::clone(&self.0.file));
     }
@@ -116,7 +122,7 @@ impl Writer {
     fn later(&self, later: Later, file: &Arc<Mutex<File>>) {
         let mut sender = self.later.lock();
         if sender.is_none() {
-            let (new, received) = sync_channel(WAITING_MAX);
+            let (new, received) = channel();
             let (path, file) = (self.path.clone(), Arc::clone(file));
             let thread = std::thread::Builder::new().name("macula-revoked".into());
             match thread.spawn(move || write_all(&path, &file, &received)) {
@@ -133,7 +139,7 @@ impl Writer {
     }
 
     fn append(&self, realm: &RealmId, revocation: &[u8]) -> io::Result<()> {
-        append(&mut self.file.lock(), realm, revocation)
+        append(&mut self.file.lock(), &entry(realm, revocation))
     }
 }
 
@@ -148,37 +154,49 @@ impl Drop for Writer {
 }
 
 fn write_all(path: &Path, file: &Mutex<File>, received: &Receiver<Later>) {
-    while let Ok(later) = received.recv() {
-        match later {
-            Later::Append(realm, revocation) => {
-                if let Err(error) = append(&mut file.lock(), &realm, &revocation) {
-                    tracing::error!(path = %path.display(), %error, "a revocation is in force but not on disk");
-                }
+    while let Ok(first) = received.recv() {
+        let (mut bytes, mut waiting) = (Vec::new(), Vec::new());
+        // Everything that is there is written at once: the disk takes as long for one as for many.
+        for later in std::iter::once(first).chain(received.try_iter()) {
+            match later {
+                Later::Append(realm, revocation) => bytes.extend(entry(&realm, &revocation)),
+                Later::Reached(reached) => waiting.push(reached),
             }
+        }
+        if !bytes.is_empty()
+            && let Err(error) = append(&mut file.lock(), &bytes)
+        {
+            tracing::error!(path = %path.display(), %error, "revocations are in force but not on disk");
+        }
+        for reached in waiting {
             // Whoever waited may have given up.
-            Later::Reached(reached) => drop(reached.send(())),
+            let _ = reached.send(());
         }
     }
 }
 
-/// Adds one entry under the file's lock: short-lived processes of one home share a file.
-fn append(file: &mut File, realm: &RealmId, revocation: &[u8]) -> io::Result<()> {
-    file.lock()?;
-    let outcome = append_locked(file, realm, revocation);
-    file.unlock()?;
-    outcome
-}
-
-fn append_locked(file: &mut File, realm: &RealmId, revocation: &[u8]) -> io::Result<()> {
-    let end = file.seek(SeekFrom::End(0))?;
-    if end + (HEADER_BYTES + revocation.len()) as u64 > LOG_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the log of revocations is full"));
-    }
+fn entry(realm: &RealmId, revocation: &[u8]) -> Vec<u8> {
     let mut entry = Vec::with_capacity(HEADER_BYTES + revocation.len());
     entry.extend_from_slice(&(32 + revocation.len() as u32).to_le_bytes());
     entry.extend_from_slice(realm.as_bytes());
     entry.extend_from_slice(revocation);
-    let written = file.write_all(&entry).and_then(|()| file.sync_data());
+    entry
+}
+
+/// Adds whole entries under the file's lock: short-lived processes of one home share a file.
+fn append(file: &mut File, entries: &[u8]) -> io::Result<()> {
+    file.lock()?;
+    let outcome = append_locked(file, entries);
+    file.unlock()?;
+    outcome
+}
+
+fn append_locked(file: &mut File, entries: &[u8]) -> io::Result<()> {
+    let end = file.seek(SeekFrom::End(0))?;
+    if end + entries.len() as u64 > LOG_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the log of revocations is full"));
+    }
+    let written = file.write_all(entries).and_then(|()| file.sync_data());
     if written.is_err() {
         // Half an entry would hide what is written after it.
         let _ = file.set_len(end);
@@ -186,17 +204,30 @@ fn append_locked(file: &mut File, realm: &RealmId, revocation: &[u8]) -> io::Res
     written
 }
 
-/// The whole entries, and how many bytes they take.
-fn entries(bytes: &[u8]) -> (Vec<LoggedRevocation>, usize) {
+/// The whole entries, and how many bytes they take; what follows them was cut short.
+fn entries(bytes: &[u8], path: &Path) -> io::Result<(Vec<LoggedRevocation>, usize)> {
+    let damaged = |at: usize| {
+        let message = format!(
+            "the log of revocations {} is damaged at byte {at}; put a copy in its place, or move it away and revoke again",
+            path.display()
+        );
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    };
+    if bytes.len() as u64 > LOG_BYTES_MAX {
+        return Err(damaged(LOG_BYTES_MAX as usize));
+    }
     let (mut entries, mut at) = (Vec::new(), 0);
     while let Some(length) = bytes[at..].first_chunk::<4>() {
         let length = u32::from_le_bytes(*length) as usize;
-        let Some(entry) = bytes[at + 4..].get(..length).filter(|entry| entry.len() >= 32) else { break };
+        if !ENTRY_BYTES.contains(&length) {
+            return Err(damaged(at));
+        }
+        let Some(entry) = bytes[at + 4..].get(..length) else { break };
         let (realm, revocation) = entry.split_at(32);
         entries.push((RealmId::from_bytes(realm.try_into().expect("split at 32")), revocation.to_vec()));
         at += 4 + length;
     }
-    (entries, at)
+    Ok((entries, at))
 }
 
 #[cfg(test)]
@@ -226,6 +257,25 @@ mod tests {
             assert_eq!(RevocationLog::read(&path).unwrap().last(), Some(&(realm(3), b"third".to_vec())));
         }
         assert_eq!(RevocationLog::read(&directory.path().join("none")).unwrap(), []);
+    }
+
+    /// Goal: a flipped bit does not bring back what was revoked.
+    #[test]
+    fn what_is_damaged_is_said_and_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("revocations");
+        let (log, _) = RevocationLog::open(&path).unwrap();
+        log.append(&realm(1), b"first").unwrap();
+        log.append(&realm(2), b"second").unwrap();
+        drop(log);
+        let whole = std::fs::read(&path).unwrap();
+        for (at, bit) in [(3, 0x80), (2, 0x01), (0, 0x25), (HEADER_BYTES + 5 + 3, 0x01)] {
+            let mut damaged = whole.clone();
+            damaged[at] ^= bit;
+            std::fs::write(&path, &damaged).unwrap();
+            assert_eq!(RevocationLog::open(&path).unwrap_err().kind(), io::ErrorKind::InvalidData, "byte {at}");
+            assert_eq!(std::fs::read(&path).unwrap(), damaged, "untouched");
+        }
     }
 
     #[test]

@@ -100,6 +100,9 @@ impl Issue {
             let known: Vec<&str> = Operation::ALL.into_iter().map(Operation::command).collect();
             return Err(Failure::usage(format!("{} is no right (there are /mesh, {})", self.can, known.join(", "))));
         }
+        if self.expires.as_secs() == 0 {
+            return Err(Failure::usage("--expires: a delegation holds for a second at least"));
+        }
         if self.epoch.is_some() && !is_own {
             return Err(Failure::usage("--epoch goes with --can /mesh/own"));
         }
@@ -137,8 +140,8 @@ impl Issue {
         let mut owners = Owners::default();
         for claim in claims_in(tokens) {
             if let Ok(claim) = Ownership::read(claim) {
-                // A full table is not reached by the files of one home.
-                let _ = owners.learn(&claim);
+                // A full table is not reached by the files of one home, and by which of its claims a key owns a name is all one.
+                let _ = owners.learn(&claim, |_| true);
             }
         }
         let owner = owners.resolve(&namespace).map(|claim| *claim.owner());

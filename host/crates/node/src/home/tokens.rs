@@ -1,7 +1,8 @@
 //! Delegations on disk: containers in `tokens/`, and files that somebody names.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -91,11 +92,17 @@ impl StoredTokens {
 }
 
 fn read_file(path: &Path) -> Result<Vec<Token>, TokenFileError> {
-    let size = fs::metadata(path)?.len();
-    if size > 2 * CONTAINER_BYTES_MAX as u64 {
+    const FILE_BYTES_MAX: u64 = 2 * CONTAINER_BYTES_MAX as u64;
+    // Opening a pipe would wait for somebody to write to it.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is no regular file").into());
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(container::ContainerError::TooLarge.into());
     }
-    read_tokens(&fs::read(path)?)
+    read_tokens(&bytes)
 }
 
 impl Home {

@@ -210,7 +210,9 @@ async fn watch_relay(shared: Arc<Shared>, relay: NodeId, shown: Shown) -> String
             }
         }
         let Some(answer) = shared.registry.show(shared.rights.realm()) else { continue };
-        let renewed = answer.await.ok().and_then(Result::ok).flatten();
+        // A relay that does not answer has not renewed its right either.
+        let answer = timeout(HELLO_TIMEOUT, answer).await.ok();
+        let renewed = answer.and_then(Result::ok).and_then(Result::ok).flatten();
         match check_relay(&shared, &relay, renewed.as_ref()) {
             Ok(shown) => Shown { proof, until } = shown,
             Err(reason) if OwnRights::is_over(until) => return reason,

@@ -214,9 +214,12 @@ impl OwnRights {
         if !state.is_due(now) && state.refusal.is_none() {
             return Vec::new();
         }
+        let is_renewal = now >= state.renew_at;
         state.renew_at = now.saturating_add(self.access.renewal().as_secs().max(1));
         let found = self.access.proofs(&self.node, Purpose::Member, now);
-        let new: Vec<Proof> = found.iter().filter(|proof| !state.proofs.contains(proof)).cloned().collect();
+        // Now and then all of them: what was refused or has dropped may hold by now, when a claim that it rests on is back.
+        let is_new = |proof: &&Proof| is_renewal || !state.proofs.contains(proof);
+        let new: Vec<Proof> = found.iter().filter(is_new).cloned().collect();
         // What was refused may hold by now: its time has come, or the relay is less busy.
         if new.is_empty() && state.refusal.is_none() {
             return new;
