@@ -157,15 +157,15 @@ struct Known {
     is_forked: bool,
 }
 
-/// What became of a claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What became of a claim; the more it changes, the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Learned {
-    /// The namespace has another owner from now on, or one for the first time.
-    Changed,
     /// Nothing new.
     Known,
     /// An older epoch than is known.
     Outdated,
+    /// The namespace has another owner from now on, or one for the first time.
+    Changed,
     /// Another key claims the same epoch: from now on neither owns the namespace.
     Forked,
 }
@@ -187,10 +187,7 @@ impl Owners {
             let part = part?;
             // What is above may have moved; what is below such a claim is nobody's word any more.
             self.check_links(&part, part.path.len() - 1)?;
-            let learned = self.learn_one(part, &holds)?;
-            if news == Learned::Known || learned == Learned::Forked {
-                news = learned;
-            }
+            news = news.max(self.learn_one(part, &holds)?);
         }
         Ok(news)
     }
