@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
 }
 
 /// Flags of all commands.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct CommonFlags {
     /// Realm to act in [default: local.dev, env: MACULA_REALM]
     #[arg(long, global = true, value_name = "NAME")]

@@ -256,6 +256,11 @@ fn issuing_refuses_what_would_not_hold() {
         ])
         .failed(4, "--token");
     nobody.output(&["token", "revoke", "x"]).failed(2, "x");
+    nobody
+        .output(&["token", "revoke", "bafyreigyftnzjf4rcu7glp5kfop53vqlopc3zcldauoqdxqlz7t4343gr4"])
+        .failed(2, "name its file with --token, or its realm with --realm");
+    let issue = ["token", "issue", "--to", to, "--can", "/mesh", "--expires", "0s"];
+    nobody.output(&issue).failed(2, "for a second at least");
     realm.relay.stop();
 }
 
@@ -313,7 +318,9 @@ fn the_home_is_private_and_forgiving() {
         listed.err
     );
     let cid = listed.out.split_whitespace().next().unwrap().to_owned();
-    let revoked = home.output(&["token", "revoke", &cid, "--realm", "io.example"]);
+    home.output(&["token", "revoke", &cid, "--realm", "local.dev"]).failed(2, "is about realm io.example");
+    // The delegation says which realm it is about.
+    let revoked = home.output(&["token", "revoke", &cid]);
     assert!(revoked.err.contains("told to the mesh when one does"), "{}", revoked.err);
     assert_eq!(revoked.code, Some(0));
     for file in ["realms/io.example.key", "realms/io.example.revocations", &format!("tokens/{cid}.ucan")] {

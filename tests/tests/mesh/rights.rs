@@ -283,6 +283,13 @@ async fn an_invocation_is_good_for_one_thing_once() {
     let outside = host.invocation(Operation::Admin, &status, desk.node()).unwrap();
     let refused = desk.accept_invocation(&outside, &host.node(), Operation::Admin, &status);
     assert_eq!(name(refused), "MatchError", "a right to other names");
+    let admin = granted(&key(ROOT), None, NODE, "/mesh/admin", &[], None);
+    for proofs in [[&chain, &user, &admin], [&admin, &user, &chain]] {
+        let host = soon(Mesh::connect(by_tokens(&relay, &tokens(&proofs)))).await.unwrap();
+        let covered = host.invocation(Operation::Admin, &status, desk.node()).unwrap();
+        desk.accept_invocation(&covered, &host.node(), Operation::Admin, &status).unwrap();
+        soon(host.close()).await;
+    }
 }
 
 /// Goal: messages that are vouched for by less than the realm's minimum do not get in.

@@ -6,7 +6,7 @@ use clap::Args;
 use ed25519_dalek::SigningKey;
 use macula_node::{
     Home,
-    auth::ucan::{Cid, Delegation, Revocation, assemble},
+    auth::ucan::{Chain, Cid, Delegation, Revocation, assemble},
     wire::{NodeId, RealmId, RealmName},
 };
 
@@ -29,8 +29,9 @@ pub(super) struct Revoke {
 impl Revoke {
     pub(super) fn run(self, common: &CommonFlags) -> Result<(), Failure> {
         let home = home()?;
-        let realm = config::chosen_realm(common, &home)?;
         let tokens = known(&home, &common.token)?;
+        let realm = realm_of(&self.cid, &tokens, common, &home)?;
+        let common = &CommonFlags { realm: Some(realm.clone()), ..common.clone() };
         let key = revoker(&home, &realm, &self.cid, &tokens)?;
         let revocation = Revocation::sign(&key, &self.cid);
         let pins = home.pins()?;
@@ -78,6 +79,26 @@ impl Revoke {
             }
         }
         told.map(|_| ()).map_err(|error| error.during("kept here, but not told to the mesh"))
+    }
+}
+
+/// The realm that a delegation is about, by the root that it comes from; by the flags when that is not known here.
+fn realm_of(cid: &Cid, tokens: &[Arc<Delegation>], common: &CommonFlags, home: &Home) -> Result<RealmName, Failure> {
+    let chosen = config::chosen_realm(common, home)?;
+    let delegation = tokens.iter().find(|token| token.cid() == cid);
+    let chains = delegation.map(|delegation| assemble(tokens, delegation.audience())).unwrap_or_default();
+    let pins = home.pins()?;
+    let root = chains.iter().filter(|chain| chain.last().cid() == cid).map(Chain::subject);
+    let of_root = |root: &NodeId| pins.iter().find(|(_, pinned)| *pinned == root).map(|(name, _)| name.clone());
+    match root.filter_map(of_root).next() {
+        Some(realm) if common.realm.as_ref().is_some_and(|asked| *asked != realm) => {
+            Err(Failure::usage(format!("{cid} is about realm {realm}, not {chosen}")))
+        }
+        Some(realm) => Ok(realm),
+        None if delegation.is_none() && common.realm.is_none() => Err(Failure::usage(format!(
+            "{cid} is not among the delegations that are kept here: name its file with --token, or its realm with --realm"
+        ))),
+        None => Ok(chosen),
     }
 }
 

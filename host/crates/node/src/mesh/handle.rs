@@ -341,12 +341,20 @@ impl Mesh {
         let now = unix_now();
         let chains = shared.rights.access().chains(&shared.node, Purpose::Member, now);
         let command: Command = operation.command().parse().expect("a constant");
-        let chain = chains.iter().find(|chain| chain.command().covers(&command)).ok_or_else(denied)?;
+        let arguments = BTreeMap::from([("topic".to_owned(), Ipld::String(topic.to_string()))]);
+        let asked = Ipld::Map(arguments.clone());
+        // Of several, one that covers this call: what is granted to a plugin, or on other names, does not. If none does, who
+        // is asked says why.
+        let is_about = |chain: &&macula_auth::ucan::Chain| chain.command().covers(&command);
+        let covers = |chain: &&macula_auth::ucan::Chain| {
+            is_about(chain) && chain.links().iter().all(|link| link.policy().matches(&asked))
+        };
+        let chain = chains.iter().find(covers).or_else(|| chains.iter().find(is_about)).ok_or_else(denied)?;
         let fields = InvocationFields {
             subject: *chain.subject(),
             audience: Some(audience),
             command,
-            arguments: [("topic".to_owned(), Ipld::String(topic.to_string()))].into(),
+            arguments,
             proofs: chain.links().iter().map(|link| *link.cid()).collect(),
             nonce: nonce(),
             expires: Some(now + INVOCATION_LIFETIME),
