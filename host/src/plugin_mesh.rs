@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use macula_node as node;
 use macula_node::wire::{
-    CallError, Delivery, Fault, HandlerError, Message, NodeId, Pattern, PluginName, RealmName, Topic,
+    CallError, Delivery, Fault, HandlerError, Message, NodeId, Operation, Pattern, PluginName, RealmName, Topic,
 };
 use macula_runtime::mesh::{
     Answer, Call, Inbox, IncomingCall, Mesh, MeshProvider, Offer, Pending, Publication, Publishing, SubscribeOptions,
@@ -26,6 +26,10 @@ impl MeshProvider for NodeMeshes {
 struct PluginMesh(node::Mesh);
 
 impl Mesh for PluginMesh {
+    fn denied(&self, operation: Operation, target: &str) {
+        self.0.note_denial(operation, target);
+    }
+
     fn publish(&self, publication: Publication<'_>) -> Publishing {
         let options = node::Publish {
             delivery: publication.delivery,

@@ -110,15 +110,17 @@ fn a_plugin_runs_by_what_its_component_was_granted() {
 #[test]
 fn what_is_one_components_is_no_others() {
     let realm = Realm::new("**", Some(&prebuilt("calculator")));
-    let host = realm.host(&[&prebuilt("calculator"), &prebuilt("echo")]);
+    let mut host = realm.host(&[&prebuilt("calculator"), &prebuilt("echo")]);
     assert_eq!(realm.owner(&["call", "math.add", "[2, 3]"]).succeeded().trim(), "5");
-    let mut process = host.process;
-    let line = process.note("denied /mesh/");
+    let line = host.process.note("denied /mesh/");
     let echo = mcid(&realm.host, &prebuilt("echo"));
     for part in ["token issue --realm io.example", &realm.host_key, "--can /mesh/", &echo] {
         assert!(line.contains(part), "{part} is not in {line}");
     }
-    drop(process);
+    let (_, metrics) = host.page("/metrics", "localhost");
+    let denied = metrics.lines().find(|line| line.starts_with("macula_audit_events_total") && line.contains("denied"));
+    assert!(denied.is_some_and(|line| line.contains("host") && !line.ends_with(" 0")), "{metrics}");
+    host.stop();
     realm.relay.stop();
 }
 

@@ -143,7 +143,8 @@ impl RealmAccess {
                 for holder in holders.iter() {
                     let id = NodeId::from(holder.verifying_key());
                     let held = if id == *node { Vec::new() } else { chains_for(&tokens, &id) };
-                    chains.extend(held.iter().filter_map(|proof| self.passed_on(holder, proof, *node, now)));
+                    let held = held.iter().filter(|proof| is_for_node(proof));
+                    chains.extend(held.filter_map(|proof| self.passed_on(holder, proof, *node, now)));
                 }
                 chains.extend(claims_in(&tokens));
                 chains.retain(|chain| chain.expires().is_none_or(|expires| expires >= now));
@@ -186,6 +187,12 @@ impl RealmAccess {
         // A proof that has expired meanwhile grants nothing any more.
         issue(issuer, proof, issuing, now).ok()
     }
+}
+
+/// Whether a chain is for a node itself. What is for a plugin is for that one, on the node with that very key: other nodes of
+/// the same home, and the commands of its user, have nothing of it.
+fn is_for_node(chain: &Chain) -> bool {
+    Grant::read(chain.clone()).is_ok_and(|grant| grant.binding().is_node())
 }
 
 /// A nonce for a token, of the length that the specification recommends.
@@ -254,6 +261,24 @@ mod tests {
         assert_eq!(at(NOW + 499), first);
         assert_ne!(at(NOW + 501), first);
         assert_eq!(at(NOW + 1001).len(), 0, "nothing outlasts what it rests on");
+    }
+
+    /// Goal: what is granted to a plugin on one node is neither another node's nor a command's.
+    #[test]
+    fn what_is_a_plugins_is_not_passed_on() {
+        let binding = macula_auth::Binding::plugin(macula_wire::Mcid::of(b"component"));
+        let issuing = Issuing {
+            audience: id(2),
+            command: "/mesh".parse().unwrap(),
+            terms: Terms { binding, ..Terms::all() },
+            expires: Some(NOW + 1000),
+            nonce: vec![2; 12],
+            meta: BTreeMap::new(),
+        };
+        let bound = issue(&key(1), None, issuing, NOW).unwrap();
+        let access = by_tokens(&[bound], vec![key(2)]);
+        assert_eq!(access.proofs(&id(2), Purpose::Member, NOW).len(), 1, "its own node's");
+        assert_eq!(access.proofs(&id(9), Purpose::Member, NOW), []);
     }
 
     /// Goal: a relay shows what hosts will take, and never a longer-lived right to something else.

@@ -9,8 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use macula_wire::{
-    CallError, ContentType, Delivery, Fault, HandlerError, Message, NodeId, Pattern, PluginName, Priority, RealmName,
-    Receipt, Request, Topic, WhenFull, frame::Extras,
+    CallError, ContentType, Delivery, Fault, HandlerError, Message, NodeId, Operation, Pattern, PluginName, Priority,
+    RealmName, Receipt, Request, Topic, WhenFull, frame::Extras,
 };
 
 /// A future that somebody else owns the type of.
@@ -91,6 +91,9 @@ pub trait Mesh: Send + Sync + 'static {
 
     /// The stored last value of a topic.
     fn retained(&self, topic: &Topic) -> Pending<Result<Option<Message>, Fault>>;
+
+    /// The runtime has denied the plugin something: for the node's audit, which is bounded by itself.
+    fn denied(&self, operation: Operation, target: &str);
 
     /// The node this runs on.
     fn node(&self) -> NodeId;

@@ -189,6 +189,7 @@ impl PluginCore {
     /// Counts something that was not allowed, and says the first time what would allow it.
     pub(crate) fn note_denial(&self, operation: Operation, target: &str) {
         self.counters.denied.one();
+        self.mesh.denied(operation, target);
         let mut denials = self.denials.lock();
         if denials.len() > DENIALS_LOGGED_MAX || denials.contains(&(operation, target.to_owned())) {
             return;
@@ -214,7 +215,11 @@ impl PluginCore {
             return format!("denied {operation} {target}; to allow it, the manifest needs: {key} = [\"{target}\"]");
         }
         // Only a name, or everything below one, can be granted.
-        let topic = if target.contains('*') { String::new() } else { format!(" --topic '{target}'") };
+        let topic = match target.split_once('*') {
+            None => format!(" --topic '{target}'"),
+            Some(("", _)) => String::new(),
+            Some((above, _)) => format!(" --topic '{above}**'"),
+        };
         let (realm, node, mcid) = (self.mesh.realm(), self.mesh.node(), self.program.mcid());
         format!(
             "denied {operation} {target}: the manifest asks for it, and no delegation in realm {realm} grants it to this \

@@ -17,7 +17,7 @@ use std::{
 
 use bytes::Bytes;
 use macula_wire::{
-    CallError, ContentType, Fault, HandlerError, Message, NodeId, Pattern, PluginName, RealmName, Receipt,
+    CallError, ContentType, Fault, HandlerError, Message, NodeId, Operation, Pattern, PluginName, RealmName, Receipt,
     ReceiptLevel, Request, Topic,
 };
 use parking_lot::Mutex;
@@ -49,6 +49,7 @@ struct State {
     failures: VecDeque<Fault>,
     /// When set, acked messages wait for [`LocalMesh::release_acks`].
     held_acks: Option<Vec<oneshot::Sender<()>>>,
+    denied: Vec<(Operation, String)>,
 }
 
 struct Queue<T> {
@@ -239,6 +240,11 @@ impl LocalMesh {
         self.0.state.lock().held_acks = Some(Vec::new());
     }
 
+    /// What the runtime has denied plugins, in order.
+    pub fn denied(&self) -> Vec<(Operation, String)> {
+        self.0.state.lock().denied.clone()
+    }
+
     /// Acknowledges what waits, and all that comes.
     pub fn release_acks(&self) {
         for held in self.0.state.lock().held_acks.take().into_iter().flatten() {
@@ -315,6 +321,10 @@ struct PluginMesh {
 }
 
 impl Mesh for PluginMesh {
+    fn denied(&self, operation: Operation, target: &str) {
+        self.mesh.0.state.lock().denied.push((operation, target.to_owned()));
+    }
+
     fn publish(&self, publication: Publication<'_>) -> Publishing {
         self.mesh.publish_as(&self.plugin, publication)
     }

@@ -299,6 +299,11 @@ impl Mesh {
         self.shared().rights.permissions()
     }
 
+    /// Something was denied on this node by a narrower right than the node's own, such as a plugin's: for the audit.
+    pub fn note_denial(&self, operation: Operation, name: &str) {
+        self.shared().note_denial(operation, name);
+    }
+
     /// What was denied, and how rights have changed.
     pub fn audit(&self) -> &Arc<Audit> {
         &self.shared().rights.audit

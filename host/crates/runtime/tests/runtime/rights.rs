@@ -53,6 +53,7 @@ async fn asking_grants_nothing() {
     assert!(fixture.mesh.patterns().is_empty() && fixture.mesh.procedures().is_empty());
     assert!(logged(&plugin, "/mesh/subscribe").await.contains("denied /mesh/subscribe in.**"));
     assert!(fixture.mesh.published("report").is_empty());
+    assert_eq!(fixture.mesh.denied().len(), 3, "and the node's audit knows");
     assert_eq!(plugin.metrics().denied, 3, "the subscription, the offer, and the report of init");
 }
 
