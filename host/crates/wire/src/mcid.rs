@@ -18,7 +18,19 @@ const SHA2_256: u64 = 0x12;
 /// Cheap to clone; [`Mcid::short`] for logs.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Mcid(Arc<str>);
+pub struct Mcid {
+    digest: Digest,
+    text: Arc<str>,
+}
+
+/// A hash, and which one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Digest {
+    /// BLAKE3-256: any part can be verified by itself.
+    Blake3([u8; 32]),
+    /// SHA-256: verified when all is there.
+    Sha256([u8; 32]),
+}
 
 /// Why text is no [`Mcid`]; holds the text, cut to 80 characters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,19 +40,73 @@ pub struct McidError(String);
 impl Mcid {
     /// The id of `bytes`, by BLAKE3.
     pub fn of(bytes: &[u8]) -> Self {
-        let digest = blake3::hash(bytes);
-        let hash = Multihash::<64>::wrap(BLAKE3, digest.as_bytes()).expect("32 bytes fit into 64");
-        Self(Cid::new_v1(RAW, hash).to_string().into())
+        Digest::Blake3(*blake3::hash(bytes).as_bytes()).into()
     }
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
+
+    /// The hash that it names.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// In binary: version, codec, hash, its length, and the digest.
+    pub fn to_bytes(&self) -> [u8; Self::BYTES] {
+        let (code, digest) = self.digest.parts();
+        let mut bytes = [0; Self::BYTES];
+        // Each of these numbers is below 128: its varint is itself.
+        bytes[..4].copy_from_slice(&[1, RAW as u8, code as u8, 32]);
+        bytes[4..].copy_from_slice(digest);
+        bytes
+    }
+
+    /// From its binary form.
+    ///
+    /// # Errors
+    /// It is none; the error shows the bytes in hex.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, McidError> {
+        let cid = Cid::try_from(bytes).ok().filter(|cid| cid.encoded_len() == bytes.len());
+        let digest = cid.and_then(|cid| Digest::of_cid(&cid));
+        digest
+            .map(Self::from)
+            .ok_or_else(|| McidError(bytes.iter().take(40).map(|byte| format!("{byte:02x}")).collect()))
+    }
+
+    /// Of its binary form.
+    pub const BYTES: usize = 36;
 
     /// Twelve characters that tell components apart in logs.
     pub fn short(&self) -> &str {
-        &self.0[self.0.len().saturating_sub(12)..]
+        &self.text[self.text.len().saturating_sub(12)..]
+    }
+}
+
+impl Digest {
+    fn parts(&self) -> (u64, &[u8; 32]) {
+        match self {
+            Self::Blake3(digest) => (BLAKE3, digest),
+            Self::Sha256(digest) => (SHA2_256, digest),
+        }
+    }
+
+    fn of_cid(cid: &Cid) -> Option<Self> {
+        let digest = <[u8; 32]>::try_from(cid.hash().digest()).ok()?;
+        match (cid.version(), cid.codec(), cid.hash().code()) {
+            (cid::Version::V1, RAW, BLAKE3) => Some(Self::Blake3(digest)),
+            (cid::Version::V1, RAW, SHA2_256) => Some(Self::Sha256(digest)),
+            _ => None,
+        }
+    }
+}
+
+impl From<Digest> for Mcid {
+    fn from(digest: Digest) -> Self {
+        let (code, bytes) = digest.parts();
+        let hash = Multihash::<64>::wrap(code, bytes).expect("32 bytes fit into 64");
+        Self { digest, text: Cid::new_v1(RAW, hash).to_string().into() }
     }
 }
 
@@ -50,9 +116,9 @@ impl FromStr for Mcid {
     fn from_str(text: &str) -> Result<Self, McidError> {
         let refused = || McidError(text.chars().take(80).collect());
         let cid = Cid::try_from(text).map_err(|_| refused())?;
-        let known = matches!(cid.hash().code(), BLAKE3 | SHA2_256) && cid.hash().size() == 32;
+        let digest = Digest::of_cid(&cid).ok_or_else(refused)?;
         // Other spellings of the same id are refused: as text, an id is compared byte by byte.
-        if cid.codec() == RAW && known && cid.to_string() == text { Ok(Self(text.into())) } else { Err(refused()) }
+        if cid.to_string() == text { Ok(Self { digest, text: text.into() }) } else { Err(refused()) }
     }
 }
 
@@ -65,13 +131,13 @@ impl TryFrom<String> for Mcid {
 
 impl From<Mcid> for String {
     fn from(mcid: Mcid) -> Self {
-        mcid.0.as_ref().to_owned()
+        mcid.text.as_ref().to_owned()
     }
 }
 
 impl fmt::Display for Mcid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -91,6 +157,14 @@ mod tests {
         assert!(mcid.as_str().starts_with("bafkr4i"), "{mcid}");
         assert_eq!(mcid.as_str().parse::<Mcid>().unwrap(), mcid);
         assert_ne!(mcid, Mcid::of(b"hello "));
+        assert_eq!(Mcid::from_bytes(&mcid.to_bytes()), Ok(mcid.clone()));
+        let other = Mcid::from(Digest::Sha256([7; 32]));
+        assert_eq!(Mcid::from_bytes(&other.to_bytes()), Ok(other.clone()));
+        assert_eq!(other.as_str().parse(), Ok(other));
+        for cut in 0..Mcid::BYTES {
+            assert!(Mcid::from_bytes(&mcid.to_bytes()[..cut]).is_err());
+        }
+        assert!(Mcid::from_bytes(&[&mcid.to_bytes()[..], &[0]].concat()).is_err(), "something follows");
     }
 
     #[test]
