@@ -6,13 +6,14 @@ use cid::Cid;
 use macula_ucan::{Delegation, TokenError};
 use rustc_hash::FxHashMap;
 
-/// Delegations that are remembered at least; twice as many at most.
-const GENERATION_MAX: usize = 4096;
+/// Bytes of the delegations that are remembered at least; twice as many at most. A usual one has 400, the largest 16 KiB.
+const GENERATION_BYTES_MAX: usize = 4 << 20;
 
 /// Two generations: what is used moves into the young one; when that is full, the old one is forgotten.
 #[derive(Debug, Default)]
 pub(crate) struct Memo {
     young: FxHashMap<Cid, Arc<Delegation>>,
+    young_bytes: usize,
     old: FxHashMap<Cid, Arc<Delegation>>,
 }
 
@@ -39,9 +40,11 @@ impl Memo {
                 continue;
             }
             self.old.remove(link.cid());
-            if self.young.len() >= GENERATION_MAX {
+            if self.young_bytes + link.bytes().len() > GENERATION_BYTES_MAX {
                 self.old = std::mem::take(&mut self.young);
+                self.young_bytes = 0;
             }
+            self.young_bytes += link.bytes().len();
             self.young.insert(*link.cid(), Arc::clone(link));
         }
     }
@@ -71,14 +74,25 @@ mod tests {
         let mut flipped = token.bytes().to_vec();
         *flipped.last_mut().unwrap() ^= 1;
         assert!(memo.delegation::<TokenError>(&flipped, || Ok(())).is_err());
-        let delegation = Arc::new(Delegation::decode(token.bytes()).unwrap());
-        for number in 0..3 * GENERATION_MAX as u32 {
-            let cid = macula_ucan::cid_of(&number.to_le_bytes());
-            if memo.young.len() >= GENERATION_MAX {
-                memo.old = std::mem::take(&mut memo.young);
-            }
-            memo.young.insert(cid, Arc::clone(&delegation));
-        }
-        assert!(memo.young.len() + memo.old.len() <= 2 * GENERATION_MAX);
+    }
+
+    #[test]
+    fn it_holds_so_many_bytes_and_forgets_what_was_not_used() {
+        let mut memo = Memo::default();
+        let links: Vec<_> = (0..4).map(|to| Arc::new(link(200, to, "/mesh", &[]))).collect();
+        // As full as a generation can be with one of these still fitting in.
+        memo.remember(&links[..1]);
+        memo.young_bytes = GENERATION_BYTES_MAX - links[1].bytes().len();
+        memo.remember(&links[1..2]);
+        assert_eq!((memo.young.len(), memo.old.len()), (2, 0));
+        memo.remember(&links[2..3]);
+        assert_eq!((memo.young.len(), memo.old.len()), (1, 2), "a new generation");
+        memo.remember(&links[..1]);
+        assert_eq!((memo.young.len(), memo.old.len()), (2, 1), "what is used stays");
+        memo.young_bytes = GENERATION_BYTES_MAX;
+        memo.remember(&links[3..]);
+        let pay = || Err(TokenError::Truncated);
+        assert!(memo.delegation(links[0].bytes(), pay).is_ok());
+        assert!(memo.delegation(links[1].bytes(), pay).is_err(), "forgotten");
     }
 }

@@ -17,7 +17,8 @@ use crate::{Grant, GrantError, Namespace, Scope};
 /// Key of the epoch in a delegation's `meta`.
 const EPOCH: &str = "epoch";
 
-/// Namespaces of one realm whose owner is remembered. Further ones are not learned: their owners' tokens are refused.
+/// Namespaces of one realm whose owner is remembered. Further ones are not learned: their owners' tokens are refused. Claims
+/// that are over are not forgotten either: it is their epoch that keeps older ones out.
 const NAMESPACES_MAX: usize = 4096;
 /// Of those, the last ones, kept for what the realm's root grants itself.
 const RESERVED: usize = 256;
@@ -53,6 +54,9 @@ pub enum OwnClaimError {
         /// What it grants.
         namespace: Namespace,
     },
+    /// It is for a plugin: names are owned by keys.
+    #[error("names are owned by keys, and this is for a plugin")]
+    Bound,
     /// An epoch that is no whole number from 0 to 2⁵³ − 1.
     #[error("the epoch is no whole number from 0 to 9007199254740991")]
     Epoch,
@@ -69,7 +73,7 @@ impl OwnClaimError {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Grant(error) => error.name(),
-            Self::NotANamespace(_) => "UnsupportedPolicy",
+            Self::NotANamespace(_) | Self::Bound => "UnsupportedPolicy",
             Self::NotBelow { .. } => "Overclaims",
             Self::Epoch => "InvalidEpoch",
             Self::NotOwner(_) => "InvalidSubject",
@@ -88,6 +92,9 @@ impl Ownership {
         let chain = grant.chain().clone();
         if chain.command().as_str() != Operation::Own.command() {
             return Err(GrantError::Command(chain.command().clone()).into());
+        }
+        if !grant.binding().is_node() {
+            return Err(OwnClaimError::Bound);
         }
         let mut path: Vec<Namespace> = Vec::new();
         for (index, delegation) in chain.links().iter().enumerate() {
@@ -318,6 +325,15 @@ mod tests {
             assert_eq!(refused.name(), "Overclaims", "{path:?}: {refused}");
         }
         assert_eq!(claim(&[("io.example", 1)], Some(-1)).unwrap_err(), OwnClaimError::Epoch);
+    }
+
+    /// Goal: names have one owner, a key, and not one plugin among several on its node.
+    #[test]
+    fn a_claim_is_for_a_key() {
+        let binding = crate::Binding::plugin(macula_wire::Mcid::of(b"component"));
+        let bound = crate::testing::link_for(200, 1, "/mesh/own", &["io.example", "io.example.**"], binding);
+        let refused = Ownership::read(chain(vec![bound]).unwrap()).unwrap_err();
+        assert_eq!((refused.name(), refused), ("UnsupportedPolicy", OwnClaimError::Bound));
     }
 
     #[test]

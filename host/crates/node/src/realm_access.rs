@@ -26,7 +26,7 @@ pub struct RealmAccess {
     credentials: Credentials,
     lifetime: Duration,
     /// What was passed on lately, by what it rests on and for whom: the same again until half of its time is over.
-    passed: Arc<Mutex<BTreeMap<(Cid, NodeId), Passed>>>,
+    passed: Arc<Mutex<BTreeMap<(Vec<Cid>, NodeId), Passed>>>,
 }
 
 /// A delegation that a holder has made for another node.
@@ -163,7 +163,7 @@ impl RealmAccess {
     fn passed_on(&self, holder: &SigningKey, proof: &Chain, node: NodeId, now: u64) -> Option<Chain> {
         let mut passed = self.passed.lock();
         passed.retain(|_, passed| now < passed.renew_at);
-        let key = (*proof.last().cid(), node);
+        let key = (proof.links().iter().map(|link| *link.cid()).collect(), node);
         if let Some(passed) = passed.get(&key) {
             return Some(passed.chain.clone());
         }

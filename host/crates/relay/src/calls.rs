@@ -1,10 +1,13 @@
 //! Calls on their way: each reaches at most one provider, and is moved to another only while provably unsent.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use macula_wire::{
-    CallError, ChannelKind, Fault, Operation,
+    CallError, ChannelKind, Fault, Operation, Topic,
     frame::{self, Frame, Frames, Header, Lane, Outcome},
     limits::{CALL_TIMEOUT_MAX, HOPS_MAX},
 };
@@ -262,8 +265,9 @@ impl Relay {
             self.abandon(number);
         }
         for lane in lanes.iter().filter(|lane| !lane.unsent.is_empty()) {
-            for bytes in Frames::new(&lane.outbox).flatten() {
-                self.move_unsent(now, bytes, &lane.unsent);
+            let is_unsent = |bytes: &&[u8]| matches!(Frame::parse(bytes), Ok(Frame::Call { header, .. }) if lane.unsent.contains(&header.id));
+            for bytes in Frames::new(&lane.outbox).flatten().filter(is_unsent) {
+                self.move_unsent(now, bytes);
             }
         }
         for number in calls_of(|pending| pending.provider, &self.calls.pending) {
@@ -274,11 +278,62 @@ impl Relay {
         }
     }
 
-    fn move_unsent(&mut self, now: Instant, bytes: &[u8], unsent: &[u64]) {
-        let Ok(Frame::Call { header, extras, payload }) = Frame::parse(bytes) else { return };
-        if !unsent.contains(&header.id) {
-            return;
+    /// A link offers something no longer: calls that it has not been sent go elsewhere.
+    pub(crate) fn take_back_offer(&mut self, now: Instant, offer: OfferKey) {
+        let provider = self.offers[offer].link;
+        let unsent = self.take_unsent(provider, |pending| pending.offer == Some(offer));
+        self.end_offer(offer);
+        for call in unsent {
+            self.move_unsent(now, &call);
         }
+    }
+
+    /// Calls of a link that has lost the right to them end, as far as they have not been sent.
+    pub(crate) fn take_back_denied_calls(&mut self, caller: LinkKey) {
+        let lanes = &self.links[caller.index()].lanes;
+        let denied_procedure = |(lane, number): (Lane, u64)| {
+            let inlet = lanes[lane.index()].inlets.get(number as usize)?.as_deref()?;
+            (!inlet.is_allowed).then(|| inlet.channel.name.clone())
+        };
+        let own = self.calls.pending.iter().map(|(_, pending)| pending).filter(|pending| pending.caller == caller);
+        let denied: BTreeMap<(LinkKey, (Lane, u64)), Topic> = own
+            .filter_map(|pending| Some(((pending.provider, pending.channel), denied_procedure(pending.channel)?)))
+            .collect();
+        for ((provider, channel), procedure) in denied {
+            for call in self.take_unsent(provider, |pending| pending.caller == caller && pending.channel == channel) {
+                let Ok(Frame::Call { header, .. }) = Frame::parse(&call) else { continue };
+                let Some(pending) = self.finish(header.id) else { continue };
+                let fault = Fault::Denied(format!("{} {procedure}", Operation::Call));
+                self.refuse_call(caller, pending.number, fault);
+            }
+        }
+    }
+
+    /// Takes calls out of what waits for a provider: their frames, in order. They are still in all tables.
+    fn take_unsent(&mut self, provider: LinkKey, is_wanted: impl Fn(&Pending) -> bool) -> Vec<Bytes> {
+        let mut taken = Vec::new();
+        let Self { links, calls, .. } = self;
+        for state in &mut links[provider.index()].lanes {
+            if !state.unsent.iter().any(|number| calls.find(*number).is_some_and(&is_wanted)) {
+                continue;
+            }
+            let waiting = state.outbox.split().freeze();
+            for bytes in Frames::new(&waiting).flatten() {
+                match Frame::parse(bytes) {
+                    Ok(Frame::Call { header, .. }) if calls.find(header.id).is_some_and(&is_wanted) => {
+                        state.unsent.retain(|number| *number != header.id);
+                        taken.push(waiting.slice_ref(bytes));
+                    }
+                    _ => state.outbox.extend_from_slice(bytes),
+                }
+            }
+        }
+        taken
+    }
+
+    /// Gives a call that was not sent to another provider.
+    fn move_unsent(&mut self, now: Instant, bytes: &[u8]) {
+        let Ok(Frame::Call { header, extras, payload }) = Frame::parse(bytes) else { return };
         let Some(pending) = self.finish(header.id) else { return };
         let Pending { caller, number, channel: (lane, channel), deadline, .. } = pending;
         // The caller may have used the channel's number for another procedure since.

@@ -184,6 +184,8 @@ pub(crate) struct Link {
     pub(crate) realms: FxHashMap<u32, Membership>,
     pub(crate) lanes: [LaneState; Lane::COUNT],
     pub(crate) control: VecDeque<Control>,
+    /// What those carry.
+    pub(crate) control_bytes: usize,
     /// By the peer's numbers.
     pub(crate) subscriptions: FxHashMap<u32, SubKey>,
     pub(crate) offers: FxHashMap<u32, OfferKey>,
@@ -210,6 +212,8 @@ const DECLARATION_BYTES_MAX: usize = 16 << 20;
 
 /// Control messages that may wait for a peer. Far more than an honest one leaves unread.
 const CONTROL_BACKLOG_MAX: usize = 8192;
+/// What they may carry: a realm's revocations, twice over.
+const CONTROL_BACKLOG_BYTES_MAX: usize = 32 << 20;
 
 impl Link {
     pub(crate) fn new(peer: Peer) -> Self {
@@ -218,6 +222,7 @@ impl Link {
             realms: FxHashMap::default(),
             lanes: Default::default(),
             control: VecDeque::new(),
+            control_bytes: 0,
             subscriptions: FxHashMap::default(),
             offers: FxHashMap::default(),
             calls: FxHashMap::default(),
@@ -262,11 +267,19 @@ impl Link {
     }
 
     pub(crate) fn send_control(&mut self, message: Control) -> Result<(), Violation> {
-        if self.control.len() >= CONTROL_BACKLOG_MAX {
+        let bytes = message.bytes_carried();
+        if self.control.len() >= CONTROL_BACKLOG_MAX || self.control_bytes + bytes > CONTROL_BACKLOG_BYTES_MAX {
             return Err(Violation::ControlBacklog);
         }
+        self.control_bytes += bytes;
         self.control.push_back(message);
         Ok(())
+    }
+
+    pub(crate) fn take_control(&mut self) -> Option<Control> {
+        let message = self.control.pop_front()?;
+        self.control_bytes -= message.bytes_carried();
+        Some(message)
     }
 }
 

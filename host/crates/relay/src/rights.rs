@@ -93,7 +93,8 @@ impl Relay {
             self.check_channel(key, &channel);
         }
         self.end_subscriptions(now, key, slot, &permissions);
-        self.end_offers(key, slot, &permissions);
+        self.end_offers(now, key, slot, &permissions);
+        self.take_back_denied_calls(key);
     }
 
     fn end_subscriptions(&mut self, now: Instant, key: LinkKey, slot: u32, permissions: &Permissions) {
@@ -112,7 +113,7 @@ impl Relay {
         }
     }
 
-    fn end_offers(&mut self, key: LinkKey, slot: u32, permissions: &Permissions) {
+    fn end_offers(&mut self, now: Instant, key: LinkKey, slot: u32, permissions: &Permissions) {
         let node = self.links[key.index()].peer.node;
         let lost: Vec<(u32, Topic)> = self.links[key.index()]
             .offers
@@ -123,7 +124,7 @@ impl Relay {
             .collect();
         for (number, procedure) in lost {
             if let Some(offer) = self.links[key.index()].offers.remove(&number) {
-                self.end_offer(offer);
+                self.take_back_offer(now, offer);
             }
             self.tell_end(key, EndedWhat::Offer(number), Operation::Advertise, &procedure);
         }

@@ -218,6 +218,22 @@ struct AnyBody {
 }
 
 impl Control {
+    /// Bytes of tokens and values in it, which are what makes one large.
+    pub fn bytes_carried(&self) -> usize {
+        let sum = |tokens: &[serde_bytes::ByteBuf]| tokens.iter().map(|token| token.len()).sum();
+        match self {
+            Self::Join(join) => join.proofs.iter().map(Proof::bytes).sum(),
+            Self::Present(present) => present.proofs.iter().map(Proof::bytes).sum(),
+            Self::Revoke(revoke) => sum(&revoke.revocations),
+            Self::Revoked(revoked) => sum(&revoked.revocations),
+            Self::Done(done) => {
+                let value = done.value.as_ref().map_or(0, |value| value.channel.len() + value.frame.len());
+                value + done.proof.as_ref().map_or(0, Proof::bytes)
+            }
+            _ => 0,
+        }
+    }
+
     /// Appends the message with its length.
     pub fn encode(&self, out: &mut Vec<u8>) {
         fn body(value: &impl Serialize) -> Vec<u8> {

@@ -26,7 +26,7 @@ impl Relay {
 
     /// The next control message for a link.
     pub fn poll_control(&mut self, key: LinkKey) -> Option<Control> {
-        self.links.get_mut(key.index())?.control.pop_front()
+        self.links.get_mut(key.index())?.take_control()
     }
 
     /// Whether a lane of a link has something to send.
@@ -46,14 +46,14 @@ impl Relay {
 
     /// Adds what a lane has to send, about 64 KiB at a time, to `out`; nothing is added when nothing waits.
     pub fn poll_transmit(&mut self, now: Instant, key: LinkKey, lane: Lane, out: &mut Outgoing) {
-        let Some(link) = self.links.get_mut(key.index()) else { return };
+        let Some(link) = self.links.get_mut(key.index()).filter(|link| !link.is_suspended()) else { return };
         let state = link.lane(lane);
         if !state.outbox.is_empty() {
             out.push(state.outbox.split().freeze());
             state.unsent.clear();
         }
         let mut drained_blocker = false;
-        while out.len() < BATCH_BYTES_GOAL && !self.links[key.index()].is_suspended() {
+        while out.len() < BATCH_BYTES_GOAL {
             let Some(subscription) = self.links[key.index()].lane(lane).turns.pop_front() else { break };
             drained_blocker |= self.serve(subscription, lane, out);
         }

@@ -37,7 +37,7 @@ impl Relay {
             Control::Advertise(request) => (request.id, self.advertise(key, request)?),
             Control::Withdraw(request) => {
                 if let Some(offer) = self.links[key.index()].offers.remove(&request.offer) {
-                    self.end_offer(offer);
+                    self.take_back_offer(now, offer);
                 }
                 (request.id, Ok(()))
             }
@@ -74,9 +74,16 @@ impl Relay {
         true
     }
 
+    /// The realm in which a peer asks for something.
     pub(super) fn realm_of(&self, key: LinkKey, slot: u32) -> Result<usize, Fault> {
-        let realm = self.links[key.index()].realms.get(&slot).map(|joined| joined.realm);
-        realm.ok_or_else(|| Fault::Denied("the realm was not joined on this link".into()))
+        match self.links[key.index()].realms.get(&slot) {
+            None => Err(Fault::Denied("the realm was not joined on this link".into())),
+            // Whether it may is known when its rights have been renewed, or not.
+            Some(joined) if joined.is_suspended => {
+                Err(Fault::Unavailable("this node's rights in the realm have expired a moment ago".into()))
+            }
+            Some(joined) => Ok(joined.realm),
+        }
     }
 
     pub(super) fn subscribe(

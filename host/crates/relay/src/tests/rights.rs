@@ -134,6 +134,55 @@ fn suspension_holds_up_and_loses_nothing() {
     assert_eq!(sim.payloads(host, number), ["1", "2"]);
 }
 
+/// Goal: a request of a suspended link is put off, as nobody knows yet whether it may; calls that wait for it do so still.
+#[test]
+fn requests_of_a_suspended_link_are_put_off() {
+    let mut sim = Sim::new();
+    let (caller, host) = (sim.host(1), sim.host(2));
+    sim.advertise(host, "math.add", 10);
+    let key = sim.hosts[host].key;
+    sim.stall(host, &[Lane::Calls]);
+    sim.call(caller, 1, "math.add", "x");
+    sim.relay.suspend(key, SLOT);
+    sim.resume(host);
+    assert_eq!(sim.hosts[host].calls.len(), 0, "nothing is given to it");
+    assert!(matches!(sim.try_subscribe(host, wanted("a")), Err(Fault::Unavailable(_))));
+    assert!(matches!(sim.try_advertise(host, "math.sub", 1), Err(Fault::Unavailable(_))));
+    assert!(matches!(sim.try_retained(host, "a"), Err(Fault::Unavailable(_))));
+    sim.relay.resume(key, SLOT);
+    sim.pump();
+    assert_eq!(sim.take_call(host).payload, "x");
+    sim.subscribe(host, wanted("a"));
+    sim.relay.assert_consistent();
+}
+
+/// Goal: a call that waits for a provider goes to another when its offer ends, and nowhere when its caller may not call any more.
+#[test]
+fn calls_that_wait_follow_the_rights() {
+    let mut sim = Sim::new();
+    let (caller, first, second) = (sim.host(1), sim.host(2), sim.host(3));
+    let offer = sim.advertise(first, "math.add", 10);
+    sim.advertise(first, "math.sub", 10);
+    sim.stall(first, &[Lane::Calls]);
+    sim.call(caller, 1, "math.add", "moved");
+    sim.call(caller, 2, "math.sub", "stays");
+    sim.call(caller, 3, "math.add", "moved too");
+    sim.advertise(second, "math.add", 10);
+    sim.withdraw(first, offer);
+    let moved: Vec<String> = sim.hosts[second].calls.drain(..).map(|call| call.payload).collect();
+    assert_eq!(moved, ["moved", "moved too"]);
+    sim.relay.assert_consistent();
+    sim.set_permissions(caller, Permissions::on(&[Operation::Call], &["math.add".parse().unwrap()]));
+    let answers = sim.answers(caller);
+    assert!(
+        matches!(&answers[..], [(2, Err(CallError::NotRun(Fault::Denied(what))))] if what == "/mesh/call math.sub"),
+        "{answers:?}"
+    );
+    sim.relay.assert_consistent();
+    sim.resume(first);
+    assert_eq!(sim.hosts[first].calls.len(), 0);
+}
+
 /// Goal: a node answers for itself under its own name, and for nobody else.
 #[test]
 fn administration_is_offered_under_ones_own_name_only() {
