@@ -212,7 +212,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "" | "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
-        _ => return Err(format!("{text:?} is no duration (expected a number and ms, s, m or h, like 250ms)")),
+        "d" => 86_400.0,
+        _ => return Err(format!("{text:?} is no duration (expected a number and ms, s, m, h or d, like 250ms)")),
     };
     let seconds: f64 =
         number.parse::<f64>().map_err(|_| format!("{text:?} is no duration (expected 10s, 250ms, 2m or 1h)"))?;
@@ -228,7 +229,8 @@ mod tests {
         assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
-        for bad in ["", "s", "-1s", "10 s", "1d", "1e400"] {
+        assert_eq!(duration("30d"), Ok(Duration::from_secs(30 * 86_400)));
+        for bad in ["", "s", "-1s", "10 s", "1w", "1e400"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }

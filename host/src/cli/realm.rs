@@ -1,4 +1,4 @@
-//! `macula-host realm new|pin|list`
+//! `macula-host realm new|pin|unpin|list`
 
 use clap::{Args, Subcommand};
 use macula_node::{
@@ -29,6 +29,11 @@ enum Action {
         /// The did:key of the realm's root
         root: NodeId,
     },
+    /// Forget which root key a realm's name stands for, if it was pinned wrongly
+    Unpin {
+        /// For example io.example
+        name: RealmName,
+    },
     /// Print the realms that are known here
     List,
 }
@@ -49,6 +54,16 @@ impl Realm {
                 home.pin_realm(&name, &root)?;
                 let has_key = home.realm_key(&name)?.is_some();
                 print(&RealmEntry { name, root, has_key }, common);
+            }
+            Action::Unpin { name } => {
+                if !home.unpin_realm(&name)? {
+                    return Err(Failure::not_found(format!("realm {name} is not pinned here")));
+                }
+                if common.json {
+                    output::json(&serde_json::json!({ "realm": name, "unpinned": true }));
+                } else {
+                    output::line(format_args!("{name} is not pinned any more"));
+                }
             }
             Action::List => {
                 home.local_realm()?;

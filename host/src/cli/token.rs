@@ -59,6 +59,15 @@ fn tokens_of(path: &Path) -> Result<Vec<AnyToken>, Failure> {
     StoredTokens::read(path).tokens.map_err(|error| token_failure(path, &error))
 }
 
+/// The delegations of the named files.
+fn delegations_of(files: &[PathBuf]) -> Result<Vec<Arc<Delegation>>, Failure> {
+    let mut all = Vec::new();
+    for path in files {
+        all.extend(delegations(tokens_of(path)?));
+    }
+    Ok(all)
+}
+
 fn delegations(tokens: Vec<AnyToken>) -> impl Iterator<Item = Arc<Delegation>> {
     tokens.into_iter().filter_map(|token| match token {
         AnyToken::Delegation(delegation) => Some(Arc::new(delegation)),
@@ -68,10 +77,7 @@ fn delegations(tokens: Vec<AnyToken>) -> impl Iterator<Item = Arc<Delegation>> {
 
 /// All delegations of the named files, and of the home.
 fn known(home: &Home, files: &[PathBuf]) -> Result<Vec<Arc<Delegation>>, Failure> {
-    let mut known = Vec::new();
-    for path in files {
-        known.extend(delegations(tokens_of(path)?));
-    }
+    let mut known = delegations_of(files)?;
     known.extend(home.tokens()?.into_iter().flat_map(StoredTokens::into_delegations));
     Ok(known)
 }

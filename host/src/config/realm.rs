@@ -11,7 +11,7 @@ use macula_node::{
     AuthLevel, Home, LOCAL_REALM, RealmAccess, StoredTokens, TokenSource,
     auth::{check_clock, ucan::Delegation},
     unix_now,
-    wire::{NodeId, RealmName},
+    wire::{NodeId, Operation, RealmName},
 };
 
 use super::{Environment, File, parse};
@@ -69,13 +69,37 @@ pub(super) fn access(home: &Home, name: &RealmName, tokens: &[PathBuf]) -> Resul
 }
 
 fn by_tokens(home: &Home, name: &RealmName, root: NodeId, tokens: &[PathBuf]) -> Result<RealmAccess, Failure> {
+    let holders: Vec<_> = home.keys()?.into_iter().map(|(_, key)| key).collect();
+    let own: Vec<NodeId> = holders.iter().map(|key| key.verifying_key().into()).collect();
     for path in tokens {
-        if let Err(error) = StoredTokens::read(path).tokens {
-            return Err(token_failure(path, &error));
+        let read = StoredTokens::read(path);
+        if let Err(error) = &read.tokens {
+            return Err(token_failure(path, error));
+        }
+        if let Some(why) = useless(&read.into_delegations(), &own, unix_now()) {
+            return Err(Failure::new(Kind::Denied, format!("{}: {why}", path.display())));
         }
     }
-    let holders = home.keys()?.into_iter().map(|(_, key)| key).collect();
     Ok(RealmAccess::by_tokens(name.clone(), root, source(home, tokens), holders))
+}
+
+/// Why a file of delegations gives this home nothing, if it does not. Those that say who owns names are for everybody.
+fn useless(delegations: &[Arc<Delegation>], own: &[NodeId], now: u64) -> Option<String> {
+    let passed_on = |last: &Delegation| delegations.iter().any(|next| next.issuer() == last.audience());
+    let mut why = None;
+    for last in delegations.iter().filter(|last| !passed_on(last)) {
+        if last.command().as_str() == Operation::Own.command() {
+            return None;
+        }
+        match last.expires().filter(|expires| *expires < now) {
+            _ if !own.contains(last.audience()) => {
+                why = Some(format!("it is for {}, which is no key of this home", last.audience()));
+            }
+            Some(expires) => why = Some(format!("it has expired {} s ago", now - expires)),
+            None => return None,
+        }
+    }
+    why
 }
 
 /// The realms that a relay of this home may have a right to serve.

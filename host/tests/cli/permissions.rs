@@ -230,7 +230,7 @@ fn issuing_refuses_what_would_not_hold() {
         realm.operator.output(&[&fixed[..], more].concat())
     };
     issue("/mesh/publish", &["--topic", "io.example.user.*.x"]).failed(2, "io.example.user.** would cover it");
-    issue("/mesh/publish", &["--topic", "io.example.userevil.**"]).failed(3, "does not cover");
+    issue("/mesh/publish", &["--topic", "io.example.userevil.**"]).failed(3, "has only io.example.user.**");
     issue("/mesh/publisher", &[]).failed(2, "/mesh/publisher is no right");
     issue("mesh", &[]).failed(2, "no command");
     issue("/mesh/own", &["--topic", "io.Example"]).failed(2, "'E'");
@@ -331,4 +331,54 @@ fn the_home_is_private_and_forgiving() {
     }
     fs::set_permissions(home.path().join("realms/io.example.key"), fs::Permissions::from_mode(0o644)).unwrap();
     home.output(&["realm", "list"]).failed(1, "chmod 600");
+}
+
+/// Goal: a proof that is named is what the grant rests on, or nothing is granted; what is printed names the realm.
+#[test]
+fn a_named_proof_is_used_or_refused() {
+    let realm = Realm::new("a.**", None);
+    let (ops, owner) = (&realm.operator, &realm.owner);
+    let token = text(&realm.ops_token);
+    let issue =
+        ["token", "issue", "--to", &realm.host_key, "--can", "/mesh/publish", "--topic", "a.b", "--proof", token];
+    ops.output(&issue).failed(3, "in realm local.dev");
+    owner.output(&[&issue[..], &["--realm", "io.example"]].concat()).failed(3, "for a key of this home");
+    ops.output(&[&issue[..], &["--realm", "io.example"]].concat()).succeeded();
+    let listed = ops.output(&["token", "list"]).succeeded();
+    assert!(listed.contains("/mesh/publish on a.b (realm io.example)"), "{listed}");
+    assert!(ops.output(&["token", "inspect", token]).succeeded().contains("(realm io.example)"));
+    // Somebody else's token is nothing here, and the log says why.
+    let stranger = Home::new();
+    stranger.output(&["realm", "pin", "io.example", &realm.root]).succeeded();
+    let url = realm.relay.relay();
+    let run = ["publish", "a.b", "x", "--realm", "io.example", "--token", token, "--node", &url];
+    stranger.output(&run).failed(3, "which is no key of this home");
+    // What this home has revoked is not valid here.
+    owner.output(&["token", "verify", token, "--root", &realm.root]).succeeded();
+    let listed = owner.output(&["token", "list", "--json"]).succeeded();
+    let listed: Value = serde_json::from_str(listed.lines().next().unwrap()).unwrap();
+    let ops_cid = listed["cid"].as_str().unwrap().to_owned();
+    owner.output(&["token", "revoke", &ops_cid]).succeeded();
+    owner.output(&["token", "verify", token, "--root", &realm.root]).failed(3, "revoked");
+    realm.relay.stop();
+}
+
+/// Goal: a realm that was pinned wrongly is pinned anew, and each message leads there.
+#[test]
+fn a_wrong_pin_is_mended() {
+    let realm = Realm::new("a.**", None);
+    let (home, other) = (Home::new(), did(&realm.host.output(&["key", "new", "other"]).succeeded()));
+    home.output(&["realm", "pin", "io.example", &other]).succeeded();
+    let url = realm.relay.relay();
+    let key = did(&home.output(&["key", "new", "me"]).succeeded());
+    let issued = realm.owner(&["token", "issue", "--to", &key, "--can", "/mesh/publish"]).succeeded();
+    let token = save(&home, "me.token", &issued);
+    let publish = ["publish", "a.b", "x", "--realm", "io.example", "--token", text(&token), "--node", &url];
+    home.output(&publish).failed(3, &format!("under root {other}"));
+    home.output(&["realm", "pin", "io.example", &realm.root]).failed(1, "macula-host realm unpin io.example");
+    home.output(&["realm", "unpin", "io.example"]).succeeded();
+    home.output(&["realm", "unpin", "io.example"]).failed(4, "not pinned here");
+    home.output(&["realm", "pin", "io.example", &realm.root]).succeeded();
+    home.output(&publish).succeeded();
+    realm.relay.stop();
 }

@@ -37,12 +37,14 @@ pub enum GrantError {
     #[error("{0} is no command of the mesh")]
     Command(Command),
     /// A link passes on what it was not given.
-    #[error("link {link} grants {pattern}, which the link before does not cover")]
+    #[error("link {link} grants {pattern}, and the link before has only {}", list(.had))]
     Overclaims {
         /// Which link, from the root, counted from 1.
         link: usize,
         /// What is too much.
         pattern: Pattern,
+        /// What the link before has.
+        had: Vec<Pattern>,
     },
     /// It is for somebody else.
     #[error("the chain ends at {0}, and was presented by another")]
@@ -50,6 +52,14 @@ pub enum GrantError {
     /// It begins at a key that is neither the realm's root nor an owner of names in the realm.
     #[error("the chain begins at {0}, which owns nothing in this realm")]
     Subject(NodeId),
+}
+
+/// Patterns for a sentence; of many, the first ones.
+fn list(patterns: &[Pattern]) -> String {
+    const SHOWN: usize = 4;
+    let shown: Vec<&str> = patterns.iter().take(SHOWN).map(Pattern::as_str).collect();
+    let more = if patterns.len() > SHOWN { ", …" } else { "" };
+    format!("{}{more}", shown.join(", "))
 }
 
 impl GrantError {
@@ -123,7 +133,7 @@ impl Grant {
             let said = Terms::read(delegation.policy()).map_err(profile)?;
             if said.scope != Scope::All {
                 if let Some(pattern) = terms.scope.uncovered(&said.scope) {
-                    return Err(GrantError::Overclaims { link, pattern });
+                    return Err(GrantError::Overclaims { link, pattern, had: terms.scope.patterns() });
                 }
                 terms.scope = said.scope;
             }

@@ -13,7 +13,9 @@ pub struct Pins(BTreeMap<RealmName, NodeId>);
 #[non_exhaustive]
 pub enum PinError {
     /// The name has another root.
-    #[error("realm {name} is pinned to {root} here; a realm's root never changes")]
+    #[error(
+        "realm {name} is pinned to {root} here, and a realm's root never changes; if that pin was wrong: macula-host realm unpin {name}"
+    )]
     Name {
         /// The realm.
         name: RealmName,

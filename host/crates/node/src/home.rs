@@ -46,6 +46,9 @@ use crate::{LoggedRevocation, RevocationLog};
 /// Name of the realm that is there without configuration.
 pub const LOCAL_REALM: &str = "local.dev";
 
+/// What lies beside the files that all processes of this home write, and is older than that, nobody is writing any more.
+const SHARED_DRAFT_PATIENCE: Duration = Duration::from_secs(3600);
+
 /// The directory that holds everything this user's nodes keep.
 #[derive(Debug, Clone)]
 pub struct Home {
@@ -171,7 +174,10 @@ impl Home {
             LockRefusal::Held => HomeError::NameInUse { name: name.to_owned(), running: self.describe(name) },
             LockRefusal::Io(error) => HomeError::Io { action: "lock", path: path.join("lock"), error },
         })?;
-        remove_drafts(&path);
+        remove_drafts(&path, Duration::ZERO);
+        for shared in ["realms", "tokens"] {
+            remove_drafts(&self.path.join(shared), SHARED_DRAFT_PATIENCE);
+        }
         let key = key_at(&path.join("key"))?;
         let epoch = next_epoch(&path.join("epoch"))?;
         Ok(NodeState { home: self.clone(), name: name.to_owned(), path, key, epoch, _lock: lock })

@@ -19,7 +19,7 @@ pub struct NodeId([u8; 32]);
 #[non_exhaustive]
 pub enum NodeIdError {
     /// The text does not begin with `did:key:z`, or what follows is not base58btc of a 34-byte key.
-    #[error("{0:?} is no did:key of an Ed25519 key (expected did:key:z6Mk… )")]
+    #[error("{0:?} is no did:key of an Ed25519 key (expected did:key:z6Mk…)")]
     Text(String),
     /// The bytes are no point of the curve, one of small order, whose signatures prove nothing, or not the usual spelling.
     #[error("not a usable Ed25519 public key")]

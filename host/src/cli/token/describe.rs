@@ -1,24 +1,26 @@
 //! Tokens in words: who, what, until when, through whom.
 
-use macula_node::auth::{
-    Terms,
-    ucan::{Delegation, Invocation, Ipld, Policy},
+use macula_node::{
+    auth::{
+        Pins, Terms,
+        ucan::{Delegation, Invocation, Ipld, Policy},
+    },
+    wire::{NodeId, RealmName},
 };
 
 /// One delegation, as the lines of a tree below `indent`.
-pub(super) fn delegation(delegation: &Delegation, now: u64, indent: &str) -> Vec<String> {
+pub(super) fn delegation(delegation: &Delegation, realms: &Pins, now: u64, indent: &str) -> Vec<String> {
     let mut lines = vec![format!("{indent}{} on {}", delegation.command(), names(delegation.policy()))];
     lines.push(format!("{indent}  from    {}", delegation.issuer()));
     lines.push(format!("{indent}  to      {}", delegation.audience()));
     match delegation.subject() {
-        Some(subject) if subject == delegation.issuer() => lines.push(format!("{indent}  root    the issuer itself")),
-        Some(subject) => lines.push(format!("{indent}  root    {subject}")),
+        Some(subject) => lines.push(format!("{indent}  root    {}", root(subject, realms))),
         None => lines.push(format!("{indent}  root    anybody whose rights the issuer holds")),
     }
     if let Some(bound) = bound(delegation.policy()) {
         lines.push(format!("{indent}  for     {bound}"));
     }
-    lines.push(format!("{indent}  until   {}", until(delegation.expires(), now)));
+    lines.push(until_line(indent, delegation.expires(), now));
     if let Some(from) = delegation.not_before().filter(|from| *from > now) {
         lines.push(format!("{indent}  not before {}", utc(from)));
     }
@@ -37,7 +39,7 @@ pub(super) fn invocation(invocation: &Invocation, now: u64, indent: &str) -> Vec
     if let Some(audience) = invocation.audience() {
         lines.push(format!("{indent}  of      {audience}"));
     }
-    lines.push(format!("{indent}  until   {}", until(invocation.expires(), now)));
+    lines.push(until_line(indent, invocation.expires(), now));
     lines.extend(invocation.proofs().iter().map(|proof| format!("{indent}  proof   {proof}")));
     lines.push(format!("{indent}  cid     {}", invocation.cid()));
     lines
@@ -70,13 +72,35 @@ fn bound(policy: &Policy) -> Option<String> {
     }
 }
 
-/// A time, and how far away it is.
+fn until_line(indent: &str, expires: Option<u64>, now: u64) -> String {
+    let word = if expires.is_some_and(|expires| expires < now) { "expired" } else { "until  " };
+    format!("{indent}  {word} {}", time(expires, now))
+}
+
+/// A key, and the realm of which it is the root here.
+fn root(key: &NodeId, realms: &Pins) -> String {
+    match realm_of(key, realms) {
+        Some(realm) => format!("{key} (realm {realm})"),
+        None => key.to_string(),
+    }
+}
+
+/// The realm of which a key is the root here.
+pub(super) fn realm_of<'a>(root: &NodeId, realms: &'a Pins) -> Option<&'a RealmName> {
+    realms.iter().find(|(_, pinned)| *pinned == root).map(|(name, _)| name)
+}
+
+/// Until when it holds, or since when it does not any more.
 pub(super) fn until(expires: Option<u64>, now: u64) -> String {
-    let Some(expires) = expires else { return "no end".into() };
-    let away =
-        if expires < now { format!("{} ago", span(now - expires)) } else { format!("in {}", span(expires - now)) };
-    let word = if expires < now { "expired: " } else { "" };
-    format!("{word}{} ({away})", utc(expires))
+    let word = if expires.is_some_and(|expires| expires < now) { "expired" } else { "until" };
+    format!("{word} {}", time(expires, now))
+}
+
+/// A time, and how far away it is.
+fn time(time: Option<u64>, now: u64) -> String {
+    let Some(time) = time else { return "no end".into() };
+    let away = if time < now { format!("{} ago", span(now - time)) } else { format!("in {}", span(time - now)) };
+    format!("{} ({away})", utc(time))
 }
 
 fn span(seconds: u64) -> String {
@@ -120,7 +144,7 @@ fn value_text(value: &Ipld) -> String {
 }
 
 /// The same for programs.
-pub(super) fn json(delegation: &Delegation) -> serde_json::Value {
+pub(super) fn json(delegation: &Delegation, realms: &Pins) -> serde_json::Value {
     let terms = Terms::read(delegation.policy()).ok();
     let patterns = terms.as_ref().map(|terms| terms.scope.patterns());
     let binding = terms.map(|terms| terms.binding);
@@ -129,6 +153,7 @@ pub(super) fn json(delegation: &Delegation) -> serde_json::Value {
         "issuer": delegation.issuer(),
         "audience": delegation.audience(),
         "subject": delegation.subject(),
+        "realm": delegation.subject().and_then(|subject| realm_of(subject, realms)),
         "command": delegation.command().as_str(),
         "topics": patterns,
         "plugin": binding.as_ref().and_then(|binding| binding.plugin.as_ref()),
@@ -152,7 +177,7 @@ mod tests {
         ] {
             assert_eq!(utc(unix), text);
         }
-        assert_eq!(until(Some(951_782_400), 951_782_400 + 60), "expired: 2000-02-29T00:00:00Z (60 s ago)");
-        assert_eq!(until(None, 0), "no end");
+        assert_eq!(until(Some(951_782_400), 951_782_400 + 60), "expired 2000-02-29T00:00:00Z (60 s ago)");
+        assert_eq!(until(None, 0), "until no end");
     }
 }

@@ -3,10 +3,17 @@
 use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
-use macula_node::auth::ucan::{Chain, Delegation, Token, assemble};
+use macula_node::auth::{
+    Pins,
+    ucan::{Chain, Delegation, Token, assemble},
+};
 
 use super::{delegations, describe, tokens_of, unix_now};
-use crate::{cli::CommonFlags, failure::Failure, output};
+use crate::{
+    cli::{CommonFlags, home},
+    failure::Failure,
+    output,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
@@ -17,11 +24,11 @@ pub(super) struct Inspect {
 impl Inspect {
     pub(super) fn run(self, common: &CommonFlags) -> Result<(), Failure> {
         let tokens = tokens_of(&self.file)?;
-        let now = unix_now();
+        let (now, realms) = (unix_now(), home()?.pins()?);
         if common.json {
             for token in &tokens {
                 match token {
-                    Token::Delegation(delegation) => output::json(&describe::json(delegation)),
+                    Token::Delegation(delegation) => output::json(&describe::json(delegation, &realms)),
                     Token::Invocation(invocation) => output::json(&serde_json::json!({
                         "cid": invocation.cid().to_string(),
                         "issuer": invocation.issuer(),
@@ -38,7 +45,7 @@ impl Inspect {
                 output::line(output::readable(&describe::invocation(invocation, now, "").join("\n")));
             }
         }
-        for line in tree(&delegations(tokens).collect::<Vec<_>>(), now) {
+        for line in tree(&delegations(tokens).collect::<Vec<_>>(), &realms, now) {
             output::line(output::readable(&line));
         }
         Ok(())
@@ -46,7 +53,7 @@ impl Inspect {
 }
 
 /// Each chain from its last delegation up to the root; then what belongs to none.
-fn tree(delegations: &[Arc<Delegation>], now: u64) -> Vec<String> {
+fn tree(delegations: &[Arc<Delegation>], realms: &Pins, now: u64) -> Vec<String> {
     let mut lines = Vec::new();
     let mut shown = Vec::new();
     for chain in whole_chains(delegations) {
@@ -55,12 +62,13 @@ fn tree(delegations: &[Arc<Delegation>], now: u64) -> Vec<String> {
             if depth > 0 {
                 lines.push(format!("{}because", "  ".repeat(depth - 1) + "  "));
             }
-            lines.extend(describe::delegation(link, now, &format!("{indent}{}", if depth > 0 { "  " } else { "" })));
+            let indent = format!("{indent}{}", if depth > 0 { "  " } else { "" });
+            lines.extend(describe::delegation(link, realms, now, &indent));
             shown.push(*link.cid());
         }
     }
     for delegation in delegations.iter().filter(|delegation| !shown.contains(delegation.cid())) {
-        lines.extend(describe::delegation(delegation, now, ""));
+        lines.extend(describe::delegation(delegation, realms, now, ""));
         lines.push("  (its proofs are not in this file)".into());
     }
     lines

@@ -8,13 +8,13 @@ use macula_node::{
     Home,
     auth::{
         Binding, Issuing, Namespace, NotGrantable, Owners, Ownership, Scope, Slot, Terms, claims_in, issue,
-        ucan::{Chain, Command, Delegation, Ipld, assemble, container},
+        ucan::{Chain, Cid, Command, Delegation, Ipld, assemble, container},
     },
     nonce,
     wire::{Mcid, NodeId, Operation, Pattern, RealmName},
 };
 
-use super::{known, unix_now};
+use super::{delegations_of, known, unix_now};
 use crate::{
     cli::{CommonFlags, home},
     config,
@@ -66,8 +66,18 @@ impl Issue {
         let tokens = known(&home, &self.proof)?;
         let issuing = self.issuing(&tokens, now)?;
         let mut issuers = issuers(&home, &realm, &tokens)?;
-        // Who names a proof means it, and not the root key that is here too.
-        issuers.sort_by_key(|issuer| issuer.is_root() != self.proof.is_empty());
+        if !self.proof.is_empty() {
+            // Who names a proof means it, and not something else that is here too.
+            let named: Vec<Cid> = delegations_of(&self.proof)?.iter().map(|delegation| *delegation.cid()).collect();
+            issuers.retain(|issuer| issuer.rests_on(&named));
+            if issuers.is_empty() {
+                let message = format!(
+                    "--proof: nothing in it is for a key of this home in realm {realm} (macula-host token inspect shows whom it is for, --realm chooses the realm)"
+                );
+                return Err(Failure::new(Kind::Denied, message));
+            }
+        }
+        issuers.sort_by_key(|issuer| !issuer.is_root());
         if issuers.is_empty() {
             let message = format!(
                 "nothing here can grant anything in realm {realm}: neither its root key, nor a delegation to a key of this home"
@@ -77,7 +87,7 @@ impl Issue {
         let mut refused = None;
         for issuer in issuers {
             match issue(&issuer.key, issuer.proof.as_ref(), issuing.clone(), now) {
-                Ok(chain) if covers(&issuer, &chain) => return self.give_out(&home, &issuer, &chain, common),
+                Ok(chain) if covers(&issuer, &chain) => return self.give_out(&home, &realm, &issuer, &chain, common),
                 Ok(_) => {}
                 Err(error) => drop(refused.get_or_insert(error)),
             }
@@ -148,7 +158,14 @@ impl Issue {
         owner.ok_or_else(|| Failure::not_found(format!("{}: no file here says who owns that, or two keys do", self.to)))
     }
 
-    fn give_out(&self, home: &Home, issuer: &Issuer, chain: &Chain, common: &CommonFlags) -> Result<(), Failure> {
+    fn give_out(
+        &self,
+        home: &Home,
+        realm: &RealmName,
+        issuer: &Issuer,
+        chain: &Chain,
+        common: &CommonFlags,
+    ) -> Result<(), Failure> {
         let last = chain.last();
         let claim = issuer.claim.iter().flat_map(Chain::links);
         let tokens = chain.links().iter().chain(claim).map(|link| link.bytes());
@@ -159,13 +176,16 @@ impl Issue {
             output::json(&serde_json::json!({
                 "token": text,
                 "cid": last.cid().to_string(),
+                "realm": realm,
                 "to": last.audience(),
                 "expires": chain.expires(),
             }));
         } else {
             output::line(text);
             if output::is_watched() {
-                output::note(format!("{} for {}, kept in {}", last.command(), last.audience(), path.display()));
+                let (right, names) = (last.command(), names(&self.topic));
+                output::note(format!("{right} on {names} in realm {realm} for {}", last.audience()));
+                output::note(format!("a copy, to list and revoke it by, is in {}", path.display()));
             }
         }
         Ok(())
@@ -175,6 +195,11 @@ impl Issue {
 impl Issuer {
     fn is_root(&self) -> bool {
         self.proof.is_none() && self.claim.is_none()
+    }
+
+    /// Whether what it has ends with one of these delegations.
+    fn rests_on(&self, delegations: &[Cid]) -> bool {
+        self.proof.iter().chain(&self.claim).any(|chain| delegations.contains(chain.last().cid()))
     }
 }
 

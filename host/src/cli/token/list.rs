@@ -1,7 +1,10 @@
 //! `macula-host token list`
 
 use clap::Args;
-use macula_node::auth::ucan::Chain;
+use macula_node::{
+    auth::{Pins, ucan::Chain},
+    wire::NodeId,
+};
 
 use super::{delegations, describe, inspect::whole_chains, unix_now};
 use crate::{
@@ -16,7 +19,8 @@ pub(super) struct List {}
 impl List {
     pub(super) fn run(self, common: &CommonFlags) -> Result<(), Failure> {
         let home = home()?;
-        let now = unix_now();
+        let (now, realms) = (unix_now(), home.pins()?);
+        let own: Vec<NodeId> = home.keys()?.iter().map(|(_, key)| key.verifying_key().into()).collect();
         let revoked: Vec<_> = home
             .revocations()?
             .iter()
@@ -38,7 +42,8 @@ impl List {
                         } else {
                             "valid"
                         };
-                        print(&chain, state, now, common);
+                        let is_held = own.contains(chain.audience());
+                        print(&Listed { chain: &chain, state, is_held, realms: &realms }, now, common);
                     }
                 }
             }
@@ -47,15 +52,31 @@ impl List {
     }
 }
 
-fn print(chain: &Chain, state: &str, now: u64, common: &CommonFlags) {
+struct Listed<'a> {
+    chain: &'a Chain,
+    state: &'a str,
+    /// It is for a key of this home.
+    is_held: bool,
+    realms: &'a Pins,
+}
+
+fn print(listed: &Listed<'_>, now: u64, common: &CommonFlags) {
+    let Listed { chain, state, is_held, realms } = *listed;
     let last = chain.last();
     if common.json {
-        let mut line = describe::json(last);
+        let mut line = describe::json(last, realms);
         line["state"] = state.into();
+        line["held"] = is_held.into();
+        line["realm"] = serde_json::json!(describe::realm_of(chain.subject(), realms));
         output::json(&line);
     } else {
         let (names, until) = (describe::names(last.policy()), describe::until(chain.expires(), now));
-        output::line(format_args!("{} {state} {} on {names}", last.cid(), last.command()));
-        output::line(format_args!("  to {}, until {until}", last.audience()));
+        let realm = match describe::realm_of(chain.subject(), realms) {
+            Some(realm) => format!("realm {realm}"),
+            None => format!("of {}", chain.subject()),
+        };
+        let whose = if is_held { "held here, as" } else { "to" };
+        output::line(format_args!("{} {state} {} on {names} ({realm})", last.cid(), last.command()));
+        output::line(format_args!("  {whose} {}, {until}", last.audience()));
     }
 }

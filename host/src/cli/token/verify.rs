@@ -7,14 +7,14 @@ use macula_node::{
     StoredTokens,
     auth::{
         Grant, Operations, Ownership, Permissions, Scope, claims_in,
-        ucan::{Chain, Cid, Clock, Command, Delegation, Invocation, Ipld, Token, assemble},
+        ucan::{Chain, Cid, Clock, Command, Delegation, Invocation, Ipld, Revocation, Token, assemble},
     },
-    wire::{NodeId, Operation, Topic},
+    wire::{Mcid, NodeId, Operation, Topic},
 };
 
 use super::{inspect::whole_chains, unix_now};
 use crate::{
-    cli::CommonFlags,
+    cli::{CommonFlags, home},
     config::token_failure,
     failure::{Failure, Kind},
     output,
@@ -39,12 +39,18 @@ pub(super) struct Verify {
     /// The name that it has to give it on
     #[arg(long, value_name = "TOPIC")]
     topic: Option<Topic>,
+    /// The component that has to be covered, by its content id
+    #[arg(long, value_name = "MCID")]
+    plugin: Option<Mcid>,
     /// The time to check it at, in unix seconds, to the second [default: now]
     #[arg(long, value_name = "UNIX")]
     at: Option<u64>,
-    /// A delegation that somebody above it has revoked; repeat for more
+    /// A delegation to take as revoked, beside what this home knows to be; repeat for more
     #[arg(long, value_name = "CID")]
     revoked: Vec<Cid>,
+    /// What this home knows to be revoked.
+    #[arg(skip)]
+    known: Vec<Revocation>,
 }
 
 /// Why it is not valid: the error's name, and a sentence.
@@ -70,7 +76,10 @@ refused_from!(
 );
 
 impl Verify {
-    pub(super) fn run(self, common: &CommonFlags) -> Result<(), Failure> {
+    pub(super) fn run(mut self, common: &CommonFlags) -> Result<(), Failure> {
+        let home = home()?;
+        let revocations = home.revocations()?;
+        self.known = revocations.iter().filter_map(|(_, token)| Revocation::decode(token).ok()).collect();
         let mut files = Vec::new();
         for path in self.proof.iter().chain([&self.file]) {
             match StoredTokens::read(path).tokens {
@@ -84,7 +93,11 @@ impl Verify {
                 }
             }
         }
-        say(self.verify(files), common)
+        let outcome = self.verify(files);
+        if outcome.is_ok() && self.root.is_none() && output::is_watched() {
+            output::note("the root was not asked for: --root DID tells whether it begins at your realm's");
+        }
+        say(outcome, common)
     }
 
     fn verify(&self, mut files: Vec<Vec<Token>>) -> Result<(), Refused> {
@@ -115,8 +128,8 @@ impl Verify {
         Clock { now: self.at.unwrap_or_else(unix_now), skew: 0 }
     }
 
-    fn is_revoked(&self, cid: &Cid, _: &NodeId) -> bool {
-        self.revoked.contains(cid)
+    fn is_revoked(&self, cid: &Cid, by: &NodeId) -> bool {
+        self.revoked.contains(cid) || self.known.iter().any(|known| known.revoked() == cid && known.issuer() == by)
     }
 
     fn check_invocation(&self, invocation: &Invocation, proofs: &[Arc<Delegation>]) -> Result<(), Refused> {
@@ -187,6 +200,11 @@ impl Verify {
     /// As relays and hosts read it: the mesh's own commands and policies.
     fn check_on_mesh(&self, chain: &Chain, command: &Command) -> Result<(), Refused> {
         let grant = Grant::read(chain.clone())?;
+        if let Some(bound) =
+            grant.binding().plugin.as_ref().filter(|bound| self.plugin.as_ref().is_some_and(|plugin| plugin != *bound))
+        {
+            return Err(Refused { name: "MatchError", text: format!("it is for the component {bound}") });
+        }
         let asked = Operations::of_command(command)
             .ok_or_else(|| Refused { name: "InvalidCommand", text: format!("{command} is no command of the mesh") })?;
         let Some(topic) = &self.topic else { return Ok(()) };

@@ -5,6 +5,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use ed25519_dalek::SigningKey;
@@ -12,10 +13,14 @@ use zeroize::Zeroizing;
 
 use super::HomeError;
 
-/// Removes what writes that were cut short left behind. To be called under the lock.
-pub(super) fn remove_drafts(directory: &Path) {
+/// Removes what writes that were cut short left behind `patience` ago; none is needed under the directory's lock.
+pub(super) fn remove_drafts(directory: &Path, patience: Duration) {
+    let is_old = |entry: &fs::DirEntry| {
+        let modified = entry.metadata().and_then(|file| file.modified()).ok();
+        modified.and_then(|modified| modified.elapsed().ok()).is_some_and(|age| age >= patience)
+    };
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().contains(".draft-") {
+        if entry.file_name().to_string_lossy().contains(".draft-") && (patience.is_zero() || is_old(&entry)) {
             // Tried again at the next start.
             let _ = fs::remove_file(entry.path());
         }
@@ -38,19 +43,24 @@ pub(super) fn key_at(path: &Path) -> Result<SigningKey, HomeError> {
         for byte in seed.iter() {
             text.push_str(&format!("{byte:02x}"));
         }
-        let draft = draft_of(path);
-        write_file(&draft, text.as_bytes())?;
-        // Unlike a rename, a link does not replace the key of another process that was faster.
-        let linked = fs::hard_link(&draft, path);
-        let _ = fs::remove_file(&draft);
-        match linked {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(HomeError::Io { action: "write", path: path.to_owned(), error });
-            }
-            _ => sync_directory(path)?,
-        }
+        write_first(path, text.as_bytes())?;
     }
     read_key(path)
+}
+
+/// Writes a private file if there is none; of several processes at once, one wins.
+pub(super) fn write_first(path: &Path, content: &[u8]) -> Result<(), HomeError> {
+    let draft = draft_of(path);
+    write_file(&draft, content)?;
+    // Unlike a rename, a link does not replace the file of another process that was faster.
+    let linked = fs::hard_link(&draft, path);
+    let _ = fs::remove_file(&draft);
+    match linked {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(HomeError::Io { action: "write", path: path.to_owned(), error })
+        }
+        _ => sync_directory(path),
+    }
 }
 
 pub(super) fn read_key(path: &Path) -> Result<SigningKey, HomeError> {

@@ -8,7 +8,7 @@ use macula_wire::{NodeId, RealmName};
 
 use super::{
     Home, HomeError, LOCAL_REALM,
-    files::{key_at, make_directory, read_key, write_private},
+    files::{key_at, make_directory, read_key, write_first},
     local_realm_name,
 };
 use crate::{LoggedRevocation, RealmAccess, RevocationLog};
@@ -38,6 +38,9 @@ pub enum RealmError {
     /// What is pinned already.
     #[error(transparent)]
     Pin(#[from] PinError),
+    /// It was made here: its root key is here.
+    #[error("the root key of realm {0} is here: it is not pinned but owned")]
+    Own(RealmName),
     /// It is there.
     #[error("realm {name} is known here, under {root}; a realm's root never changes")]
     Known {
@@ -83,15 +86,39 @@ impl Home {
         if !is_known {
             let directory = self.path.join("realms");
             make_directory(&directory)?;
-            write_private(&directory.join(format!("{name}{PIN}")), format!("{root}\n").as_bytes())?;
+            let path = directory.join(format!("{name}{PIN}"));
+            write_first(&path, format!("{root}\n").as_bytes())?;
+            // Another process may have been faster, with another root.
+            let pinned = self.read_pin(&path)?;
+            if pinned != *root {
+                return Err(PinError::Name { name: name.clone(), root: pinned }.into());
+            }
         }
         Ok(())
     }
 
-    /// All realms of this home, by name.
+    /// Forgets which root a realm's name stands for; what it was, if it was pinned. A realm that was made here stays.
     ///
     /// # Errors
-    /// When a file cannot be read, or does not hold what it should.
+    /// See [`RealmError`].
+    pub fn unpin_realm(&self, name: &RealmName) -> Result<bool, RealmError> {
+        let directory = self.path.join("realms");
+        if directory.join(format!("{name}{KEY}")).exists() {
+            return Err(RealmError::Own(name.clone()));
+        }
+        let path = directory.join(format!("{name}{PIN}"));
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(HomeError::Io { action: "remove", path, error }.into()),
+        }
+    }
+
+    /// All realms of this home, by name. A pin that cannot be read, or is none, is left out with a warning: it must not stop
+    /// what is about other realms.
+    ///
+    /// # Errors
+    /// When the directory or a key cannot be read, or others may read a key.
     pub fn realms(&self) -> Result<Vec<RealmEntry>, HomeError> {
         let directory = self.path.join("realms");
         let entries = match fs::read_dir(&directory) {
@@ -107,7 +134,10 @@ impl Home {
                 let root = read_key(&entry.path())?.verifying_key().into();
                 realms.push(RealmEntry { name, root, has_key: true });
             } else if let Some(name) = named(PIN) {
-                realms.push(RealmEntry { name, root: self.read_pin(&entry.path())?, has_key: false });
+                match self.read_pin(&entry.path()) {
+                    Ok(root) => realms.push(RealmEntry { name, root, has_key: false }),
+                    Err(error) => tracing::warn!("a realm is left out: {error}"),
+                }
             }
         }
         realms.sort_by(|one, other| (&one.name, !one.has_key).cmp(&(&other.name, !other.has_key)));
@@ -196,6 +226,22 @@ mod tests {
         assert_eq!(home.pins().unwrap().root(&name("io.other")), Some(&other));
         assert!(home.realm_key(&name("io.other")).unwrap().is_none());
         std::fs::write(directory.path().join("realms/io.bad.pin"), "did:key:z").unwrap();
-        assert!(matches!(home.pins(), Err(HomeError::Damaged { .. })));
+        assert_eq!(home.realms().unwrap().len(), 2, "what is damaged stops nothing else");
+        assert!(matches!(home.pin_realm(&name("io.bad"), &root), Err(RealmError::Pin(_) | RealmError::Home(_))));
+    }
+
+    #[test]
+    fn a_wrong_pin_can_be_taken_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::open(directory.path()).unwrap();
+        let [wrong, right] = [7, 8].map(|seed| SigningKey::from_bytes(&[seed; 32]).verifying_key().into());
+        home.pin_realm(&name("io.example"), &wrong).unwrap();
+        let refused = home.pin_realm(&name("io.example"), &right).unwrap_err();
+        assert!(refused.to_string().contains("macula-host realm unpin io.example"), "{refused}");
+        assert!(home.unpin_realm(&name("io.example")).unwrap());
+        assert!(!home.unpin_realm(&name("io.example")).unwrap());
+        home.pin_realm(&name("io.example"), &right).unwrap();
+        home.new_realm(&name("io.own")).unwrap();
+        assert!(matches!(home.unpin_realm(&name("io.own")), Err(RealmError::Own(_))));
     }
 }

@@ -188,7 +188,11 @@ struct Shown {
 fn check_relay(shared: &Shared, relay: &NodeId, shown: Option<&Proof>) -> Result<Shown, String> {
     let realm = shared.rights.access().name();
     let Some(shown) = shown else {
-        return Err(format!("relay {} does not serve realm {realm}: it shows no right to", relay.short()));
+        return Err(format!(
+            "relay {} does not serve realm {realm} under root {}, as it is known here: it shows no right to",
+            relay.short(),
+            shared.rights.access().root()
+        ));
     };
     let checked = shared.rights.check_relay(relay, shown).map(|until| Shown { proof: shown.clone(), until });
     checked.map_err(|error| format!("relay {} may not serve realm {realm}: {error}", relay.short()))
