@@ -47,6 +47,7 @@
 
 mod decode;
 mod encode;
+pub mod fetch;
 mod groups;
 pub mod head;
 mod outboard;
@@ -56,6 +57,7 @@ mod whole;
 
 pub use decode::{DecodeError, Decoder, Item};
 pub use encode::Encoder;
+pub use fetch::{Failure, Fetch, FetchConfig, FetchEvent, Progress, Request, RequestId, Verdict};
 pub use groups::{GroupSet, GroupSetError, PAIRS_MAX};
 pub use head::{Answer, Ask, HeadError, Sending};
 pub use outboard::{Finished, OutboardBuilder, Parent};
