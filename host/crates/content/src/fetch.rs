@@ -622,6 +622,7 @@ impl Fetch {
         let is_alone = self.open_of(&id).count() == 1;
         let Some(provider) = self.provider_mut(&id) else { return };
         provider.last_byte = now;
+        provider.was_robbed = false;
         provider.rate.add(now, bytes);
         // Behind another request, it would be told how long that one took.
         if is_first && (is_alone || provider.latency.is_none()) {

@@ -60,6 +60,7 @@ impl Fetch {
         if let Some((provider, groups)) = piece {
             return Some(Assignment { provider, work: Work::Piece, groups });
         }
+        free.retain(|provider| !provider.was_robbed);
         if let Some((thief, victim, count)) = free.iter().find_map(|thief| self.theft(thief, now)) {
             let groups = self.steal(&thief, &victim, count)?;
             return Some(Assignment { provider: thief, work: Work::Piece, groups });
@@ -153,6 +154,7 @@ impl Fetch {
             }
         }
         self.close_served();
+        self.provider_mut(victim)?.was_robbed = true;
         Some(stolen).filter(|stolen| !stolen.is_empty())
     }
 

@@ -25,6 +25,9 @@ pub(super) struct Provider {
     pub(super) lacks_last: bool,
     /// When it last said that it has not all.
     pub(super) lacks_since: Option<Instant>,
+    /// Whether something was taken from it since it last sent anything. Until it does, it takes nothing from others, or two
+    /// of whom little is known could pass the same groups to and fro.
+    pub(super) was_robbed: bool,
     /// How often it has stalled or was lost since its last group.
     pub(super) strikes: u32,
 }
@@ -41,6 +44,7 @@ impl Provider {
             has: None,
             lacks_last: false,
             lacks_since: None,
+            was_robbed: false,
             strikes: 0,
         }
     }

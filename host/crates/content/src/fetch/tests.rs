@@ -304,7 +304,6 @@ impl World {
         let progress = self.fetch.progress(self.now);
         assert_eq!((progress.bytes_done, progress.bytes_total), (self.size, Some(self.size)));
         assert!(self.fetch.poll_timeout().is_none());
-        println!("waste {:.4}", self.waste());
         assert!(self.waste() < 0.02, "{} of the bytes came in vain", self.waste());
     }
 
