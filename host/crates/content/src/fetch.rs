@@ -29,8 +29,10 @@
 //! Bounds: 32 providers, two requests and 256 ranges each. Specified in `docs/protocol/content.md`, “A fetch”.
 
 mod assign;
+mod config;
 mod provider;
 mod rate;
+mod request;
 #[cfg(test)]
 mod tests;
 
@@ -41,7 +43,11 @@ use std::{
 
 use macula_wire::{Digest, Fault, Mcid, NodeId};
 
-use self::{assign::Work, provider::Provider};
+use self::{assign::Work, provider::Provider, request::Open};
+pub use self::{
+    config::FetchConfig,
+    request::{Failure, Request, RequestId},
+};
 use crate::{
     groups::GroupSet,
     head::{Answer, Sending},
@@ -53,59 +59,9 @@ use crate::{
 const REQUESTS_EACH: usize = 2;
 /// Providers that are remembered as banned; above that, the one that was banned first is forgotten.
 const BANNED_MAX: usize = 256;
-/// Times that a provider may stall or be lost without a group in between, before it is banned. The rests between are 15
+/// Times that a provider may stall, be lost or have nothing without a group in between, before it is banned. The rests between are 15
 /// times [`FetchConfig::back_off`] together, enough for a process to start again.
 const STRIKES_MAX: u32 = 5;
-
-/// How a fetch goes about it.
-#[derive(Debug, Clone)]
-pub struct FetchConfig {
-    /// Providers that are asked; further ones are ignored. 1 to 1024; more need more memory, and help little.
-    pub providers_max: usize,
-    /// The smallest piece, which is also the first; in bytes, at least a group.
-    pub piece_bytes_min: u64,
-    /// The largest piece; in bytes.
-    pub piece_bytes_max: u64,
-    /// How long a provider should be busy with a piece, as far as the two bounds let it.
-    pub piece_time: Duration,
-    /// How long to wait for a next byte.
-    pub stall_after: Duration,
-    /// How long to wait before asking who was busy, has stalled, or was lost.
-    pub back_off: Duration,
-    /// How long to believe that a provider still has not what it had not. It may be fetching itself.
-    pub ask_again_after: Duration,
-}
-
-impl Default for FetchConfig {
-    fn default() -> Self {
-        Self {
-            providers_max: 32,
-            piece_bytes_min: 1 << 20,
-            piece_bytes_max: 16 << 20,
-            piece_time: Duration::from_millis(500),
-            stall_after: Duration::from_secs(10),
-            back_off: Duration::from_secs(1),
-            ask_again_after: Duration::from_secs(2),
-        }
-    }
-}
-
-/// Names a request within a fetch; later ones are greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RequestId(u64);
-
-/// Something to ask.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
-    /// By which its answer is handed in.
-    pub id: RequestId,
-    /// Whom.
-    pub provider: NodeId,
-    /// For which groups; for content named by SHA-256, all there can be.
-    pub groups: GroupSet,
-    /// Whether the last group is asked for too, to prove the size.
-    pub prove_size: bool,
-}
 
 /// What to do with a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,41 +70,6 @@ pub enum Verdict {
     Write,
     /// It is here already.
     Drop,
-}
-
-/// Why a request ended early.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Failure {
-    /// What came does not verify. The provider is banned.
-    #[error("what it sent does not belong to the content")]
-    Corrupt,
-    /// The answer ended before all that it promised. The provider is banned.
-    #[error("it stopped short")]
-    Short,
-    /// It claims another size than was proved. The provider is banned.
-    #[error("it says {claimed} bytes, the content has {proved}")]
-    OtherSize {
-        /// What it said.
-        claimed: u64,
-        /// What is proved.
-        proved: u64,
-    },
-    /// It sends what was not asked for. The provider is banned.
-    #[error("it sends what was not asked for")]
-    Unasked,
-    /// The content is larger than its name allows. The provider is banned.
-    #[error("it says {0} bytes, at most {WHOLE_BYTES_MAX} are allowed")]
-    TooLarge(u64),
-    /// It answered with a fault. Asked again later for `unavailable` and `not-found`, banned for any other.
-    #[error("it answered: {0}")]
-    Refused(Fault),
-    /// No byte came for [`FetchConfig::stall_after`]. Asked again, banned the fifth time in a row.
-    #[error("it stalled")]
-    Stalled,
-    /// The stream or the link broke. Asked again, banned the fifth time in a row.
-    #[error("it was lost")]
-    Lost,
 }
 
 /// Something to know.
@@ -220,30 +141,12 @@ enum NamedBy {
     Whole,
 }
 
-/// A request without its end.
-#[derive(Debug)]
-struct Open {
-    id: RequestId,
-    provider: NodeId,
-    work: Work,
-    /// Groups that it was asked for, some of which may have been stolen since; for [`Work::Piece`].
-    asked: GroupSet,
-    /// Groups that are expected of it.
-    left: GroupSet,
-    /// Groups that are still to come in its encoding, be they expected or not.
-    to_come: u64,
-    /// Size that its answer claims.
-    claimed: Option<u64>,
-    since: Instant,
-    /// Whether a byte of it has come.
-    has_begun: bool,
-    bytes: u64,
-}
-
-impl Open {
-    fn left_bytes(&self) -> u64 {
-        self.left.count() * GROUP_BYTES
-    }
+/// How long a provider is left alone after a failure.
+enum Rest {
+    /// It is busy, and said so.
+    Polite,
+    /// As long as this, twice as long the next time, and so on until it is banned.
+    Doubling(Duration),
 }
 
 impl Fetch {
@@ -399,18 +302,23 @@ impl Fetch {
         let open = self.open.remove(index);
         self.release(&open.left);
         let id = open.provider;
-        let (back_off, again) = (self.config.back_off, self.config.ask_again_after);
+        let rest = match &failure {
+            Failure::Refused(Fault::Unavailable(_) | Fault::Timeout | Fault::Cancelled) => Rest::Polite,
+            Failure::Refused(Fault::NotFound(_)) => Rest::Doubling(self.config.ask_again_after),
+            Failure::Stalled | Failure::Lost => Rest::Doubling(self.config.back_off),
+            _ => return self.ban(&id, failure),
+        };
+        let back_off = self.config.back_off;
         let Some(provider) = self.provider_mut(&id) else { return };
-        match &failure {
-            Failure::Refused(Fault::Unavailable(_)) => provider.rest_until = now + back_off,
-            Failure::Refused(Fault::NotFound(_)) => provider.rest_until = now + again,
+        match rest {
+            Rest::Polite => provider.rest_until = now + back_off,
             // Both requests end when a link does: that counts once.
-            Failure::Stalled | Failure::Lost if provider.rest_until > now => {}
-            Failure::Stalled | Failure::Lost if provider.strikes + 1 < STRIKES_MAX => {
-                provider.rest_until = now + back_off * (1 << provider.strikes);
+            Rest::Doubling(_) if provider.rest_until > now => {}
+            Rest::Doubling(first) if provider.strikes + 1 < STRIKES_MAX => {
+                provider.rest_until = now + first * (1 << provider.strikes);
                 provider.strikes += 1;
             }
-            _ => self.ban(&id, failure),
+            Rest::Doubling(_) => self.ban(&id, failure),
         }
     }
 

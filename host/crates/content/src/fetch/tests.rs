@@ -36,6 +36,8 @@ enum Trouble {
     /// Has only these at first, and more of them later.
     Partial(GroupSet, Duration, GroupSet),
     Denies,
+    /// Is said to have it, and does not.
+    Lacks,
 }
 
 #[derive(Debug, Clone)]
@@ -230,6 +232,7 @@ impl World {
         let refusal = match sim.trouble {
             Trouble::Busy(until) if elapsed < until => Some(refuse(Fault::Unavailable("busy".into()))),
             Trouble::Denies => Some(refuse(Fault::Denied("no".into()))),
+            Trouble::Lacks => Some(refuse(Fault::NotFound("it is not here".into()))),
             Trouble::Dies(after) if sent >= after => {
                 return self.send(sim.latency, Arrival::Ended(request.id, Err(Failure::Lost)));
             }
@@ -504,6 +507,16 @@ fn only_bad_providers_never_make_it() {
     world.assert_complete();
 }
 
+/// Those who turn out to have nothing are given up in the end, so that others can be looked for.
+#[test]
+fn those_who_have_nothing_are_given_up() {
+    let nothing = Sim::new(MB, Trouble::Lacks);
+    let mut world = World::new(SIZE, &[nothing.clone(), nothing]);
+    let time = world.run(Duration::from_secs(3600));
+    assert_eq!(world.events.last(), Some(&FetchEvent::NoProvider));
+    assert!((30..40).contains(&time.as_secs()), "{time:?}");
+}
+
 #[test]
 fn bounded_in_providers() {
     let mut fetch = Fetch::new(FetchConfig::default(), &Mcid::of(b""), GroupSet::new(), None);
@@ -560,6 +573,7 @@ fn troubles(groups: u64) -> impl Strategy<Value = Trouble> {
             Trouble::Partial((0..some).into(), Duration::from_millis(ms), (some..groups).into())
         }),
         1 => Just(Trouble::Denies),
+        1 => Just(Trouble::Lacks),
     ]
 }
 
