@@ -419,16 +419,17 @@ impl Fetch {
         let (id, provider, is_empty) = (open.id, open.provider, sending.groups.is_empty());
         let lacks_proof = open.work == Work::Proof && is_empty;
         self.release(&refused);
+        let again = now + self.config.ask_again_after;
         if let Some(provider) = self.provider_mut(&provider) {
-            let mut has = sending.has.clone();
-            if has.is_some() || !refused.is_empty() || lacks_proof {
-                // What it says to have and does not send, it has not.
-                let has = has.get_or_insert_with(|| (0..u64::MAX).into());
-                has.remove(&refused);
-                provider.lacks_since = Some(now);
+            let contradicts =
+                !sending.has.as_ref().map_or(refused.is_empty(), |has| has.intersection(&refused).is_empty());
+            if contradicts {
+                // It says to have what it does not send: then nothing that it says is a reason to ask.
+                provider.rest_until = again;
             }
-            provider.has = has;
+            provider.lacks_since = (sending.has.is_some() || lacks_proof).then_some(now);
             provider.lacks_last = lacks_proof;
+            provider.has = sending.has.clone();
         }
         // Nothing follows an answer without groups, nor is there anything to wait for when all was stolen.
         if is_empty {

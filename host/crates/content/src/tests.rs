@@ -158,6 +158,20 @@ fn a_spoiled_disk_is_found_and_said() {
 }
 
 #[test]
+fn nodes_of_another_length_are_refused() {
+    let stored = Stored::new(content(2 * GROUP_BYTES));
+    let mut encoder = Encoder::new(stored.root, stored.geometry(), (0..9).into());
+    let (node, mut out) = (Node::Parent(0), Vec::new());
+    assert_eq!(encoder.node(), Some(node));
+    for bytes in [0, 63, 65] {
+        let refused = encoder.supply(&[1; 65][..bytes], &mut out);
+        assert_eq!(refused, Err(WalkError::Length { node, bytes, expected: 64 }));
+    }
+    assert_eq!(encoder.supply(&stored.outboard, &mut out), Ok(()), "it is still where it was");
+    assert_eq!(out, stored.outboard);
+}
+
+#[test]
 fn no_content_is_one_group() {
     let stored = Stored::new(Vec::new());
     assert_eq!(stored.encode(&(0..1).into()), Ok(Vec::new()));

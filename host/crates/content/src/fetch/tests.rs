@@ -36,6 +36,10 @@ enum Trouble {
     /// Has only these at first, and more of them later.
     Partial(GroupSet, Duration, GroupSet),
     Denies,
+    /// Loses its link after every so many groups.
+    Breaks(u64),
+    /// Says that it has all, and sends none but the last.
+    Stingy,
     /// Is said to have it, and does not.
     Lacks,
 }
@@ -90,6 +94,7 @@ struct World {
     events: Vec<FetchEvent>,
     /// Groups that came for requests that were cancelled on the way.
     late: u64,
+    asked: u64,
 }
 
 fn id(index: usize) -> NodeId {
@@ -120,6 +125,7 @@ impl World {
             written: already,
             events: Vec::new(),
             late: 0,
+            asked: 0,
         };
         let ids: Vec<_> = (0..sims.len()).map(id).collect();
         world.fetch.handle_providers(begin, &ids);
@@ -177,6 +183,23 @@ impl World {
         while let Some(event) = self.fetch.poll_event() {
             self.events.push(event);
         }
+        self.assert_consistent();
+    }
+
+    /// Each group is here, missing, or expected of one or two.
+    #[track_caller]
+    fn assert_consistent(&self) {
+        let fetch = &self.fetch;
+        let Some(geometry) = fetch.geometry.filter(|_| self.number % 7 == 0) else { return };
+        let (mut once, mut twice) = (GroupSet::new(), GroupSet::new());
+        for open in &fetch.open {
+            assert!(open.left.intersection(&twice).is_empty(), "expected of three");
+            twice.insert(&open.left.intersection(&once));
+            once.insert(&open.left);
+        }
+        assert!(once.intersection(&fetch.missing).is_empty() && once.intersection(&fetch.have).is_empty());
+        assert!(fetch.missing.intersection(&fetch.have).is_empty());
+        assert_eq!(once.union(&fetch.missing).union(&fetch.have), (0..geometry.groups()).into());
     }
 
     fn send(&mut self, after: Duration, arrival: Arrival) {
@@ -226,6 +249,7 @@ impl World {
     fn asked(&mut self, provider: usize, request: &Request) {
         let (sim, sent) = (self.providers[provider].sim.clone(), self.providers[provider].sent);
         let elapsed = self.now - self.begin;
+        self.asked += 1;
         let refuse = |fault| Answer::refused(fault);
         let mut size = self.size;
         let mut has = None;
@@ -258,6 +282,9 @@ impl World {
         if let Some(has) = &has {
             groups = groups.intersection(has);
         }
+        if sim.trouble == Trouble::Stingy && !request.prove_size {
+            groups = GroupSet::new();
+        }
         let order = groups.iter().collect();
         self.send(sim.latency, Arrival::Answered(request.id, Sending { size, groups, has }.into()));
         self.providers[provider].queue.push_back((request.id, order));
@@ -282,6 +309,7 @@ impl World {
         let failure = match serving.sim.trouble {
             Trouble::Stalls(after) if serving.sent >= after => return,
             Trouble::Dies(after) if serving.sent >= after => Some(Failure::Lost),
+            Trouble::Breaks(every) if serving.sent % every == every - 1 => Some(Failure::Lost),
             Trouble::Corrupt(after) if serving.sent >= after => Some(Failure::Corrupt),
             Trouble::Short(after) if serving.sent >= after => Some(Failure::Short),
             // It can only send what does not verify.
@@ -515,6 +543,79 @@ fn those_who_have_nothing_are_given_up() {
     let time = world.run(Duration::from_secs(3600));
     assert_eq!(world.events.last(), Some(&FetchEvent::NoProvider));
     assert!((30..40).contains(&time.as_secs()), "{time:?}");
+}
+
+/// What is lost again and again, and gets on between, is put up with.
+#[test]
+fn a_bad_link_gets_there() {
+    let time = time_of(SIZE / 4, &[Sim::new(12.5 * MB, Trouble::Breaks(60))]);
+    assert!((8..30).contains(&time.as_secs()), "{time:?}");
+}
+
+#[test]
+fn who_sends_nothing_is_not_asked_in_a_loop() {
+    let mut world = World::new(SIZE, &[Sim::new(12.5 * MB, Trouble::Stingy)]);
+    assert_eq!(world.run(Duration::from_secs(60)), Duration::from_secs(60));
+    assert!(world.asked < 70, "{}", world.asked);
+}
+
+#[test]
+fn what_was_not_asked_for_is_refused() {
+    let now = Instant::now();
+    let (size, last) = (5 * GROUP_BYTES, GroupSet::from(4..5));
+    let answer = |size, groups: &GroupSet| Answer::from(Sending { size, groups: groups.clone(), has: None });
+    let start = |proved| {
+        let mut fetch = Fetch::new(FetchConfig::default(), &Mcid::of(b""), GroupSet::new(), proved);
+        fetch.handle_providers(now, &[id(0)]);
+        let request = fetch.poll_request(now).unwrap();
+        (fetch, request)
+    };
+    for (proved, claimed, sent, why) in [
+        (None, size, GroupSet::from(3..5), Failure::Unasked),
+        (Some(size), size, GroupSet::from(0..6), Failure::Unasked),
+        (Some(size), size + 1, last.clone(), Failure::OtherSize { claimed: size + 1, proved: size }),
+    ] {
+        let (mut fetch, request) = start(proved);
+        fetch.handle_answer(now, request.id, &answer(claimed, &sent));
+        assert_eq!(fetch.poll_cancel(), Some(request.id));
+        let events: Vec<_> = std::iter::from_fn(|| fetch.poll_event()).collect();
+        assert_eq!(events, [FetchEvent::ProviderBanned { provider: id(0), why }, FetchEvent::NoProvider]);
+    }
+    // The last group, and only it, proves the size.
+    let (mut fetch, request) = start(None);
+    assert!(request.prove_size && request.groups.is_empty());
+    fetch.handle_answer(now, request.id, &answer(size, &last));
+    assert_eq!(fetch.handle_group(now, request.id, 3), Verdict::Drop);
+    assert_eq!((fetch.size(), fetch.handle_group(now, request.id, 4)), (None, Verdict::Write));
+    assert_eq!(fetch.poll_event(), Some(FetchEvent::SizeProved { size }));
+    fetch.handle_done(now, request.id);
+    assert_eq!(fetch.poll_request(now).unwrap().groups, (0..4).into());
+}
+
+/// A request of which the end was taken over is cancelled when the rest is here.
+#[test]
+fn what_was_taken_over_is_not_sent_on() {
+    let begin = Instant::now();
+    let size = 128 * GROUP_BYTES;
+    let mut fetch = Fetch::new(FetchConfig::default(), &Mcid::of(b""), GroupSet::new(), Some(size));
+    fetch.handle_providers(begin, &[id(0)]);
+    let asked = [fetch.poll_request(begin).unwrap(), fetch.poll_request(begin).unwrap()];
+    assert_eq!(asked.clone().map(|request| request.groups), [(0..64).into(), (64..128).into()]);
+    assert_eq!(fetch.poll_request(begin), None);
+    fetch.handle_providers(begin, &[id(1)]);
+    let stolen = fetch.poll_request(begin).unwrap();
+    assert_eq!((stolen.provider, stolen.groups.pairs()[1]), (id(1), 128), "the end of it");
+    assert!(stolen.groups.pairs()[0] > 64);
+    for request in asked {
+        fetch.handle_answer(begin, request.id, &Sending { size, groups: request.groups.clone(), has: None }.into());
+        for group in request.groups.iter() {
+            assert_eq!(fetch.poll_cancel(), (group == stolen.groups.pairs()[0]).then_some(request.id));
+            let verdict = fetch.handle_group(begin, request.id, group);
+            assert_eq!(verdict, Verdict::Write, "what still comes is as good");
+        }
+    }
+    assert!(fetch.is_done());
+    assert_eq!(fetch.poll_cancel(), Some(stolen.id));
 }
 
 #[test]
