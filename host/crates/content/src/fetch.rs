@@ -59,8 +59,8 @@ use crate::{
 const REQUESTS_EACH: usize = 2;
 /// Providers that are remembered as banned; above that, the one that was banned first is forgotten.
 const BANNED_MAX: usize = 256;
-/// Times that a provider may stall, be lost or have nothing without a group in between, before it is banned. The rests between are 15
-/// times [`FetchConfig::back_off`] together, enough for a process to start again.
+/// Times that a provider may stall, be lost or have nothing without a group in between, before it is banned. The rests
+/// between are 15 times [`FetchConfig::back_off`] together, enough for a process to start again.
 const STRIKES_MAX: u32 = 5;
 
 /// What to do with a group.
@@ -280,19 +280,20 @@ impl Fetch {
         Verdict::Write
     }
 
-    /// The request has ended, and the decoder, or the hash of the whole, says that all is there.
+    /// The request has ended, and the decoder says that all is there; or the hash of the whole does, of as many bytes as the
+    /// answer said.
     pub fn handle_done(&mut self, now: Instant, request: RequestId) {
         let Some(index) = self.index_of(request) else { return };
-        if self.named_by == NamedBy::Whole {
-            let size = self.open[index].claimed.unwrap_or_default();
-            self.geometry = Some(Geometry::of(size));
-            self.have = (0..Geometry::of(size).groups()).into();
-            self.open.remove(index);
-            self.finish_if_complete();
-        } else if self.open[index].left.is_empty() {
-            self.open.remove(index);
-        } else {
-            self.handle_failed(now, request, Failure::Short);
+        match (self.named_by, self.open[index].claimed.map(Geometry::of)) {
+            (NamedBy::Whole, Some(geometry)) => {
+                self.geometry = Some(geometry);
+                self.have = (0..geometry.groups()).into();
+                self.finish_if_complete();
+            }
+            (NamedBy::Tree, Some(_)) if self.open[index].left.is_empty() => {
+                self.open.remove(index);
+            }
+            _ => self.handle_failed(now, request, Failure::Short),
         }
     }
 
