@@ -6,8 +6,9 @@
 //!
 //! Memory: the pieces that were pushed and not polled, one node, and the path of a [`Walk`].
 
-use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::{
     groups::GroupSet,

@@ -14,9 +14,9 @@
 //!    send that both end at the same time. A request cannot be shortened; it is cancelled when what was left of it is here.
 //! 4. **End-game.** What is too little to be split is asked for twice, if the second is expected to be here first.
 //!
-//! The driver: call a `handle_…`, then drain [`Fetch::poll_cancel`], [`Fetch::poll_request`] and [`Fetch::poll_event`], then
-//! wait for input until [`Fetch::poll_timeout`], and call [`Fetch::handle_timeout`]. For each request that was polled, until
-//! it is cancelled:
+//! The driver: call a `handle_…`, then drain [`Fetch::poll_request`], [`Fetch::poll_cancel`] and [`Fetch::poll_event`], in this
+//! order, since a request may take over the work of another; then wait for input until [`Fetch::poll_timeout`], and call
+//! [`Fetch::handle_timeout`]. For each request that was polled, until it is cancelled or all its groups have come:
 //!
 //! ```text
 //! head of the answer ─► handle_answer    bytes ─► handle_bytes, then the decoder

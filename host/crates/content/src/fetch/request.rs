@@ -52,7 +52,7 @@ pub enum Failure {
     /// the fifth time in a row; banned at once for any other.
     #[error("it answered: {0}")]
     Refused(Fault),
-    /// No byte came for [`FetchConfig::stall_after`]. Asked again, banned the fifth time in a row.
+    /// No byte came for [`FetchConfig::stall_after`](super::FetchConfig::stall_after). Asked again, banned the fifth time in a row.
     #[error("it stalled")]
     Stalled,
     /// The stream or the link broke. Asked again, banned the fifth time in a row.
