@@ -22,6 +22,14 @@ pub struct RelayConfig {
     pub offers_per_realm_max: usize,
     /// Offers in all; the next is refused.
     pub offers_max: usize,
+    /// Contents that one link provides, counted once for each realm; the next are refused. Each costs about 200 bytes.
+    pub contents_per_link_max: usize,
+    /// Contents provided in all; the next are refused.
+    pub contents_max: usize,
+    /// Requests for content that are open for one link in each direction; the next waits.
+    pub passages_per_link_max: usize,
+    /// Requests for content that are passed on at a time. Each may hold 256 KiB.
+    pub passages_max: usize,
     /// Bytes waiting for one link. When this is used up, subscriptions that hold more than an equal share of it drop
     /// their oldest for what comes; those below their share still get theirs, so that at most twice this can wait.
     pub queued_bytes_per_link_max: usize,
@@ -77,6 +85,10 @@ impl Default for RelayConfig {
             offers_per_link_max: 1024,
             offers_per_realm_max: 16_384,
             offers_max: 131_072,
+            contents_per_link_max: 65_536,
+            contents_max: 1_048_576,
+            passages_per_link_max: 32,
+            passages_max: 1024,
             queued_bytes_per_link_max: 64 << 20,
             queued_bytes_per_realm_max: 512 << 20,
             queued_bytes_max: 2 << 30,

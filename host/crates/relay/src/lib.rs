@@ -16,6 +16,7 @@
 
 mod calls;
 mod config;
+mod contents;
 mod interest;
 mod link;
 mod procedures;
@@ -31,6 +32,7 @@ mod stats;
 mod subscription;
 
 pub use config::RelayConfig;
+pub use contents::Passage;
 pub use link::{LinkKey, Peer, Violation};
 pub use macula_auth::Permissions;
 pub use relay::Relay;

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::BytesMut;
 use macula_auth::Permissions;
 use macula_wire::{
-    Channel, NodeId, TopicError,
+    Channel, Mcid, NodeId, TopicError,
     control::{Control, ControlError},
     frame::{self, Frame, FrameError, Frames, Lane, Taken},
     hello::Role,
@@ -186,6 +186,11 @@ pub(crate) struct Link {
     pub(crate) control: VecDeque<Control>,
     /// What those carry.
     pub(crate) control_bytes: usize,
+    /// Content that the peer has, each in the realm of a slot.
+    pub(crate) provided: FxHashSet<(u32, Mcid)>,
+    /// Requests for content that it has open, and that are open to it.
+    pub(crate) asking: usize,
+    pub(crate) serving: usize,
     /// By the peer's numbers.
     pub(crate) subscriptions: FxHashMap<u32, SubKey>,
     pub(crate) offers: FxHashMap<u32, OfferKey>,
@@ -223,6 +228,9 @@ impl Link {
             lanes: Default::default(),
             control: VecDeque::new(),
             control_bytes: 0,
+            provided: FxHashSet::default(),
+            asking: 0,
+            serving: 0,
             subscriptions: FxHashMap::default(),
             offers: FxHashMap::default(),
             calls: FxHashMap::default(),

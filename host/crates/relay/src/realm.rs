@@ -5,7 +5,10 @@ use std::sync::Arc;
 use macula_wire::{RealmId, Topic};
 use rustc_hash::FxHashMap;
 
-use crate::{interest::Interest, procedures::Procedures, recent::Recent, retained::Retained, subscription::SubKey};
+use crate::{
+    contents::Contents, interest::Interest, procedures::Procedures, recent::Recent, retained::Retained,
+    subscription::SubKey,
+};
 
 /// The subscriptions that a topic reaches, shared by all inlets of the same route, so that runs can be told apart by
 /// address.
@@ -21,6 +24,7 @@ pub(crate) struct Realm {
     pub(crate) members: usize,
     pub(crate) interest: Interest<SubKey>,
     pub(crate) procedures: Procedures,
+    pub(crate) contents: Contents,
     pub(crate) offers: usize,
     /// Calls that wait for an answer.
     pub(crate) calls: usize,
@@ -41,6 +45,7 @@ impl Realm {
             members: 0,
             interest: Interest::default(),
             procedures: Procedures::default(),
+            contents: Contents::default(),
             offers: 0,
             calls: 0,
             retained: Retained::default(),

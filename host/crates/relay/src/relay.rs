@@ -19,6 +19,7 @@ use slab::Slab;
 use crate::{
     calls::Calls,
     config::RelayConfig,
+    contents::Passages,
     link::{Link, LinkKey, Peer},
     procedures::Offer,
     publishers::Publishers,
@@ -49,6 +50,8 @@ pub struct Relay {
     pub(crate) offers: Slab<Offer>,
     publishers: Publishers,
     pub(crate) calls: Calls,
+    pub(crate) passages: Passages,
+    pub(crate) contents_provided: usize,
     run: Run,
     /// Topic of each channel number of this relay's, for subscriptions that keep the newest message of each.
     topic_keys: FxHashMap<u64, u64>,
@@ -81,6 +84,8 @@ impl Relay {
             offers: Slab::new(),
             publishers: Publishers::default(),
             calls: Calls::default(),
+            passages: Passages::default(),
+            contents_provided: 0,
             run: Run::default(),
             topic_keys: FxHashMap::default(),
             next_outlet: 1,
@@ -109,6 +114,7 @@ impl Relay {
             realms: self.realms.len() as u64,
             queued_bytes: self.queued_bytes as u64,
             calls_pending: self.calls.len() as u64,
+            contents: self.contents_provided as u64,
             ..self.stats
         }
     }
@@ -126,6 +132,9 @@ impl Relay {
     /// The link is gone: its subscriptions and offers end, its callers and providers are told.
     pub fn link_closed(&mut self, now: Instant, key: LinkKey) {
         self.flush(now);
+        if self.links.contains(key.index()) {
+            self.end_contents_of(key);
+        }
         let Some(link) = self.links.get_mut(key.index()) else { return };
         let subscriptions: Vec<SubKey> = link.subscriptions.drain().map(|(_, subscription)| subscription).collect();
         let offers: Vec<usize> = link.offers.drain().map(|(_, offer)| offer).collect();
@@ -189,6 +198,7 @@ impl Relay {
     /// Checks every book against what it is about.
     pub(crate) fn assert_consistent(&self) {
         assert!(self.run.is_empty(), "nothing is left half done");
+        self.assert_contents_consistent();
         let mut by_link = vec![0; self.links.capacity().max(1)];
         let mut by_realm = vec![0; self.realms.capacity().max(1)];
         for (key, subscription) in &self.subscriptions {

@@ -95,6 +95,7 @@ impl Relay {
         self.end_subscriptions(now, key, slot, &permissions);
         self.end_offers(now, key, slot, &permissions);
         self.take_back_denied_calls(key);
+        self.end_passages(key, slot, &permissions);
     }
 
     fn end_subscriptions(&mut self, now: Instant, key: LinkKey, slot: u32, permissions: &Permissions) {

@@ -9,6 +9,8 @@ pub struct Stats {
     pub subscriptions: u64,
     /// Offers now.
     pub offers: u64,
+    /// Contents provided now, counted once for each provider.
+    pub contents: u64,
     /// Realms with a member or a stored value now.
     pub realms: u64,
     /// Bytes waiting in subscriptions' queues now, as counted against the bounds.

@@ -6,6 +6,7 @@
 mod bounds;
 mod calls;
 mod chaos;
+mod contents;
 mod harness;
 mod links;
 mod queues;

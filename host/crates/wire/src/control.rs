@@ -5,14 +5,19 @@
 //! [`Control::Done`] names; a request of unknown kind is answered with `unavailable`, anything else unknown is ignored.
 //! Unknown keys in bodies are ignored. Specified in `docs/protocol/links.md`, “Control messages”.
 
+mod content;
 mod rights;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-pub use self::rights::{
-    Ended, EndedWhat, Join, NamedOperation, PROOF_BYTES_MAX, Present, Proof, Refused, Revoke, Revoked, Show, portions,
+pub use self::{
+    content::{CONTENTS_PER_MESSAGE_MAX, Find, PROVIDERS_MAX, Provide, Unprovide},
+    rights::{
+        Ended, EndedWhat, Join, NamedOperation, PROOF_BYTES_MAX, Present, Proof, Refused, Revoke, Revoked, Show,
+        portions,
+    },
 };
-use crate::{Fault, Metadata, Pattern, Topic, WhenFull, limits::CONTROL_BYTES_MAX};
+use crate::{Fault, Metadata, NodeId, Pattern, Topic, WhenFull, limits::CONTROL_BYTES_MAX};
 
 /// Asks for messages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +117,9 @@ pub struct Done {
     /// The answer to [`Show`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
+    /// The answer to [`Find`]; at most [`PROVIDERS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub providers: Vec<NodeId>,
 }
 
 /// Messages that a subscription did not get because its queue was full, counted since it began on this link.
@@ -167,6 +175,9 @@ pub enum Control {
     Revoked(Revoked),
     Ended(Ended),
     Refused(Refused),
+    Provide(Provide),
+    Unprovide(Unprovide),
+    Find(Find),
     /// Of a later version. The id is there when the body has one, and wants a `Done`.
     Unknown {
         kind: u8,
@@ -209,6 +220,9 @@ const KIND_REVOKE: u8 = 15;
 const KIND_REVOKED: u8 = 16;
 const KIND_ENDED: u8 = 17;
 const KIND_REFUSED: u8 = 18;
+const KIND_PROVIDE: u8 = 19;
+const KIND_UNPROVIDE: u8 = 20;
+const KIND_FIND: u8 = 21;
 
 /// Only what [`Control::Unknown`] wants to know of a body.
 #[derive(Deserialize)]
@@ -258,6 +272,9 @@ impl Control {
             Self::Revoked(revoked) => (KIND_REVOKED, body(revoked)),
             Self::Ended(ended) => (KIND_ENDED, body(ended)),
             Self::Refused(refused) => (KIND_REFUSED, body(refused)),
+            Self::Provide(provide) => (KIND_PROVIDE, body(provide)),
+            Self::Unprovide(unprovide) => (KIND_UNPROVIDE, body(unprovide)),
+            Self::Find(find) => (KIND_FIND, body(find)),
             Self::Unknown { kind, .. } => (*kind, body(&std::collections::BTreeMap::<String, u8>::new())),
         };
         out.extend_from_slice(&(4 + body.len() as u32).to_le_bytes());
@@ -306,6 +323,9 @@ impl Control {
             KIND_REVOKED => Self::Revoked(read(kind, body)?),
             KIND_ENDED => Self::Ended(read(kind, body)?),
             KIND_REFUSED => Self::Refused(read(kind, body)?),
+            KIND_PROVIDE => Self::Provide(read(kind, body)?),
+            KIND_UNPROVIDE => Self::Unprovide(read(kind, body)?),
+            KIND_FIND => Self::Find(read(kind, body)?),
             kind => Self::Unknown { kind, id: read::<AnyBody>(kind, body)?.id },
         })
     }
@@ -314,12 +334,12 @@ impl Control {
 impl Done {
     /// The request succeeded.
     pub fn ok(id: u64) -> Self {
-        Self { id, fault: None, value: None, proof: None }
+        Self { id, fault: None, value: None, proof: None, providers: Vec::new() }
     }
 
     /// It did not.
     pub fn failed(id: u64, fault: Fault) -> Self {
-        Self { id, fault: Some(fault), value: None, proof: None }
+        Self { fault: Some(fault), ..Self::ok(id) }
     }
 }
 
@@ -342,6 +362,10 @@ mod tests {
                 proofs: vec![proof.clone(), Proof::default()],
             }),
             Control::Show(Show { id: 7, realm: crate::RealmId::new(&root, &name) }),
+            Control::Provide(Provide { id: 4, slot: 0, contents: vec![crate::Mcid::of(b"a"), crate::Mcid::of(b"b")] }),
+            Control::Unprovide(Unprovide { slot: 0, contents: vec![crate::Mcid::of(b"a")] }),
+            Control::Find(Find { id: 5, slot: 0, content: crate::Mcid::of(b"a") }),
+            Control::Done(Done { providers: vec![root], ..Done::ok(5) }),
             Control::Present(Present { id: 8, slot: 0, proofs: vec![proof.clone()] }),
             Control::Done(Done { proof: Some(proof), ..Done::ok(7) }),
             Control::Revoke(Revoke { id: 9, slot: 0, revocations: vec![serde_bytes::ByteBuf::from(vec![3; 9])] }),

@@ -45,6 +45,15 @@ impl Relay {
                 let done = self.retained_value(key, &request);
                 return self.send_control(key, Control::Done(done));
             }
+            Control::Provide(request) => (request.id, self.provide(key, &request)),
+            Control::Unprovide(request) => {
+                self.unprovide(key, request);
+                return Ok(());
+            }
+            Control::Find(request) => {
+                let done = self.find(key, &request);
+                return self.send_control(key, Control::Done(done));
+            }
             Control::Ping(beat) => return self.send_control(key, Control::Pong(Beat { token: beat.token })),
             Control::Unknown { kind, id: Some(id) } => {
                 (id, Err(Fault::Unavailable(format!("this relay does not know requests of kind {kind}"))))
@@ -75,7 +84,7 @@ impl Relay {
     }
 
     /// The realm in which a peer asks for something.
-    pub(super) fn realm_of(&self, key: LinkKey, slot: u32) -> Result<usize, Fault> {
+    pub(crate) fn realm_of(&self, key: LinkKey, slot: u32) -> Result<usize, Fault> {
         match self.links[key.index()].realms.get(&slot) {
             None => Err(Fault::Denied("the realm was not joined on this link".into())),
             // Whether it may is known when its rights have been renewed, or not.

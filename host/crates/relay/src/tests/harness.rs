@@ -200,12 +200,16 @@ impl Sim {
     }
 
     pub(super) fn ask(&mut self, name: Name, make: impl FnOnce(u64) -> Control) -> Result<Option<StoredValue>, Fault> {
+        let done = self.ask_done(name, make);
+        done.fault.map_or(Ok(done.value), Err)
+    }
+
+    pub(super) fn ask_done(&mut self, name: Name, make: impl FnOnce(u64) -> Control) -> Done {
         self.hosts[name].next_id += 1;
         let id = self.hosts[name].next_id;
         self.control(name, make(id)).expect("no violation");
         let place = self.hosts[name].dones.iter().position(|done| done.id == id).expect("every request is answered");
-        let done = self.hosts[name].dones.remove(place);
-        done.fault.map_or(Ok(done.value), Err)
+        self.hosts[name].dones.remove(place)
     }
 
     /// Subscribes and gives the subscription's number.
