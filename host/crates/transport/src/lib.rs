@@ -11,6 +11,7 @@ mod endpoint;
 mod link;
 mod listener;
 mod reset;
+mod stream;
 mod tls;
 
 pub use address::{RelayUrl, RelayUrlError};
@@ -19,4 +20,5 @@ pub use dialler::{DialError, Dialler};
 pub use endpoint::EndpointConfig;
 pub use link::{ControlReadError, ControlReader, ControlWriter, LaneReader, LaneWriter, Link, LinkError, LocalNode};
 pub use listener::{BindError, Handshake, Listener};
+pub use stream::{StreamError, StreamReader, StreamWriter};
 pub use tls::{Certificate, CertificateError, TlsMode};

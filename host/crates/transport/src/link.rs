@@ -13,6 +13,8 @@ use macula_wire::{
 };
 use web_transport_quinn::{RecvStream, SendStream, Session};
 
+use crate::stream::{self, StreamReader, StreamWriter};
+
 /// Path of the WebTransport session: the mesh protocol, version 1.
 pub(crate) const PATH: &str = "/mesh/1";
 
@@ -215,6 +217,22 @@ impl Link {
                 }
             }
         }
+    }
+
+    /// Opens a stream for one request. Waits while the peer allows no further one; dropping the future opens nothing.
+    ///
+    /// # Errors
+    /// The link is gone.
+    pub async fn open_stream(&self) -> Result<(StreamWriter, StreamReader), LinkError> {
+        stream::open(&self.session).await
+    }
+
+    /// The next stream that the peer has opened. From the first on, it may open more of them at a time.
+    ///
+    /// # Errors
+    /// The link is gone.
+    pub async fn accept_stream(&self) -> Result<(StreamWriter, StreamReader), LinkError> {
+        stream::accept(&self.session).await
     }
 
     /// Closes the link, telling the peer why.
