@@ -74,6 +74,7 @@
 
 mod audit;
 mod clock;
+mod content_stream;
 mod home;
 mod mesh;
 mod pulse;
@@ -88,12 +89,14 @@ pub use home::{
     read_tokens,
 };
 pub use macula_auth as auth;
+pub use macula_content as content;
 pub use macula_relay::Stats as RelayStats;
 pub use macula_transport::{BindError, Certificate, DialError, LocalNode, RelayUrl, RelayUrlError, TlsMode};
 pub use macula_wire as wire;
 pub use mesh::{
-    Advertise, AuthLevel, CallOptions, Confirmation, ConnectError, IncomingCall, Link, LinkState, Mesh, MeshConfig,
-    Offer, Outlook, Publish, Publisher, Responder, Subscribe, Subscription, SubscriptionStats,
+    Advertise, AuthLevel, CallOptions, Confirmation, ConnectError, ContentBytes, ContentSink, ContentSource,
+    FetchError, FetchOptions, Fetching, IncomingCall, Link, LinkState, Mesh, MeshConfig, Offer, Outlook, Publish,
+    Publisher, Responder, Subscribe, Subscription, SubscriptionStats,
 };
 pub use realm_access::{RealmAccess, TokenSource, nonce};
 pub use relay::{RelayConfig, RelayServer, RelayStartError};

@@ -13,6 +13,8 @@
 
 mod call;
 mod config;
+mod content;
+mod fetch;
 mod handle;
 mod inbound;
 mod link_task;
@@ -25,6 +27,8 @@ mod subscription;
 
 pub use call::CallOptions;
 pub use config::{AuthLevel, ConnectError, Link, LinkState, MeshConfig, Outlook};
+pub use content::{ContentBytes, ContentSource};
+pub use fetch::{ContentSink, FetchError, FetchOptions, Fetching};
 pub use handle::{Mesh, Publish, Subscribe};
 pub use offer::{Advertise, IncomingCall, Offer, Responder};
 pub use publisher::{Confirmation, Publisher};

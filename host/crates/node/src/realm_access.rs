@@ -26,8 +26,11 @@ pub struct RealmAccess {
     credentials: Credentials,
     lifetime: Duration,
     /// What was passed on lately, by what it rests on and for whom: the same again until half of its time is over.
-    passed: Arc<Mutex<BTreeMap<(Vec<Cid>, NodeId), Passed>>>,
+    passed: Arc<Mutex<BTreeMap<PassedKey, Passed>>>,
 }
+
+/// All links of what it rests on, and for whom.
+type PassedKey = (Vec<Cid>, NodeId);
 
 /// A delegation that a holder has made for another node.
 #[derive(Debug, Clone)]

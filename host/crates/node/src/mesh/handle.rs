@@ -15,6 +15,7 @@ use macula_auth::{
     AuditEvent, Permissions,
     ucan::{Command, InvocationFields, Ipld, Revocation, container},
 };
+use macula_transport::Link;
 use macula_wire::{
     CallError, Channel, ChannelKind, ContentType, Delivery, Fault, Message, NodeId, Operation, Pattern, PluginName,
     Priority, RealmName, Receipt, Topic, WhenFull,
@@ -26,7 +27,7 @@ use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use super::{
     call::{CallOptions, Calls},
     config::{AuthLevel, ConnectError, LinkState, MeshConfig, Outlook},
-    link_task,
+    content, link_task,
     offer::{Advertise, Incoming, Offer},
     outbox::{ChannelName, Envelope, NoRoom, Outbox, SharedOutbox},
     own_rights::OwnRights,
@@ -65,11 +66,14 @@ pub(super) struct Shared {
     pub(super) epoch: u64,
     pub(super) auth_min: AuthLevel,
     pub(super) rights: OwnRights,
+    pub(super) source: content::Source,
     node: NodeId,
     key: SigningKey,
     state: watch::Sender<LinkState>,
     /// Number of the link that is up; 0 for none.
     link: AtomicU64,
+    /// That link, for streams.
+    streams: parking_lot::RwLock<Option<Link>>,
     started: Instant,
     /// Milliseconds after `started` at which the relay was last heard.
     heard_ms: AtomicU64,
@@ -83,8 +87,15 @@ impl Shared {
         self.state.send_replace(state);
     }
 
-    pub(super) fn set_link(&self, number: u64) {
+    pub(super) fn set_link(&self, up: Option<(u64, Link)>) {
+        let (number, link) = up.map_or((0, None), |(number, link)| (number, Some(link)));
+        *self.streams.write() = link;
         self.link.store(number, Ordering::Release);
+    }
+
+    /// The link that is up.
+    pub(super) fn current_link(&self) -> Option<Link> {
+        self.streams.read().clone()
     }
 
     pub(super) fn link_number(&self) -> u64 {
@@ -130,7 +141,7 @@ impl Shared {
     }
 
     /// Whether this node may do something with a whole pattern.
-    fn check(&self, operation: Operation, pattern: &Pattern) -> Result<(), Fault> {
+    pub(super) fn check(&self, operation: Operation, pattern: &Pattern) -> Result<(), Fault> {
         if self.rights.permissions().borrow().covers(operation, pattern) {
             return Ok(());
         }
@@ -265,10 +276,12 @@ impl Mesh {
             epoch: config.node.epoch,
             auth_min: config.auth_min,
             rights,
+            source: content::Source::default(),
             node,
             key: config.node.key.clone(),
             state: watch::channel(down).0,
             link: AtomicU64::new(0),
+            streams: parking_lot::RwLock::default(),
             started: Instant::now(),
             heard_ms: AtomicU64::new(0),
             undelivered: AtomicU64::new(0),

@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     config::{self, LinkState, MeshConfig, Outlook},
+    content,
     handle::Shared,
     inbound::Inbound,
     outbox::REALM_SLOT,
@@ -256,13 +257,14 @@ async fn serve_joined(
     mut tasks: JoinSet<String>,
 ) -> Down {
     let number = shared.outbox.link_up();
-    shared.set_link(number);
+    shared.set_link(Some((number, link.clone())));
     let mut writers = JoinSet::new();
     let (finish, finishing) = watch::channel(false);
     for lane in Lane::ALL {
         let until = Until { finishing: finishing.clone(), leaving: leaving.clone() };
         writers.spawn(write_lane(Arc::clone(shared), link.clone(), number, lane, until));
     }
+    tasks.spawn(content::serve(Arc::clone(shared), link.clone()));
     let mut lanes = JoinSet::new();
     lanes.spawn(accept_lanes(Arc::clone(shared), link.clone(), number));
     let up = config::Link { url: url.clone(), relay: link.peer().node, generation: number };
@@ -279,7 +281,7 @@ async fn serve_joined(
             "the node is closing".into()
         }
     };
-    shared.set_link(0);
+    shared.set_link(None);
     link.close(&reason);
     // What had arrived before the end is still read.
     let _ = timeout(FINISH_TIMEOUT, async { while lanes.join_next().await.is_some() {} }).await;

@@ -1,10 +1,13 @@
 //! Everything that has to be said again on a new link: subscriptions and offers; and requests that wait for an answer.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use macula_wire::{
-    Fault, Pattern, RealmId, Topic,
-    control::{self, Control, Done, Ended, EndedWhat, Join, Proof, StoredValue, Unsubscribe, Withdraw, portions},
+    Fault, Mcid, NodeId, Pattern, RealmId, Topic,
+    control::{
+        self, CONTENTS_PER_MESSAGE_MAX, Control, Done, Ended, EndedWhat, Find, Join, Proof, Provide, StoredValue,
+        Unprovide, Unsubscribe, Withdraw, portions,
+    },
 };
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -34,6 +37,8 @@ struct State {
     subscriptions: FxHashMap<u32, Entry<SubscriptionState>>,
     offers: FxHashMap<u32, Entry<OfferState>>,
     procedures: FxHashMap<Topic, u32>,
+    /// What this node provides.
+    contents: BTreeSet<Mcid>,
     requests: FxHashMap<u64, Request>,
     next_number: u32,
     next_request: u64,
@@ -56,6 +61,8 @@ enum Request {
     Retained(oneshot::Sender<Result<Option<StoredValue>, Fault>>),
     Show(oneshot::Sender<Result<Option<Proof>, Fault>>),
     Revoke(oneshot::Sender<Result<(), Fault>>),
+    Find(oneshot::Sender<Result<Vec<NodeId>, Fault>>),
+    Provide,
     Present,
     Ended,
 }
@@ -94,6 +101,13 @@ impl State {
         for proofs in portions(proofs, Proof::bytes) {
             let id = self.request(Request::Present);
             self.send(Control::Present(control::Present { id, slot: REALM_SLOT, proofs }));
+        }
+    }
+
+    fn send_provides(&mut self, contents: &[Mcid]) {
+        for contents in contents.chunks(CONTENTS_PER_MESSAGE_MAX) {
+            let id = self.request(Request::Provide);
+            self.send(Control::Provide(Provide { id, slot: REALM_SLOT, contents: contents.to_vec() }));
         }
     }
 
@@ -180,6 +194,38 @@ impl Registry {
         let (answer, waiting) = oneshot::channel();
         let id = registry.request(Request::Retained(answer));
         registry.send(Control::Retained(control::Retained { id, slot: REALM_SLOT, topic }));
+        Ok(waiting)
+    }
+
+    /// Says that this node has contents, now and on each link to come.
+    pub(super) fn provide(&self, contents: &[Mcid]) {
+        let mut registry = self.0.lock();
+        let mut new: Vec<Mcid> = contents.to_vec();
+        new.retain(|content| registry.contents.insert(content.clone()));
+        if registry.link.is_some() {
+            registry.send_provides(&new);
+        }
+    }
+
+    /// Says that it has them no longer.
+    pub(super) fn unprovide(&self, contents: &[Mcid]) {
+        let mut registry = self.0.lock();
+        let mut old: Vec<Mcid> = contents.to_vec();
+        old.retain(|content| registry.contents.remove(content));
+        for contents in old.chunks(CONTENTS_PER_MESSAGE_MAX) {
+            registry.send(Control::Unprovide(Unprovide { slot: REALM_SLOT, contents: contents.to_vec() }));
+        }
+    }
+
+    /// Asks who has content.
+    pub(super) fn find(&self, content: Mcid) -> Result<Waiting<Vec<NodeId>>, Fault> {
+        let mut registry = self.0.lock();
+        if registry.link.is_none() {
+            return Err(Fault::Unavailable("there is no link to a relay".into()));
+        }
+        let (answer, waiting) = oneshot::channel();
+        let id = registry.request(Request::Find(answer));
+        registry.send(Control::Find(Find { id, slot: REALM_SLOT, content }));
         Ok(waiting)
     }
 
@@ -298,6 +344,8 @@ impl Registry {
         for state in offers {
             registry.send_advertise(&state);
         }
+        let contents: Vec<Mcid> = registry.contents.iter().cloned().collect();
+        registry.send_provides(&contents);
         let (said, all_said) = oneshot::channel();
         registry.saying = Some((registry.next_request, said));
         (waiting, all_said)
@@ -350,6 +398,13 @@ impl Registry {
                 return;
             }
             Some(Request::Retained(answer)) => return drop(answer.send(outcome.map(|()| done.value))),
+            Some(Request::Find(answer)) => return drop(answer.send(outcome.map(|()| done.providers))),
+            Some(Request::Provide) => {
+                if let Err(fault) = outcome {
+                    tracing::warn!(%fault, "the relay does not tell others of all that this node provides");
+                }
+                return;
+            }
             Some(Request::Ended) | None => return,
         };
         match (first, outcome) {

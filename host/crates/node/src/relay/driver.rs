@@ -9,9 +9,10 @@ use std::{
 
 use macula_auth::AuditEvent;
 use macula_relay::{Denial, LinkKey, Relay, Stats};
-use macula_transport::{Handshake, LinkError, Listener, LocalNode};
+use macula_transport::{Handshake, Link, LinkError, Listener, LocalNode};
 use macula_wire::frame::Lane;
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use tokio::{
     sync::{Notify, watch},
     task::spawn_local,
@@ -45,6 +46,8 @@ pub(super) struct Shared {
     /// Links that were suspended may go on.
     pub(super) resumed: Notify,
     audit: Arc<Audit>,
+    /// Tells requests for content that are being passed on to stop, by the passage's id.
+    pub(super) passages: RefCell<FxHashMap<u64, Rc<Notify>>>,
 }
 
 /// Who looks on from other threads.
@@ -85,8 +88,9 @@ impl<F: Fn(&Ending) -> &Cell<usize>> Drop for Counted<F> {
     }
 }
 
-/// Wakes what writes to a link.
+/// A link, and what wakes its writers.
 pub(super) struct LinkWakers {
+    pub(super) link: Link,
     pub(super) control: Notify,
     pub(super) lanes: [Notify; Lane::COUNT],
     /// Lanes whose writer runs.
@@ -130,6 +134,7 @@ impl Shared {
             self.audit.record(&event);
         }
         drop((relay, admission));
+        self.end_passages();
         self.pump();
     }
 
@@ -195,6 +200,7 @@ pub(super) async fn run(
         audit: observers.audit,
         node: config.node,
         ending: Ending::default(),
+        passages: RefCell::default(),
     });
     spawn_local(keep_time(Rc::clone(&shared)));
     spawn_local(keep_rights(Rc::clone(&shared)));

@@ -21,7 +21,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::driver::{Counted, LinkWakers, Shared, forget};
+use super::{
+    content,
+    driver::{Counted, LinkWakers, Shared, forget},
+};
 use crate::pulse::ping_interval;
 
 /// Pieces of a stream that are read at a time; a piece is a packet's worth.
@@ -32,10 +35,10 @@ const LAST_FRAMES_TIMEOUT: Duration = Duration::from_secs(1);
 const TURN_BYTES: usize = 256 << 10;
 
 /// What the tasks of a link have in common.
-struct LinkContext {
-    shared: Rc<Shared>,
-    link: Link,
-    key: LinkKey,
+pub(super) struct LinkContext {
+    pub(super) shared: Rc<Shared>,
+    pub(super) link: Link,
+    pub(super) key: LinkKey,
     wakers: Rc<LinkWakers>,
     /// When the peer was last heard.
     heard: RefCell<Instant>,
@@ -67,6 +70,7 @@ pub(super) async fn run(shared: Rc<Shared>, link: Link) {
     let mut tasks = JoinSet::new();
     tasks.spawn_local(read_control(Rc::clone(&context), control_reader));
     tasks.spawn_local(write_control(Rc::clone(&context), control_writer));
+    tasks.spawn_local(content::accept_streams(Rc::clone(&context)));
     let mut lanes = JoinSet::new();
     lanes.spawn_local(accept_lanes(Rc::clone(&context)));
     let ended = tokio::select! {
@@ -102,8 +106,13 @@ fn register(shared: &Rc<Shared>, link: &Link, key: LinkKey, writers: &Rc<RefCell
             }
         })
     };
-    let wakers =
-        Rc::new(LinkWakers { control: Notify::new(), lanes: Default::default(), started: RefCell::default(), start });
+    let wakers = Rc::new(LinkWakers {
+        link: link.clone(),
+        control: Notify::new(),
+        lanes: Default::default(),
+        started: RefCell::default(),
+        start,
+    });
     let mut all = shared.wakers.borrow_mut();
     if all.len() <= key.index() {
         all.resize(key.index() + 1, None);
@@ -113,7 +122,7 @@ fn register(shared: &Rc<Shared>, link: &Link, key: LinkKey, writers: &Rc<RefCell
 }
 
 impl LinkContext {
-    fn heard(&self, now: Instant) {
+    pub(super) fn heard(&self, now: Instant) {
         *self.heard.borrow_mut() = now;
     }
 

@@ -1,0 +1,163 @@
+//! Passes requests for content on to who has it, and what comes back to who asked.
+//!
+//! Each request is a stream from the asker and one to the provider. The core says to whom it goes; here only the two heads
+//! are read, and the bytes between are handed on as they come, a piece at a time. Who takes nothing for
+//! [`TAKE_TIMEOUT`] while something is there for it is given up: what waits for it fills the provider's link, on which
+//! others wait as well.
+
+use std::{rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use macula_content::{Answer, Ask};
+use macula_relay::{LinkKey, Passage};
+use macula_transport::{StreamError, StreamReader, StreamWriter};
+use macula_wire::Fault;
+use tokio::{sync::Notify, task::JoinSet, time::timeout};
+
+use super::{driver::Shared, link_tasks::LinkContext};
+use crate::content_stream::{HEAD_TIMEOUT, HeadReadError, read_head, write_last_head};
+
+/// How long who asked may take nothing of what is there.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes that are handed on at a time.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Why a request comes to nothing; its streams are reset.
+#[derive(Debug, thiserror::Error)]
+enum PassError {
+    #[error(transparent)]
+    Head(#[from] HeadReadError),
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    #[error("the provider's link has ended")]
+    NoLink,
+    #[error("who asked takes nothing")]
+    Slow,
+    #[error("who asked may not have it any more")]
+    Ended,
+}
+
+/// Takes the streams that a peer opens, until its link ends.
+pub(super) async fn accept_streams(context: Rc<LinkContext>) -> String {
+    let mut requests = JoinSet::new();
+    loop {
+        tokio::select! {
+            stream = context.link.accept_stream() => match stream {
+                Ok((writer, reader)) => drop(requests.spawn_local(serve(Rc::clone(&context), writer, reader))),
+                Err(error) => return error.to_string(),
+            },
+            Some(_) = requests.join_next() => {}
+        }
+    }
+}
+
+async fn serve(context: Rc<LinkContext>, writer: StreamWriter, reader: StreamReader) {
+    if let Err(error) = answer(&context, writer, reader).await {
+        tracing::debug!(link = %context.link.peer().node.short(), %error, "a request for content has come to nothing");
+    }
+}
+
+async fn answer(context: &LinkContext, mut writer: StreamWriter, mut reader: StreamReader) -> Result<(), PassError> {
+    let (ask, _) = read_head(&mut reader, Ask::decode).await?;
+    context.heard(std::time::Instant::now());
+    let begun = context.shared.relay.borrow_mut().begin_passage(context.key, ask.slot, &ask.content, ask.provider);
+    // A denial is written down.
+    context.shared.settle_rights();
+    let passage = match begun {
+        Ok(passage) => OpenPassage::new(&context.shared, passage),
+        Err(fault) => return refuse(writer, fault).await,
+    };
+    let Some(provider) = context.shared.link(passage.passage.provider_link) else {
+        return refuse(writer, Fault::NotFound("the provider has left".into())).await;
+    };
+    let asked = async {
+        let (mut to_provider, mut from_provider) = provider.open_stream().await.map_err(|_| PassError::NoLink)?;
+        let mut head = Vec::new();
+        let asker = Some(passage.passage.asker);
+        Ask { slot: passage.passage.provider_slot, provider: None, asker, ..ask }
+            .encode(&mut head)
+            .map_err(HeadReadError::from)?;
+        to_provider.write(head.into()).await?;
+        to_provider.finish();
+        let (answer, rest) = read_head(&mut from_provider, Answer::decode).await?;
+        Ok::<_, PassError>((answer, rest, from_provider))
+    };
+    let asked = tokio::select! {
+        asked = timeout(HEAD_TIMEOUT, asked) => asked.unwrap_or(Err(PassError::Head(HeadReadError::Slow))),
+        () = writer.given_up() => return Ok(()),
+        () = passage.ended.notified() => return Err(PassError::Ended),
+    };
+    let (answer, rest, mut from_provider) = match asked {
+        Ok(answered) => answered,
+        Err(error) => {
+            tracing::debug!(provider = %passage.passage.provider.short(), %error, "a provider does not answer");
+            return refuse(writer, Fault::Unavailable("the provider does not answer".into())).await;
+        }
+    };
+    let mut head = Vec::new();
+    Answer { provider: Some(passage.passage.provider), ..answer }.encode(&mut head).map_err(HeadReadError::from)?;
+    let pass = async {
+        hand_on(&mut writer, head.into()).await?;
+        hand_on(&mut writer, rest).await?;
+        while let Some(piece) = from_provider.read(PIECE_BYTES).await? {
+            hand_on(&mut writer, piece).await?;
+        }
+        Ok::<_, PassError>(())
+    };
+    tokio::select! {
+        passed = pass => passed?,
+        () = passage.ended.notified() => return Err(PassError::Ended),
+    }
+    writer.finish();
+    Ok(())
+}
+
+async fn refuse(writer: StreamWriter, fault: Fault) -> Result<(), PassError> {
+    let answer = Answer::refused(fault);
+    Ok(write_last_head(writer, |head| answer.encode(head)).await?)
+}
+
+async fn hand_on(writer: &mut StreamWriter, piece: Bytes) -> Result<(), PassError> {
+    if piece.is_empty() {
+        return Ok(());
+    }
+    Ok(timeout(TAKE_TIMEOUT, writer.write(piece)).await.map_err(|_| PassError::Slow)??)
+}
+
+/// Ends the passage with its task, whatever the reason.
+struct OpenPassage {
+    shared: Rc<Shared>,
+    passage: Passage,
+    ended: Rc<Notify>,
+}
+
+impl OpenPassage {
+    fn new(shared: &Rc<Shared>, passage: Passage) -> Self {
+        let ended = Rc::new(Notify::new());
+        shared.passages.borrow_mut().insert(passage.id, Rc::clone(&ended));
+        Self { shared: Rc::clone(shared), passage, ended }
+    }
+}
+
+impl Drop for OpenPassage {
+    fn drop(&mut self) {
+        self.shared.passages.borrow_mut().remove(&self.passage.id);
+        self.shared.relay.borrow_mut().end_passage(self.passage.id);
+    }
+}
+
+impl Shared {
+    /// The link under a key, if it is there.
+    fn link(&self, key: LinkKey) -> Option<macula_transport::Link> {
+        Some(self.wakers.borrow().get(key.index())?.as_ref()?.link.clone())
+    }
+
+    /// Stops the passages whose askers have lost the right.
+    pub(super) fn end_passages(&self) {
+        while let Some(id) = self.relay.borrow_mut().poll_ended_passage() {
+            if let Some(ended) = self.passages.borrow().get(&id) {
+                ended.notify_one();
+            }
+        }
+    }
+}
