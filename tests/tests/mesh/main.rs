@@ -4,6 +4,7 @@
 
 mod calls;
 mod certificates;
+mod content;
 mod hostile;
 mod pubsub;
 mod recovery;

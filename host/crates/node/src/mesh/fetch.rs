@@ -216,6 +216,9 @@ impl Driver {
     async fn run(mut self, mut events: mpsc::Receiver<Batch>) -> Result<(), FetchError> {
         let mut link = self.mesh.link();
         let mut look_at = Instant::now();
+        if let Some(size) = self.fetch.size() {
+            self.write(Write::Size(size)).await?;
+        }
         loop {
             let is_up = match &*link.borrow_and_update() {
                 LinkState::Up(_) => true,

@@ -1,0 +1,343 @@
+//! Content over real links: found, fetched from several at once, verified; and what happens when somebody lies or leaves.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use macula_content::{Finished, Geometry, GroupSet, Node, OutboardBuilder, Parent};
+use macula_node::{
+    ContentBytes, ContentSink, ContentSource, FetchError, FetchOptions, Mesh, MeshConfig, RealmAccess, RelayServer,
+};
+use macula_transport::LocalNode;
+use macula_wire::{Digest, Fault, Mcid, hello::Role};
+use parking_lot::Mutex;
+
+use crate::support::{config, granted, key, node, realm, relay, soon, topic};
+
+/// Some content with its outboard.
+struct Content {
+    mcid: Mcid,
+    bytes: Vec<u8>,
+    parents: BTreeMap<u64, [u8; 64]>,
+}
+
+impl Content {
+    /// Bytes that differ from group to group.
+    fn new(len: usize) -> Arc<Self> {
+        let bytes: Vec<u8> = (0..len as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
+        let mut builder = OutboardBuilder::new();
+        builder.push(&bytes);
+        let finished: Finished = builder.finish();
+        let mcid = finished.mcid();
+        let parents = finished.parents.into_iter().map(|Parent { index, pair }| (index, pair)).collect();
+        Arc::new(Self { mcid, bytes, parents })
+    }
+
+    fn groups(&self) -> u64 {
+        Geometry::of(self.bytes.len() as u64).groups()
+    }
+}
+
+/// A provider's store of one content, which may be in part or spoiled.
+#[derive(Default)]
+struct Served {
+    content: Option<Arc<Content>>,
+    has: Option<GroupSet>,
+    /// Sends other bytes than it has, as if they were verified.
+    is_corrupt: AtomicBool,
+    groups_read: AtomicU64,
+    damaged: Mutex<Vec<Node>>,
+}
+
+struct Source(Arc<Served>);
+struct Opened(Arc<Served>);
+
+impl ContentSource for Source {
+    fn open(&self, content: &Mcid) -> Option<Box<dyn ContentBytes>> {
+        let has = self.0.content.as_ref().is_some_and(|own| own.mcid == *content);
+        has.then(|| Box::new(Opened(Arc::clone(&self.0))) as Box<dyn ContentBytes>)
+    }
+}
+
+impl ContentBytes for Opened {
+    fn size(&self) -> u64 {
+        self.0.content.as_ref().unwrap().bytes.len() as u64
+    }
+
+    fn groups(&self) -> Option<GroupSet> {
+        self.0.has.clone()
+    }
+
+    fn parent(&mut self, index: u64) -> io::Result<[u8; 64]> {
+        Ok(self.0.content.as_ref().unwrap().parents[&index])
+    }
+
+    fn group(&mut self, group: u64, into: &mut Vec<u8>) -> io::Result<()> {
+        let content = self.0.content.as_ref().unwrap();
+        let range = Geometry::of(content.bytes.len() as u64).bytes(group);
+        into.extend_from_slice(&content.bytes[range.start as usize..range.end as usize]);
+        if self.0.is_corrupt.load(Ordering::Relaxed) {
+            into[0] ^= 1;
+        }
+        self.0.groups_read.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn damaged(&mut self, node: Node) {
+        self.0.damaged.lock().push(node);
+    }
+}
+
+/// A node that provides content.
+async fn provider(relay: &RelayServer, content: &Arc<Content>, has: Option<GroupSet>) -> (Mesh, Arc<Served>) {
+    let served = Arc::new(Served { content: Some(Arc::clone(content)), has, ..Served::default() });
+    let mesh = node(relay).await;
+    mesh.set_content_source(Arc::new(Source(Arc::clone(&served))));
+    mesh.provide(&[content.mcid.clone()]);
+    // Requests are answered in order: when this is, the relay knows what is provided.
+    soon(mesh.retained(&topic("a"))).await.unwrap();
+    (mesh, served)
+}
+
+/// What a fetch has written.
+#[derive(Default)]
+struct Written {
+    size: Option<u64>,
+    groups: BTreeMap<u64, Vec<u8>>,
+    parents: BTreeMap<u64, [u8; 64]>,
+    whole: Vec<u8>,
+    checkpointed: GroupSet,
+    is_complete: bool,
+    /// Refuses to write this group.
+    refuses: Option<u64>,
+}
+
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Written>>);
+
+impl ContentSink for Sink {
+    fn set_size(&mut self, size: u64) -> Result<(), Fault> {
+        self.0.lock().size = Some(size);
+        Ok(())
+    }
+
+    fn write_parent(&mut self, parent: &Parent) -> Result<(), Fault> {
+        self.0.lock().parents.insert(parent.index, parent.pair);
+        Ok(())
+    }
+
+    fn write_group(&mut self, group: u64, bytes: &[u8]) -> Result<(), Fault> {
+        let mut written = self.0.lock();
+        if written.refuses == Some(group) {
+            return Err(Fault::QuotaExceeded("the disk is full".into()));
+        }
+        assert!(written.size.is_some(), "the size is proved before anything is written");
+        assert!(written.groups.insert(group, bytes.to_vec()).is_none(), "a group is written once");
+        Ok(())
+    }
+
+    fn write_whole(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Fault> {
+        let mut written = self.0.lock();
+        written.whole.truncate(offset as usize);
+        written.whole.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn checkpoint(&mut self) -> Result<(), Fault> {
+        let mut written = self.0.lock();
+        let groups = written.groups.keys().map(|group| *group..*group + 1).collect();
+        written.checkpointed = groups;
+        Ok(())
+    }
+
+    fn complete(&mut self) -> Result<(), Fault> {
+        self.0.lock().is_complete = true;
+        Ok(())
+    }
+}
+
+impl Sink {
+    fn assert_is(&self, content: &Content) {
+        let written = self.0.lock();
+        assert!(written.is_complete);
+        assert_eq!(written.size, Some(content.bytes.len() as u64));
+        assert_eq!(written.groups.len() as u64, content.groups());
+        let whole: Vec<u8> = written.groups.values().flatten().copied().collect();
+        assert!(whole == content.bytes, "the bytes are the content's");
+        assert_eq!(written.parents, content.parents, "and the outboard is there for the next to fetch from here");
+    }
+}
+
+fn options() -> FetchOptions {
+    FetchOptions { size: None, have: GroupSet::new(), patience: Duration::from_secs(20) }
+}
+
+async fn fetch(mesh: &Mesh, content: &Mcid, options: FetchOptions) -> (Sink, Result<(), FetchError>) {
+    let sink = Sink::default();
+    let outcome = soon(mesh.fetch(content, Box::new(sink.clone()), options).finish()).await;
+    (sink, outcome)
+}
+
+/// Goal: content of any size comes whole from one provider through a relay, also when there is next to nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn content_of_any_size_is_fetched() {
+    let relay = relay();
+    let asker = node(&relay).await;
+    for len in [0, 1, 16 << 10, (16 << 10) + 1, 3_000_000] {
+        let content = Content::new(len);
+        let (provider, _) = provider(&relay, &content, None).await;
+        assert_eq!(soon(asker.providers(&content.mcid)).await, Ok(vec![provider.node()]));
+        let (sink, outcome) = fetch(&asker, &content.mcid, options()).await;
+        assert_eq!(outcome, Ok(()), "{len} bytes");
+        sink.assert_is(&content);
+    }
+}
+
+/// Goal: several providers are asked at once, one of which lies; what it sends is never written, and the rest is enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_provide_and_one_lies() {
+    let relay = relay();
+    let content = Content::new(24 << 20);
+    let mut providers = Vec::new();
+    for _ in 0..3 {
+        providers.push(provider(&relay, &content, None).await);
+    }
+    // It has the right outboard, and its encoder is told that the disk gave other bytes: what is not verified is not sent.
+    let (_spoiled, served) = provider(&relay, &content, None).await;
+    served.is_corrupt.store(true, Ordering::Relaxed);
+    let asker = node(&relay).await;
+    let (sink, outcome) = fetch(&asker, &content.mcid, options()).await;
+    assert_eq!(outcome, Ok(()));
+    sink.assert_is(&content);
+    for (_, served) in &providers {
+        assert!(served.groups_read.load(Ordering::Relaxed) > 0, "each has sent some");
+    }
+    assert!(served.damaged.lock().iter().all(|node| matches!(node, Node::Group(_))));
+    // Whoever has fetched it can provide it.
+    let relayed = soon(asker.providers(&content.mcid)).await.unwrap();
+    assert_eq!(relayed.len(), 4);
+}
+
+/// Goal: providers that have parts make a whole, and what is here already is not asked for again.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_make_a_whole() {
+    let relay = relay();
+    let content = Content::new(4 << 20);
+    let groups = content.groups();
+    let (_first, _) = provider(&relay, &content, Some((0..groups / 2).into())).await;
+    let (_second, second) = provider(&relay, &content, Some((groups / 2..groups).into())).await;
+    let asker = node(&relay).await;
+    let (sink, outcome) = fetch(&asker, &content.mcid, options()).await;
+    assert_eq!(outcome, Ok(()));
+    sink.assert_is(&content);
+    second.groups_read.store(0, Ordering::Relaxed);
+    let have = GroupSet::from(0..groups - 10);
+    let again = FetchOptions { size: Some(content.bytes.len() as u64), have, ..options() };
+    let (sink, outcome) = fetch(&asker, &content.mcid, again).await;
+    assert_eq!(outcome, Ok(()));
+    assert_eq!(sink.0.lock().groups.keys().copied().collect::<Vec<_>>(), (groups - 10..groups).collect::<Vec<_>>());
+    assert_eq!(second.groups_read.load(Ordering::Relaxed), 10);
+}
+
+/// Goal: nobody who has it, nobody who may, a disk that is full: each its own end, and nothing is taken for complete.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_that_cannot_end_well_says_why() {
+    let relay = relay();
+    let content = Content::new(4 << 20);
+    let asker = node(&relay).await;
+    let impatient = || FetchOptions { patience: Duration::from_millis(300), ..options() };
+    let (sink, outcome) = fetch(&asker, &content.mcid, impatient()).await;
+    assert_eq!(outcome, Err(FetchError::NotFound(content.mcid.clone())));
+    assert!(!sink.0.lock().is_complete);
+
+    let (lacking, _) = provider(&relay, &content, Some(GroupSet::new())).await;
+    let (_, outcome) = fetch(&asker, &content.mcid, impatient()).await;
+    assert!(matches!(outcome, Err(FetchError::Unavailable { .. })), "{outcome:?}");
+    soon(lacking.close()).await;
+
+    let (_provider, _) = provider(&relay, &content, None).await;
+    let sink = Sink::default();
+    sink.0.lock().refuses = Some(100);
+    let outcome = soon(asker.fetch(&content.mcid, Box::new(sink.clone()), options()).finish()).await;
+    assert_eq!(outcome, Err(FetchError::Sink(Fault::QuotaExceeded("the disk is full".into()))));
+    let written = sink.0.lock();
+    assert!(
+        !written.is_complete && written.checkpointed.count() == written.groups.len() as u64,
+        "what is there is kept"
+    );
+}
+
+/// Goal: content is for those who may fetch it: a right to one is none to another, and the relay holds to it as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn fetching_needs_the_right() {
+    let relay = relay();
+    let (content, other) = (Content::new(100_000), Content::new(50_000));
+    let (_one, _) = provider(&relay, &content, None).await;
+    let (_two, _) = provider(&relay, &other, None).await;
+    let chain = granted(&key(200), None, 41, "/mesh/fetch", &[content.mcid.as_str()], None);
+    let tokens = chain.links().to_vec();
+    let restricted = MeshConfig {
+        realm: RealmAccess::by_tokens(
+            realm().name().clone(),
+            realm().root(),
+            Arc::new(move || tokens.clone()),
+            Vec::new(),
+        ),
+        node: LocalNode { key: key(41), role: Role::Host, epoch: 1 },
+        ..config(relay.url())
+    };
+    let asker = soon(Mesh::connect(restricted)).await.unwrap();
+    let (sink, outcome) = fetch(&asker, &content.mcid, options()).await;
+    assert_eq!(outcome, Ok(()));
+    sink.assert_is(&content);
+    let (_, outcome) = fetch(&asker, &other.mcid, options()).await;
+    assert!(matches!(outcome, Err(FetchError::Denied(Fault::Denied(_)))), "{outcome:?}");
+}
+
+/// Goal: content that is named by SHA-256 is verified as a whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn sha_256_is_verified_as_a_whole() {
+    let relay = relay();
+    let plain = Content::new(1_000_000);
+    let mcid = Mcid::from(Digest::Sha256(<sha2::Sha256 as sha2::Digest>::digest(&plain.bytes).into()));
+    let content = Arc::new(Content { mcid, bytes: plain.bytes.clone(), parents: BTreeMap::new() });
+    let (liar, spoiled) = provider(&relay, &content, None).await;
+    spoiled.is_corrupt.store(true, Ordering::Relaxed);
+    let asker = node(&relay).await;
+    let impatient = FetchOptions { patience: Duration::from_secs(1), ..options() };
+    let (sink, outcome) = fetch(&asker, &content.mcid, impatient).await;
+    assert!(matches!(outcome, Err(FetchError::Unavailable { .. })), "{outcome:?}");
+    assert!(!sink.0.lock().is_complete);
+    let (_honest, _) = provider(&relay, &content, None).await;
+    let (sink, outcome) = fetch(&asker, &content.mcid, options()).await;
+    assert_eq!(outcome, Ok(()));
+    let written = sink.0.lock();
+    assert!(written.is_complete && written.whole == content.bytes);
+    drop(liar);
+}
+
+/// Goal: a fetch outlives the relay and its providers: it goes on where it was when they are back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_outlives_the_relay() {
+    let first = relay();
+    let port = first.url().port();
+    let content = Content::new(64 << 20);
+    let (_provider, served) = provider(&first, &content, None).await;
+    let asker = node(&first).await;
+    let sink = Sink::default();
+    let fetching = asker.fetch(&content.mcid, Box::new(sink.clone()), options());
+    let mut progress = fetching.progress();
+    soon(progress.wait_for(|progress| progress.bytes_done > 1 << 20)).await.unwrap();
+    soon(first.stop()).await;
+    let _again = crate::support::relay_at(100, port);
+    assert_eq!(soon(fetching.finish()).await, Ok(()));
+    sink.assert_is(&content);
+    let read = served.groups_read.load(Ordering::Relaxed);
+    assert!(read < content.groups() + content.groups() / 2, "{read} groups were read, and it has {}", content.groups());
+}
