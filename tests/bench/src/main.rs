@@ -1,12 +1,13 @@
 //! Measures the mesh: publisher, relay and subscriber as processes of their own, TLS on as always.
 //!
-//! `cargo run --release -p macula-bench` runs everything and prints a table; `-- pubsub`, `-- calls`, `-- links` and
-//! `-- plugin` run a part. Each figure is the median of several rounds; the spread is printed beside it. A timing is
+//! `cargo run --release -p macula-bench` runs everything and prints a table; `-- pubsub`, `-- calls`, `-- links`,
+//! `-- plugin` and `-- content` run a part. Each figure is the median of several rounds; the spread is printed beside it. A timing is
 //! never a test: nothing here fails because a machine is slow.
 
 #![expect(clippy::print_stdout, reason = "its output is the table")]
 
 mod calls;
+mod content;
 mod links;
 mod plugin;
 mod process;
@@ -34,6 +35,8 @@ enum Part {
     Links,
     /// A plugin that publishes back.
     Plugin,
+    /// 1 GiB through the relay.
+    Content,
     /// One process of a measurement; started by the others.
     #[command(hide = true)]
     Role(process::Role),
@@ -57,6 +60,9 @@ fn main() -> anyhow::Result<()> {
     }
     if all || matches!(arguments.part, Some(Part::Plugin)) {
         plugin::measure(arguments.rounds, &mut table)?;
+    }
+    if all || matches!(arguments.part, Some(Part::Content)) {
+        content::measure(arguments.rounds, &mut table)?;
     }
     table.print();
     Ok(())

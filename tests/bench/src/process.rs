@@ -14,7 +14,7 @@ use macula_node::{Home, Mesh, MeshConfig, RelayConfig, RelayServer, RelayUrl};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::AsyncBufReadExt;
 
-use crate::{calls, links, pubsub};
+use crate::{calls, content, links, pubsub};
 
 /// One process.
 #[derive(Args)]
@@ -36,6 +36,8 @@ enum What {
     Subscriber(pubsub::Subscriber),
     Caller(calls::Caller),
     Provider,
+    ContentProvider,
+    Fetcher(content::Fetcher),
     IdleLinks(links::IdleLinks),
     BareServer,
     BareClient(links::BareClient),
@@ -52,6 +54,8 @@ impl Role {
                 What::Subscriber(subscriber) => subscriber.run(&party).await,
                 What::Caller(caller) => caller.run(&party).await,
                 What::Provider => calls::provide(&party).await,
+                What::ContentProvider => content::provide(&party).await,
+                What::Fetcher(fetcher) => fetcher.run(&party).await,
                 What::IdleLinks(idle) => idle.run(&party).await,
                 What::BareServer => links::bare_server().await,
                 What::BareClient(client) => client.run().await,
