@@ -129,7 +129,7 @@ impl fmt::Display for AuditEvent {
             Self::Granted { cid, expires: Some(expires), .. } => write!(f, "by {cid} until {expires}"),
             Self::Granted { cid, expires: None, .. } => write!(f, "by {cid}, without end"),
             Self::Lost { cids, .. } => {
-                f.write_str("no longer by")?;
+                f.write_str("what rested on these has ended:")?;
                 cids.iter().try_for_each(|cid| write!(f, " {cid}"))
             }
             Self::Suspended { .. } => f.write_str("expired; waiting for a renewed proof"),

@@ -1,12 +1,16 @@
 //! Writes down what the rights' keepers report: to the log, within bounds, and into counters.
 
 use std::{
+    collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering},
     time::Instant,
 };
 
 use macula_auth::{AuditEvent, AuditLimiter};
+use macula_wire::{RealmId, RealmName};
 use parking_lot::Mutex;
+
+use crate::RealmAccess;
 
 /// Kinds of events, as in logs and metrics.
 const KINDS: [&str; 7] = ["denied", "refused", "granted", "lost", "suspended", "revoked", "forked"];
@@ -16,14 +20,17 @@ const KINDS: [&str; 7] = ["denied", "refused", "granted", "lost", "suspended", "
 #[derive(Debug)]
 pub struct Audit {
     at: &'static str,
+    /// What people call the realms.
+    realms: BTreeMap<RealmId, RealmName>,
     counts: [AtomicU64; KINDS.len()],
     limiter: Mutex<AuditLimiter>,
 }
 
 impl Audit {
     /// For the part of a node that `at` names: `relay` or `host`.
-    pub(crate) fn new(at: &'static str) -> Self {
-        Self { at, counts: Default::default(), limiter: Mutex::new(AuditLimiter::new(Instant::now())) }
+    pub(crate) fn new<'a>(at: &'static str, realms: impl IntoIterator<Item = &'a RealmAccess>) -> Self {
+        let realms = realms.into_iter().map(|access| (access.id(), access.name().clone())).collect();
+        Self { at, realms, counts: Default::default(), limiter: Mutex::new(AuditLimiter::new(Instant::now())) }
     }
 
     /// Which part of a node reports here.
@@ -41,7 +48,10 @@ impl Audit {
             self.counts[index].fetch_add(1, Ordering::Relaxed);
         }
         let Some(suppressed) = self.limiter.lock().admit(Instant::now()) else { return };
-        let (kind, at, realm) = (event.kind(), self.at, event.realm().short());
+        let (kind, at) = (event.kind(), self.at);
+        // Somebody may ask for a realm that is not served here.
+        let realm =
+            self.realms.get(event.realm()).map_or_else(|| event.realm().short().to_string(), ToString::to_string);
         let who = event.who().map(ToString::to_string).unwrap_or_default();
         match event {
             AuditEvent::Granted { .. } => {

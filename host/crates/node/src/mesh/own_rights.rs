@@ -80,6 +80,8 @@ impl OwnRights {
                 tracing::warn!(%error, "a revocation on disk is left out");
             }
         }
+        // They were news when they came.
+        while authority.poll_audit().is_some() {}
         let proofs = access.proofs(&node, Purpose::Member, now);
         let joined = authority.join(now, SELF, &realm, node, &proofs);
         let (permissions, refusal) = match joined {
@@ -89,7 +91,7 @@ impl OwnRights {
         let renew_at = now.saturating_add(access.renewal().as_secs().max(1));
         let invocations = Invocations::default();
         let state = State { authority, invocations, proofs, renew_at, refusal, is_suspended: false };
-        let audit = Arc::new(Audit::new("host"));
+        let audit = Arc::new(Audit::new("host", [&access]));
         let (state, revoked, permissions) = (Mutex::new(state), Notify::new(), watch::channel(permissions).0);
         let rights = Self { node, access, realm, log, audit, state, revoked, permissions };
         rights.record(&mut rights.state.lock());

@@ -62,6 +62,8 @@ impl Admission {
                 tracing::warn!(%error, "a revocation on disk is left out");
             }
         }
+        // They were news when they came.
+        while authority.poll_audit().is_some() {}
         Self { node, authority, realms, members: FxHashMap::default(), log: rights.log }
     }
 

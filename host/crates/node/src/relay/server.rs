@@ -97,7 +97,7 @@ impl RelayServer {
         let stats = Arc::new(Mutex::new(Stats::default()));
         let node = config.node.id();
         let shared = Arc::clone(&stats);
-        let audit = Arc::new(Audit::new("relay"));
+        let audit = Arc::new(Audit::new("relay", &config.realms));
         let written = Arc::clone(&audit);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("macula-relay".into()).spawn(move || {
