@@ -17,6 +17,20 @@ use smallvec::SmallVec;
 
 use crate::{LoggedRevocation, RealmAccess, RevocationLog, clock::unix_now};
 
+/// The time, for links and for rights.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    instant: Instant,
+    /// In seconds since 1970.
+    unix: u64,
+}
+
+impl Now {
+    pub(super) fn read() -> Self {
+        Self { instant: Instant::now(), unix: unix_now() }
+    }
+}
+
 /// Proofs in one message. More come in further ones.
 const PROOFS_PER_MESSAGE_MAX: usize = 64;
 
@@ -47,17 +61,16 @@ struct Served {
 }
 
 impl Admission {
-    pub(super) fn new(node: NodeId, rights: RealmRights) -> Self {
+    pub(super) fn new(now: Now, node: NodeId, rights: RealmRights) -> Self {
         let mut authority = Authority::new(rights.config);
         let mut realms = FxHashMap::default();
         for access in rights.realms {
             authority.add_realm(access.id(), access.root());
             realms.insert(access.id(), Served { access, proof: None, renew_at: 0 });
         }
-        let now = unix_now();
         for (realm, revocation) in rights.revocations {
             if realms.contains_key(&realm)
-                && let Err(error) = authority.revoke(now, &realm, &revocation)
+                && let Err(error) = authority.revoke(now.unix, &realm, &revocation)
             {
                 tracing::warn!(%error, "a revocation on disk is left out");
             }
@@ -71,60 +84,53 @@ impl Admission {
     pub(super) fn handle_control(
         &mut self,
         relay: &mut Relay,
-        now: Instant,
+        now: Now,
         key: LinkKey,
         node: NodeId,
         message: Control,
     ) -> Result<(), Violation> {
         match message {
-            Control::Show(show) => relay.answer(key, self.show(&show)),
+            Control::Show(show) => relay.answer(key, self.show(now, &show)),
             Control::Join(join) => self.join(relay, now, key, node, &join),
             Control::Present(present) => {
-                let outcome = self.present(key, &present);
+                let outcome = self.present(now, key, &present);
                 relay.answer(key, done(present.id, outcome))
             }
             Control::Revoke(revoke) => {
-                let outcome = self.revoke(relay, key, &revoke);
+                let outcome = self.revoke(relay, now, key, &revoke);
                 relay.answer(key, done(revoke.id, outcome))
             }
-            other => relay.handle_control(now, key, other),
+            other => relay.handle_control(now.instant, key, other),
         }
     }
 
     /// The same answer for a realm that is not served and for one that may not be served any more.
-    fn show(&mut self, show: &Show) -> Done {
-        match self.proof_for(&show.realm) {
+    fn show(&mut self, now: Now, show: &Show) -> Done {
+        match self.proof_for(now, &show.realm) {
             Some(proof) => Done { proof: Some(proof), ..Done::ok(show.id) },
             None => Done::failed(show.id, not_served()),
         }
     }
 
-    fn proof_for(&mut self, realm: &RealmId) -> Option<Proof> {
-        self.realms.get_mut(realm)?.proof(&self.node, unix_now())
+    fn proof_for(&mut self, now: Now, realm: &RealmId) -> Option<Proof> {
+        self.realms.get_mut(realm)?.proof(&self.node, now.unix)
     }
 
-    fn join(
-        &mut self,
-        relay: &mut Relay,
-        now: Instant,
-        key: LinkKey,
-        node: NodeId,
-        join: &Join,
-    ) -> Result<(), Violation> {
+    fn join(&mut self, relay: &mut Relay, now: Now, key: LinkKey, node: NodeId, join: &Join) -> Result<(), Violation> {
         let (realm, member) = (RealmId::new(&join.root, &join.name), member_key(key, join.slot));
         // A number that is in use stays what it is; the core says so.
         let permissions = if self.realm_of(key, join.slot).is_some() {
             self.authority.permissions(member)
-        } else if self.proof_for(&realm).is_none() {
+        } else if self.proof_for(now, &realm).is_none() {
             // As for a realm that nobody has heard of.
             return relay.answer(key, Done::failed(join.id, not_served()));
         } else {
-            match self.admit(member, &realm, node, &join.proofs) {
+            match self.admit(now, member, &realm, node, &join.proofs) {
                 Ok(permissions) => permissions,
                 Err(fault) => return relay.answer(key, Done::failed(join.id, fault)),
             }
         };
-        let outcome = relay.admit(now, key, join.slot, realm, permissions);
+        let outcome = relay.admit(now.instant, key, join.slot, realm, permissions);
         let is_new = outcome.is_ok();
         if is_new {
             self.members.entry(key).or_default().push((join.slot, realm));
@@ -137,35 +143,36 @@ impl Admission {
 
     fn admit(
         &mut self,
+        now: Now,
         member: MemberKey,
         realm: &RealmId,
         node: NodeId,
         proofs: &[Proof],
     ) -> Result<Arc<macula_auth::Permissions>, Fault> {
         check_count(proofs)?;
-        let joined = self.authority.join(unix_now(), member, realm, node, proofs);
+        let joined = self.authority.join(now.unix, member, realm, node, proofs);
         // What exactly is wrong with a proof is the peer's own business; what others have is not in it.
         joined.map_err(|refusal| Fault::Denied(format!("{} ({})", refusal, refusal.name())))
     }
 
-    fn present(&mut self, key: LinkKey, present: &Present) -> Result<(), Fault> {
+    fn present(&mut self, now: Now, key: LinkKey, present: &Present) -> Result<(), Fault> {
         if self.realm_of(key, present.slot).is_none() {
             return Err(not_joined());
         }
         check_count(&present.proofs)?;
-        let presented = self.authority.present(unix_now(), member_key(key, present.slot), &present.proofs);
+        let presented = self.authority.present(now.unix, member_key(key, present.slot), &present.proofs);
         presented.map_err(|refusal| Fault::Denied(format!("{} ({})", refusal, refusal.name())))
     }
 
     /// Takes revocations in, keeps what is new, and tells all members of the realm.
-    fn revoke(&mut self, relay: &mut Relay, key: LinkKey, revoke: &Revoke) -> Result<(), Fault> {
+    fn revoke(&mut self, relay: &mut Relay, now: Now, key: LinkKey, revoke: &Revoke) -> Result<(), Fault> {
         let Some(realm) = self.realm_of(key, revoke.slot) else {
             return Err(not_joined());
         };
         let mut news = Vec::new();
         let mut outcome = Ok(());
         for revocation in &revoke.revocations {
-            match self.authority.revoke_from(unix_now(), key.index() as u32, &realm, revocation) {
+            match self.authority.revoke_from(now.unix, key.index() as u32, &realm, revocation) {
                 Ok(true) => news.push(revocation.clone()),
                 Ok(false) => {}
                 Err(error) => outcome = Err(Fault::Invalid(format!("{error} ({})", error.name()))),
@@ -200,16 +207,16 @@ impl Admission {
     }
 
     /// A look at the clock.
-    pub(super) fn tick(&mut self) {
-        self.authority.handle_timeout(unix_now());
+    pub(super) fn tick(&mut self, now: Now) {
+        self.authority.handle_timeout(now.unix);
     }
 
     /// Puts in force what has changed; whether a link may go on that was suspended.
-    pub(super) fn settle(&mut self, relay: &mut Relay) -> bool {
+    pub(super) fn settle(&mut self, relay: &mut Relay, now: Instant) -> bool {
         let mut resumed = false;
         while let Some(Change { member, standing, permissions }) = self.authority.poll_change() {
             let key = LinkKey::of_index(member.link);
-            relay.set_permissions(Instant::now(), key, member.slot, permissions);
+            relay.set_permissions(now, key, member.slot, permissions);
             match standing {
                 Standing::Suspended => relay.suspend(key, member.slot),
                 Standing::Active => {
@@ -273,3 +280,6 @@ fn check_count(proofs: &[Proof]) -> Result<(), Fault> {
     }
     Err(Fault::QuotaExceeded(format!("proofs in one message: at most {PROOFS_PER_MESSAGE_MAX}")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     RelayConfig,
-    admission::{Admission, RealmRights},
+    admission::{Admission, Now, RealmRights},
     link_tasks,
 };
 use crate::Audit;
@@ -123,7 +123,7 @@ impl Shared {
     pub(super) fn settle_rights(&self) {
         let mut relay = self.relay.borrow_mut();
         let mut admission = self.admission.borrow_mut();
-        if admission.settle(&mut relay) {
+        if admission.settle(&mut relay, std::time::Instant::now()) {
             self.resumed.notify_waiters();
         }
         while let Some(denial) = relay.poll_denial() {
@@ -195,7 +195,7 @@ pub(super) async fn run(
         relay: RefCell::new(Relay::new(config.limits)),
         wakers: RefCell::default(),
         deadline_moved: Notify::new(),
-        admission: RefCell::new(Admission::new(config.node.id(), rights)),
+        admission: RefCell::new(Admission::new(Now::read(), config.node.id(), rights)),
         resumed: Notify::new(),
         audit: observers.audit,
         node: config.node,
@@ -256,7 +256,7 @@ async fn keep_rights(shared: Rc<Shared>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        shared.admission.borrow_mut().tick();
+        shared.admission.borrow_mut().tick(Now::read());
         shared.settle_rights();
     }
 }

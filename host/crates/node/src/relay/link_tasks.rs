@@ -22,6 +22,7 @@ use tokio::{
 };
 
 use super::{
+    admission::Now,
     content,
     driver::{Counted, LinkWakers, Shared, forget},
 };
@@ -141,12 +142,11 @@ async fn read_control(context: Rc<LinkContext>, mut reader: ControlReader) -> En
             Ok(message) => message,
             Err(error) => return error.to_string(),
         };
-        let now = Instant::now();
-        context.heard(now);
+        context.heard(Instant::now());
         let handled = {
             let mut relay = context.shared.relay.borrow_mut();
             let mut admission = context.shared.admission.borrow_mut();
-            admission.handle_control(&mut relay, now, context.key, context.link.peer().node, message)
+            admission.handle_control(&mut relay, Now::read(), context.key, context.link.peer().node, message)
         };
         if let Err(violation) = handled {
             return context.violated(&violation);
