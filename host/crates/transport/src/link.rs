@@ -1,6 +1,10 @@
 //! A link: a session on which both ends have proved who they are, and its streams.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
@@ -36,13 +40,16 @@ impl LocalNode {
     }
 }
 
-/// A verified session. Dropping all its parts closes it.
+/// A verified session. Cheap to clone; dropping all its parts closes it.
 #[derive(Debug, Clone)]
-pub struct Link {
+pub struct Link(Arc<Verified>);
+
+#[derive(Debug)]
+struct Verified {
     session: Session,
     peer: Hello,
     exporter: [u8; 32],
-    control: std::sync::Arc<std::sync::Mutex<Option<(SendStream, RecvStream)>>>,
+    control: Mutex<Option<(SendStream, RecvStream)>>,
 }
 
 /// Why a session did not become a link, or stopped being one.
@@ -121,8 +128,7 @@ impl Link {
             session.close(CLOSE_HELLO, error.to_string().as_bytes());
         }
         let (peer, exporter, control) = established?;
-        let control = std::sync::Arc::new(std::sync::Mutex::new(Some(control)));
-        Ok(Self { session, peer, exporter, control })
+        Ok(Self(Arc::new(Verified { session, peer, exporter, control: Mutex::new(Some(control)) })))
     }
 
     async fn exchange_hellos(
@@ -159,22 +165,22 @@ impl Link {
 
     /// The peer's verified Hello.
     pub fn peer(&self) -> &Hello {
-        &self.peer
+        &self.0.peer
     }
 
     /// Unique to this session; what realm proofs are made over.
     pub fn exporter(&self) -> &[u8; 32] {
-        &self.exporter
+        &self.0.exporter
     }
 
     /// Where the peer is, as this end sees it.
     pub fn remote_address(&self) -> SocketAddr {
-        self.session.remote_address()
+        self.0.session.remote_address()
     }
 
     /// Smoothed round trip time.
     pub fn round_trip(&self) -> Duration {
-        self.session.rtt()
+        self.0.session.rtt()
     }
 
     /// The control stream; can be taken once.
@@ -182,7 +188,7 @@ impl Link {
     /// # Panics
     /// When it is taken twice.
     pub fn take_control(&self) -> (ControlWriter, ControlReader) {
-        let mut control = self.control.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut control = self.0.control.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (send, recv) = control.take().expect("the control stream is taken once");
         (ControlWriter { stream: send, buffer: Vec::new() }, ControlReader { stream: recv, buffer: Vec::new() })
     }
@@ -192,7 +198,7 @@ impl Link {
     /// # Errors
     /// The link is gone.
     pub async fn open_lane(&self, lane: Lane) -> Result<LaneWriter, LinkError> {
-        let mut stream = self.session.open_uni().await.map_err(|error| LinkError::Ended(error.to_string()))?;
+        let mut stream = self.0.session.open_uni().await.map_err(|error| LinkError::Ended(error.to_string()))?;
         stream.write_all(&[lane as u8]).await.map_err(|error| LinkError::Ended(error.to_string()))?;
         // Fails only on a stream that is closed, which the next write tells.
         let _ = stream.set_priority(lane.stream_priority());
@@ -206,7 +212,7 @@ impl Link {
     pub async fn accept_lane(&self) -> Result<LaneReader, LinkError> {
         let ended = |error: &dyn std::fmt::Display| LinkError::Ended(error.to_string());
         loop {
-            let mut stream = self.session.accept_uni().await.map_err(|error| ended(&error))?;
+            let mut stream = self.0.session.accept_uni().await.map_err(|error| ended(&error))?;
             let mut number = [0];
             stream.read_exact(&mut number).await.map_err(|error| ended(&error))?;
             match Lane::from_number(number[0]) {
@@ -224,7 +230,7 @@ impl Link {
     /// # Errors
     /// The link is gone.
     pub async fn open_stream(&self) -> Result<(StreamWriter, StreamReader), LinkError> {
-        stream::open(&self.session).await
+        stream::open(&self.0.session).await
     }
 
     /// The next stream that the peer has opened. From the first on, it may open more of them at a time.
@@ -232,22 +238,22 @@ impl Link {
     /// # Errors
     /// The link is gone.
     pub async fn accept_stream(&self) -> Result<(StreamWriter, StreamReader), LinkError> {
-        stream::accept(&self.session).await
+        stream::accept(&self.0.session).await
     }
 
     /// Closes the link, telling the peer why.
     pub fn close(&self, reason: &str) {
-        self.session.close(CLOSE_NORMAL, &reason.as_bytes()[..reason.len().min(512)]);
+        self.0.session.close(CLOSE_NORMAL, &reason.as_bytes()[..reason.len().min(512)]);
     }
 
     /// Waits for the link's end and says why.
     pub async fn closed(&self) -> String {
-        self.session.closed().await.to_string()
+        self.0.session.closed().await.to_string()
     }
 
     /// Bytes and packets of the underlying connection, for measurements.
     pub fn statistics(&self) -> quinn::ConnectionStats {
-        (*self.session).stats()
+        (*self.0.session).stats()
     }
 }
 
