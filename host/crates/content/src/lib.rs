@@ -46,11 +46,13 @@
 //! ```
 
 mod decode;
+pub mod disk;
 mod encode;
 pub mod fetch;
 mod groups;
 pub mod head;
 mod outboard;
+pub mod store;
 mod tree;
 mod walk;
 mod whole;
