@@ -1,6 +1,7 @@
 //! What a node tells of itself: to `macula-host status` over the mesh, and to health and metrics.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -11,18 +12,24 @@ use std::{
 use bytes::Bytes;
 use macula_admin::{Check, Metric, MetricKind, Source};
 use macula_node::{
-    LinkState, Mesh, Offer, RelayServer, RelayUrl,
-    wire::{CallError, NodeId, Operation, Topic},
+    LinkState, Mesh, NodeContent, RelayServer, RelayUrl,
+    auth::ucan::Ipld,
+    wire::{CallError, Fault, NodeId, Operation, Topic},
 };
 use macula_runtime::{PluginState, PluginStatus, Runtime};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
-use crate::failure::Failure;
+use crate::content_admin;
 
 /// The procedure under which a node answers for its status.
 pub(crate) fn status_procedure(node: &NodeId) -> Topic {
     format!("_mesh.admin.{}.status", node.segment()).parse().expect("an id is one segment")
+}
+
+/// The procedure under which a node looks after its content.
+pub(crate) fn content_procedure(node: &NodeId) -> Topic {
+    format!("_mesh.admin.{}.content", node.segment()).parse().expect("an id is one segment")
 }
 
 /// Collects what there is to tell.
@@ -32,6 +39,7 @@ pub(crate) struct NodeReport {
     relays: Vec<RelayUrl>,
     relay: Mutex<Option<Arc<RelayServer>>>,
     runtime: Mutex<Option<Runtime>>,
+    content: Mutex<Option<NodeContent>>,
     ready: AtomicBool,
     stopping: AtomicBool,
 }
@@ -76,6 +84,7 @@ impl NodeReport {
             relays,
             relay: Mutex::new(relay),
             runtime: Mutex::new(None),
+            content: Mutex::new(None),
             ready: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         }
@@ -83,6 +92,14 @@ impl NodeReport {
 
     pub(crate) fn set_runtime(&self, runtime: Runtime) {
         *self.runtime.lock().unwrap_or_else(PoisonError::into_inner) = Some(runtime);
+    }
+
+    pub(crate) fn set_content(&self, content: NodeContent) {
+        *self.content.lock().unwrap_or_else(PoisonError::into_inner) = Some(content);
+    }
+
+    fn content(&self) -> Option<NodeContent> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn set_ready(&self) {
@@ -124,6 +141,14 @@ impl NodeReport {
             link: self.link_trouble().unwrap_or_default(),
             relay,
             plugins: self.plugins(),
+        }
+    }
+
+    async fn answer(&self, desk: Desk, arguments: &BTreeMap<String, Ipld>) -> Result<Vec<u8>, Fault> {
+        match (desk, self.content()) {
+            (Desk::Status, _) => Ok(serde_json::to_vec(&self.status()).expect("a status is plain data")),
+            (Desk::Content, Some(content)) => content_admin::answer(&content, arguments).await,
+            (Desk::Content, None) => Err(Fault::Unavailable("this node keeps no content".into())),
         }
     }
 
@@ -263,46 +288,58 @@ fn plugin_metrics(plugin: &PluginStatus) -> Vec<Metric> {
 /// How long to wait before administration is offered again to a relay that has refused it.
 const OFFER_AGAIN: Duration = Duration::from_secs(1);
 
-/// Answers [`status_procedure`].
+/// What is asked for where.
+#[derive(Clone, Copy)]
+enum Desk {
+    Status,
+    Content,
+}
+
+/// Answers [`status_procedure`] and [`content_procedure`].
 pub(crate) struct AdminRpc {
-    task: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl AdminRpc {
-    pub(crate) async fn start(mesh: &Mesh, report: Arc<NodeReport>) -> Result<Self, Failure> {
-        let procedure = status_procedure(&mesh.node());
-        let mesh = mesh.clone();
-        // Without a link yet, the offer is made when there is one.
-        let task = tokio::spawn(async move {
-            loop {
-                match mesh.advertise(procedure.clone()).await {
-                    Ok(offer) => return answer(offer, &mesh, &report).await,
-                    Err(error) => tracing::debug!(%error, "administration is not on offer yet"),
-                }
-                tokio::time::sleep(OFFER_AGAIN).await;
-                if matches!(*mesh.link().borrow(), LinkState::Closed) {
-                    return;
-                }
-            }
-        });
-        Ok(Self { task })
+    pub(crate) fn start(mesh: &Mesh, report: &Arc<NodeReport>) -> Self {
+        let serve = |desk| tokio::spawn(serve(mesh.clone(), desk, Arc::clone(report)));
+        Self { tasks: vec![serve(Desk::Status), serve(Desk::Content)] }
     }
 
     pub(crate) async fn stop(self) {
-        self.task.abort();
-        let _ = self.task.await;
+        for task in self.tasks {
+            task.abort();
+            let _ = task.await;
+        }
     }
 }
 
-async fn answer(mut offer: Offer, mesh: &Mesh, report: &NodeReport) {
+/// Offers a procedure, without a link as soon as there is one, and answers those who may ask.
+async fn serve(mesh: Mesh, desk: Desk, report: Arc<NodeReport>) {
+    let procedure = match desk {
+        Desk::Status => status_procedure(&mesh.node()),
+        Desk::Content => content_procedure(&mesh.node()),
+    };
+    let mut offer = loop {
+        match mesh.advertise(procedure.clone()).await {
+            Ok(offer) => break offer,
+            Err(error) => tracing::debug!(%error, "administration is not on offer yet"),
+        }
+        tokio::time::sleep(OFFER_AGAIN).await;
+        if matches!(*mesh.link().borrow(), LinkState::Closed) {
+            return;
+        }
+    };
     while let Some(call) = offer.next().await {
         let (procedure, caller) = (&call.request.procedure, &call.request.caller);
         // Administration is asked for by a signed invocation, beside the right to call.
-        match mesh.accept_invocation(&call.request.payload, caller, Operation::Admin, procedure) {
-            Ok(()) => {
-                let status = serde_json::to_vec(&report.status()).expect("a status is plain data");
-                call.responder.answer(Ok(Bytes::from(status)));
-            }
+        let accepted = mesh.accept_invocation(&call.request.payload, caller, Operation::Admin, procedure);
+        let answered = match accepted {
+            Ok(arguments) => report.answer(desk, &arguments).await,
+            Err(fault) => Err(fault),
+        };
+        match answered {
+            Ok(bytes) => call.responder.answer(Ok(Bytes::from(bytes))),
             Err(fault) => call.responder.fail(CallError::NotRun(fault)),
         }
     }

@@ -3,6 +3,7 @@
 mod build;
 mod call;
 mod client;
+mod content;
 mod inspect;
 mod key;
 mod publish;
@@ -97,6 +98,8 @@ enum Command {
     Subscribe(subscribe::Subscribe),
     /// Call a procedure
     Call(call::Call),
+    /// Store content, and fetch it by its id
+    Content(content::Content),
     /// Show what a component needs and can do, without running it
     Inspect(inspect::Inspect),
     /// Build a plugin from its source
@@ -121,6 +124,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Publish(publish) => publish.run(&common),
         Command::Subscribe(subscribe) => subscribe.run(&common),
         Command::Call(call) => call.run(&common),
+        Command::Content(content) => content.run(&common),
         Command::Inspect(inspect) => inspect.run(&common),
         Command::Build(build) => build.run(&common),
         Command::Status(status) => status.run(&common),

@@ -4,8 +4,9 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use macula_admin::{AdminServer, BindError as HealthBindError};
 use macula_node::{
-    Certificate, LOCAL_REALM, LinkState, Mesh, MeshConfig, NodeState, Outlook, RelayConfig, RelayServer, RelayUrl,
-    RunningNode,
+    Certificate, FetchState, LOCAL_REALM, LinkState, Mesh, MeshConfig, NodeContent, NodeState, Outlook, RelayConfig,
+    RelayServer, RelayUrl, RunningNode,
+    content::store::{Owner, StoreConfig},
     wire::{NodeId, hello::Role},
 };
 use macula_runtime::{
@@ -28,6 +29,11 @@ use crate::{
 /// How long plugins get to finish what they have begun.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long somebody is looked for who has a component that is to run.
+const COMPONENT_PATIENCE: Duration = Duration::from_secs(10);
+/// What the runtime takes at most.
+const COMPONENT_BYTES_MAX: u64 = 128 << 20;
+
 /// A running node.
 pub(crate) struct Node {
     state: NodeState,
@@ -37,6 +43,7 @@ pub(crate) struct Node {
     /// Hands changed rights on to plugins.
     rights: Option<JoinHandle<()>>,
     report: Arc<NodeReport>,
+    content: Option<NodeContent>,
     admin: AdminRpc,
     health: Option<AdminServer>,
     relays: Vec<RelayUrl>,
@@ -54,8 +61,15 @@ pub(crate) enum Purpose {
 
 /// A plugin to run.
 pub(crate) struct Plugin {
-    pub(crate) path: PathBuf,
+    pub(crate) component: Component,
     pub(crate) manifest: Option<PathBuf>,
+}
+
+/// Where its component is.
+pub(crate) enum Component {
+    File(PathBuf),
+    /// On this node, or on others of the mesh.
+    Content(Mcid),
 }
 
 /// The line that says that a node is up, as programs read it.
@@ -142,7 +156,17 @@ impl Node {
             admin: Some(mesh.node()),
             realm,
         };
-        let admin = AdminRpc::start(&mesh, Arc::clone(&report)).await?;
+        // A relay forwards, and keeps nothing.
+        let content = match purpose {
+            Purpose::Host(_) => {
+                Some(NodeContent::start(&state, StoreConfig::default(), &mesh).map_err(Failure::failed)?)
+            }
+            Purpose::Relay => None,
+        };
+        if let Some(content) = &content {
+            report.set_content(content.clone());
+        }
+        let admin = AdminRpc::start(&mesh, &report);
         state.announce(&running)?;
         let serves = match &relay {
             Some(relay) => {
@@ -152,7 +176,7 @@ impl Node {
             None => Vec::new(),
         };
         let mut started =
-            Self { state, relay, mesh, runtime: None, rights: None, report, admin, health, relays, serves };
+            Self { state, relay, mesh, runtime: None, rights: None, report, content, admin, health, relays, serves };
         if let Purpose::Host(plugins) = purpose
             && let Err(failure) = started.start_plugins(settings, plugins).await
         {
@@ -179,18 +203,42 @@ impl Node {
             let mesh = self.mesh.clone();
             let grant = Grant::ByComponent(Arc::new(move |mcid| plugin_rights(&mesh, mcid)));
             let options = StartOptions { manifest, grant };
-            let started = runtime.start(PluginSource::Path(plugin.path), options).await.map_err(refused)?;
+            let source = self.source_of(plugin.component).await?;
+            let started = runtime.start(source, options).await.map_err(refused)?;
             tracing::info!(plugin = %started.name(), mcid = %started.mcid(), "plugin started");
         }
         Ok(())
     }
 
+    /// A component to start; content is fetched first, if it is not here.
+    async fn source_of(&self, component: Component) -> Result<PluginSource, Failure> {
+        let mcid = match component {
+            Component::File(path) => return Ok(PluginSource::Path(path)),
+            Component::Content(mcid) => mcid,
+        };
+        let content = self.content.as_ref().ok_or_else(|| Failure::failed("this node keeps no content"))?;
+        tracing::info!(%mcid, "fetching the component");
+        let mut fetching = content.fetch(Owner::Operator, &mcid, COMPONENT_PATIENCE);
+        let ended = fetching.wait_for(|state| !matches!(state, FetchState::Running(_))).await;
+        match ended.as_deref() {
+            Ok(FetchState::Failed(error)) => return Err(Failure::from(error.fault()).during("cannot run it")),
+            Ok(_) => {}
+            Err(_) => return Err(Failure::failed("the fetch was cut short")),
+        }
+        let bytes = content.read(&mcid, COMPONENT_BYTES_MAX).await.map_err(|error| Failure::from(error.fault()))?;
+        Ok(PluginSource::Bytes { name: mcid.to_string(), bytes: bytes.into() })
+    }
+
     /// The manifest to use in place of the one beside the component: the one that was named, with what the config file
     /// says of this plugin on top. `None` leaves the one beside it.
     fn manifest_of(&self, settings: &Settings, plugin: &Plugin) -> Result<Option<PathBuf>, Failure> {
-        let stem = plugin.path.file_stem().unwrap_or_default().to_string_lossy();
+        let beside = match &plugin.component {
+            Component::File(path) => path.clone(),
+            Component::Content(mcid) => PathBuf::from(mcid.as_str()),
+        };
+        let stem = beside.file_stem().unwrap_or_default().to_string_lossy();
         let Some(table) = settings.file.plugin.get(&*stem) else { return Ok(plugin.manifest.clone()) };
-        let base = plugin.manifest.clone().unwrap_or_else(|| plugin.path.with_extension("toml"));
+        let base = plugin.manifest.clone().unwrap_or_else(|| beside.with_extension("toml"));
         let mut merged = match std::fs::read_to_string(&base) {
             Ok(text) => text.parse().map_err(|error| Failure::usage(format!("{}: {error}", base.display())))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && plugin.manifest.is_none() => {

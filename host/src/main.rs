@@ -7,6 +7,7 @@ mod admin_rpc;
 mod cli;
 mod compose;
 mod config;
+mod content_admin;
 mod failure;
 mod output;
 mod plugin_mesh;

@@ -1,11 +1,12 @@
 //! What client verbs have in common: finding the node and linking to it.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
+use bytes::Bytes;
 use macula_node::{
-    Mesh, MeshConfig, RealmAccess, RelayUrl, RunningNode,
-    auth::Scope,
-    wire::{NodeId, Operation},
+    CallOptions, Mesh, MeshConfig, RealmAccess, RelayUrl, RunningNode,
+    auth::{Scope, ucan::Ipld},
+    wire::{NodeId, Operation, Topic},
 };
 
 use crate::{
@@ -37,6 +38,43 @@ pub(super) async fn connect_in(
     config.tls = settings.tls;
     config.timeout = client.timeout;
     Ok(Mesh::connect(config).await?)
+}
+
+/// A link over which a node that runs here is looked after.
+pub(super) struct Admin<'a> {
+    settings: &'a Settings,
+    timeout: Duration,
+    pub(super) mesh: Mesh,
+    /// Who answers.
+    pub(super) host: NodeId,
+}
+
+impl<'a> Admin<'a> {
+    /// Links to where the node is.
+    pub(super) async fn connect(
+        settings: &'a Settings,
+        client: &ClientSettings,
+        node: &RunningNode,
+    ) -> Result<Self, Failure> {
+        let relay = match node.relay {
+            Some(address) => Some(RelayUrl::local(address, node.node)),
+            None => node.relays.first().and_then(|url| url.parse().ok()),
+        };
+        let (timeout, priority) = (client.timeout, client.priority);
+        let client = ClientSettings { node: client.node.clone().or(relay), timeout, priority };
+        let connected = connect_in(settings, &client, settings.access(&node.realm)?).await;
+        let mesh = connected.map_err(|failure| with_grantor(failure, settings, Operation::Admin, ""))?;
+        Ok(Self { settings, timeout, mesh, host: node.admin.unwrap_or(node.node) })
+    }
+
+    /// Asks the node something, by a signed invocation.
+    pub(super) async fn ask(&self, procedure: &Topic, arguments: BTreeMap<String, Ipld>) -> Result<Bytes, Failure> {
+        let explained = |failure| with_grantor(failure, self.settings, Operation::Admin, "");
+        let invocation = self.mesh.invocation(Operation::Admin, procedure, self.host, arguments);
+        let invocation = invocation.map_err(|fault| explained(fault.into()))?;
+        let options = CallOptions { timeout: self.timeout, ..CallOptions::default() };
+        Ok(self.mesh.call(procedure, &invocation, &options).await?)
+    }
 }
 
 /// A denial with what would lift it: who can grant the right, and with which command. Only for the user of this machine;

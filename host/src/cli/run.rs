@@ -1,4 +1,4 @@
-//! `macula-host run [FILE.wasm|DIR]...`
+//! `macula-host run [FILE.wasm|DIR|MCID]...`
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{CommonFlags, NodeFlags, build};
 use crate::{
-    compose::{self, Plugin, Purpose},
+    compose::{self, Component, Plugin, Purpose},
     config::{Settings, Table},
     failure::Failure,
     output::Format,
@@ -14,8 +14,8 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// Components (FILE.wasm), or folders with the source of a plugin, which are built first
-    #[arg(value_name = "FILE.wasm|DIR")]
+    /// Components (FILE.wasm), folders with the source of a plugin, which are built first, or content ids, which are fetched
+    #[arg(value_name = "FILE.wasm|DIR|MCID")]
     plugins: Vec<PathBuf>,
     /// Manifest to use in place of FILE.toml beside the component; for one plugin only
     #[arg(long, value_name = "FILE")]
@@ -33,23 +33,23 @@ impl Run {
         let node = settings.node(&self.node, Table::Node, "host")?;
         let mut plugins = Vec::new();
         for path in &self.plugins {
-            plugins.push(Plugin { path: component(path)?, manifest: self.manifest.clone() });
+            plugins.push(Plugin { component: component(path)?, manifest: self.manifest.clone() });
         }
         compose::run(&settings, &node, Purpose::Host(plugins), Format::of(common.json))
     }
 }
 
-/// The component to run: a file as it is, a folder after building it.
-fn component(path: &Path) -> Result<PathBuf, Failure> {
+/// The component to run: a file as it is, a folder after building it, a content id as such.
+fn component(path: &Path) -> Result<Component, Failure> {
     if path.is_dir() {
-        return Ok(build::build(path)?.component);
+        return Ok(Component::File(build::build(path)?.component));
     }
     if path.is_file() {
-        return Ok(path.to_owned());
+        return Ok(Component::File(path.to_owned()));
     }
     let text = path.to_string_lossy();
-    if text.starts_with("bafkr") {
-        return Err(Failure::failed(format!("{text} is a content id; running one is not built yet, name a file")));
+    if text.starts_with("bafkr") && !text.contains(['/', '.']) {
+        return text.parse().map(Component::Content).map_err(Failure::usage);
     }
     if !text.contains('/') && text.contains('@') && !text.ends_with(".wasm") {
         return Err(Failure::failed(format!("{text} is a registry name; running one is not built yet, name a file")));

@@ -1,7 +1,7 @@
 //! `macula-host status`
 
 use clap::Args;
-use macula_node::{CallOptions, RunningNode, wire::Operation};
+use macula_node::RunningNode;
 
 use super::{ClientFlags, CommonFlags, client, client_runtime};
 use crate::{
@@ -46,20 +46,9 @@ impl Status {
 }
 
 async fn ask(settings: &Settings, client: &ClientSettings, node: &RunningNode) -> Result<NodeStatus, Failure> {
-    let relay = match node.relay {
-        Some(address) => Some(macula_node::RelayUrl::local(address, node.node)),
-        None => node.relays.first().and_then(|url| url.parse().ok()),
-    };
-    let client =
-        ClientSettings { node: client.node.clone().or(relay), timeout: client.timeout, priority: client.priority };
-    let explained = |failure| client::with_grantor(failure, settings, Operation::Admin, "");
-    let mesh = client::connect_in(settings, &client, settings.access(&node.realm)?).await.map_err(explained)?;
-    let host = node.admin.unwrap_or(node.node);
-    let procedure = status_procedure(&host);
-    let invocation = mesh.invocation(Operation::Admin, &procedure, host).map_err(|fault| explained(fault.into()))?;
-    let options = CallOptions { timeout: client.timeout, ..CallOptions::default() };
-    let answer = mesh.call(&procedure, &invocation, &options).await;
-    mesh.close().await;
+    let admin = client::Admin::connect(settings, client, node).await?;
+    let answer = admin.ask(&status_procedure(&admin.host), Default::default()).await;
+    admin.mesh.close().await;
     serde_json::from_slice(&answer?)
         .map_err(|error| Failure::failed(format!("node {}: unreadable status: {error}", node.name)))
 }

@@ -99,7 +99,7 @@ async fn provider(relay: &RelayServer, content: &Arc<Content>, has: Option<Group
     let served = Arc::new(Served { content: Some(Arc::clone(content)), has, ..Served::default() });
     let mesh = node(relay).await;
     mesh.set_content_source(Arc::new(Source(Arc::clone(&served))));
-    mesh.provide(&[content.mcid.clone()]);
+    mesh.provide(std::slice::from_ref(&content.mcid));
     // Requests are answered in order: when this is, the relay knows what is provided.
     soon(mesh.retained(&topic("a"))).await.unwrap();
     (mesh, served)

@@ -1,8 +1,8 @@
 //! Rights over real links: what a delegation lets a node do and nothing beside it, what ends when it does.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use macula_auth::ucan::{Chain, Delegation, Revocation};
+use macula_auth::ucan::{Chain, Delegation, Ipld, Revocation};
 use macula_node::{AuthLevel, ConnectError, Mesh, MeshConfig, RealmAccess, RelayServer, RevocationLog, Subscription};
 use macula_transport::LocalNode;
 use macula_wire::{CallError, Fault, Operation, Topic, hello::Role};
@@ -263,11 +263,12 @@ async fn an_invocation_is_good_for_one_thing_once() {
     let relay = relay();
     let (desk, caller, other) = (node(&relay).await, node(&relay).await, node(&relay).await);
     let (status, stop) = (topic("_mesh.admin.x.status"), topic("_mesh.admin.x.stop"));
-    let invocation = caller.invocation(Operation::Admin, &status, desk.node()).unwrap();
+    let said = [("do".to_owned(), Ipld::String("list".into()))].into();
+    let invocation = caller.invocation(Operation::Admin, &status, desk.node(), said).unwrap();
     let accept = |mesh: &Mesh, sender: &Mesh, topic: &Topic| {
         mesh.accept_invocation(&invocation, &sender.node(), Operation::Admin, topic)
     };
-    let name = |outcome: Result<(), Fault>| match outcome.unwrap_err() {
+    let name = |outcome: Result<BTreeMap<String, Ipld>, Fault>| match outcome.unwrap_err() {
         Fault::Denied(text) => text.rsplit(' ').next().unwrap().to_owned(),
         other => panic!("{other}"),
     };
@@ -275,18 +276,19 @@ async fn an_invocation_is_good_for_one_thing_once() {
     assert_eq!(name(accept(&desk, &other, &status)), "InvalidSender", "from another link than its signer's");
     assert_eq!(name(accept(&desk, &caller, &stop)), "InvalidCommand");
     assert_eq!(name(desk.accept_invocation(b"", &caller.node(), Operation::Admin, &status)), "Malformed");
-    accept(&desk, &caller, &status).unwrap();
+    let heard = accept(&desk, &caller, &status).unwrap();
+    assert_eq!(heard["do"], Ipld::String("list".into()), "its arguments are signed with it");
     assert_eq!(name(accept(&desk, &caller, &status)), "Replayed");
     let (_, chain) = chain_of_three();
     let user = granted(&key(ROOT), None, NODE, "/mesh/call", &[], None);
     let host = soon(Mesh::connect(by_tokens(&relay, &tokens(&[&chain, &user])))).await.unwrap();
-    let outside = host.invocation(Operation::Admin, &status, desk.node()).unwrap();
+    let outside = host.invocation(Operation::Admin, &status, desk.node(), Default::default()).unwrap();
     let refused = desk.accept_invocation(&outside, &host.node(), Operation::Admin, &status);
     assert_eq!(name(refused), "MatchError", "a right to other names");
     let admin = granted(&key(ROOT), None, NODE, "/mesh/admin", &[], None);
     for proofs in [[&chain, &user, &admin], [&admin, &user, &chain]] {
         let host = soon(Mesh::connect(by_tokens(&relay, &tokens(&proofs)))).await.unwrap();
-        let covered = host.invocation(Operation::Admin, &status, desk.node()).unwrap();
+        let covered = host.invocation(Operation::Admin, &status, desk.node(), Default::default()).unwrap();
         desk.accept_invocation(&covered, &host.node(), Operation::Admin, &status).unwrap();
         soon(host.close()).await;
     }

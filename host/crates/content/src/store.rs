@@ -32,7 +32,7 @@ use std::{
     sync::Arc,
 };
 
-use macula_wire::{Digest, Mcid};
+use macula_wire::{Digest, Fault, Mcid};
 use parking_lot::Mutex;
 
 pub use self::{blob::Blob, entry::Owner, partial::Partial, writer::Writer};
@@ -103,6 +103,19 @@ pub enum StoreError {
     /// The disk. What was begun is given up.
     #[error("the disk: {0}")]
     Io(io::Error),
+}
+
+impl StoreError {
+    /// What whoever asked for it is told.
+    pub fn fault(&self) -> Fault {
+        let text = self.to_string();
+        match self {
+            Self::NotFound(_) | Self::Incomplete(_) | Self::Corrupt(_) => Fault::NotFound(text),
+            Self::QuotaExceeded { .. } | Self::TooMany(_) | Self::TooLarge(_) => Fault::QuotaExceeded(text),
+            Self::Busy(_) => Fault::Conflict(text),
+            Self::DiskFull | Self::Io(_) => Fault::Unavailable(text),
+        }
+    }
 }
 
 impl From<io::Error> for StoreError {

@@ -74,6 +74,7 @@
 
 mod audit;
 mod clock;
+mod content_store;
 mod content_stream;
 mod home;
 mod mesh;
@@ -84,6 +85,7 @@ mod revocation_log;
 
 pub use audit::Audit;
 pub use clock::unix_now;
+pub use content_store::{FetchState, NodeContent};
 pub use home::{
     Home, HomeError, LOCAL_REALM, NodeState, RealmEntry, RealmError, RunningNode, StoredTokens, TokenFileError,
     read_tokens,

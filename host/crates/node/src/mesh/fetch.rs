@@ -104,6 +104,18 @@ pub enum FetchError {
     Cancelled,
 }
 
+impl FetchError {
+    /// What whoever asked for it is told.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Denied(fault) | Self::Sink(fault) => fault.clone(),
+            Self::NotFound(_) => Fault::NotFound(self.to_string()),
+            Self::Unavailable { .. } => Fault::Unavailable(self.to_string()),
+            Self::Cancelled => Fault::Cancelled,
+        }
+    }
+}
+
 /// A fetch under way. Dropping it cancels the fetch.
 #[derive(Debug)]
 pub struct Fetching {

@@ -307,6 +307,11 @@ impl Mesh {
         self.shared().rights.access().name()
     }
 
+    /// By which relays know it.
+    pub fn realm_id(&self) -> macula_wire::RealmId {
+        self.shared().rights.realm()
+    }
+
     /// What this node may do in the realm, now and as it changes: its own rights, and those of its plugins.
     pub fn permissions(&self) -> watch::Receiver<Arc<Permissions>> {
         self.shared().rights.permissions()
@@ -353,13 +358,20 @@ impl Mesh {
     ///
     /// # Errors
     /// `denied` when this node has no such right.
-    pub fn invocation(&self, operation: Operation, topic: &Topic, audience: NodeId) -> Result<Vec<u8>, Fault> {
+    pub fn invocation(
+        &self,
+        operation: Operation,
+        topic: &Topic,
+        audience: NodeId,
+        arguments: BTreeMap<String, Ipld>,
+    ) -> Result<Vec<u8>, Fault> {
         let shared = self.shared();
         let denied = || Fault::Denied(format!("{operation} {topic}"));
         let now = unix_now();
         let chains = shared.rights.access().chains(&shared.node, Purpose::Member, now);
         let command: Command = operation.command().parse().expect("a constant");
-        let arguments = BTreeMap::from([("topic".to_owned(), Ipld::String(topic.to_string()))]);
+        let mut arguments = arguments;
+        arguments.insert("topic".to_owned(), Ipld::String(topic.to_string()));
         let asked = Ipld::Map(arguments.clone());
         // Of several, one that covers this call: what is granted to a plugin, or on other names, does not. If none does, who
         // is asked says why.
@@ -386,7 +398,7 @@ impl Mesh {
     }
 
     /// Checks what [`Mesh::invocation`] has made on another node: that it is for this one, was signed by `sender`, asks for
-    /// `operation` on `topic`, rests on rights that hold, and was not used before.
+    /// `operation` on `topic`, rests on rights that hold, and was not used before. Gives its arguments.
     ///
     /// # Errors
     /// `denied`, with the name of what is wrong; the details go to the audit.
@@ -396,7 +408,7 @@ impl Mesh {
         sender: &NodeId,
         operation: Operation,
         topic: &Topic,
-    ) -> Result<(), Fault> {
+    ) -> Result<BTreeMap<String, Ipld>, Fault> {
         let denied = |name: &str| Fault::Denied(format!("{operation} {topic}: {name}"));
         let tokens = container::decode(bytes).map_err(|error| denied(error.name()))?;
         let accepted = self.shared().rights.accept_invocation(&tokens, sender, operation, topic);

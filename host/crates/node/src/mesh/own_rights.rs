@@ -3,11 +3,11 @@
 //! The node holds itself to the same table that its relay makes of the same proofs. So what is not allowed fails here, at
 //! once and with the reason, and what is no longer allowed ends here, whatever the relay does.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use macula_auth::{
     AuditEvent, Authority, AuthorityConfig, Change, Checked, GrantError, Invocations, MemberKey, Permissions,
-    ProofError, Refusal, Scope, Standing,
+    ProofError, Refusal, Scope, Standing, ucan::Ipld,
 };
 use macula_wire::{NodeId, Operation, RealmId, control::Proof};
 use parking_lot::Mutex;
@@ -195,14 +195,14 @@ impl OwnRights {
         sender: &NodeId,
         operation: Operation,
         topic: &macula_wire::Topic,
-    ) -> Result<(), macula_auth::InvocationRefused> {
+    ) -> Result<BTreeMap<String, Ipld>, macula_auth::InvocationRefused> {
         let expected = macula_auth::Expected { realm: &self.realm, node: &self.node, sender, operation, topic };
         let mut state = self.state.lock();
         let State { authority, invocations, .. } = &mut *state;
         let accepted = invocations.accept(unix_now(), authority, tokens, expected);
         drop(state);
         match accepted {
-            Ok(_) => Ok(()),
+            Ok(arguments) => Ok(arguments),
             Err(refused) => {
                 let error = refused.name();
                 self.audit.record(&AuditEvent::Refused { node: *sender, realm: self.realm, error });

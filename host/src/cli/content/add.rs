@@ -1,0 +1,57 @@
+//! `macula-host content add FILE|-`
+//!
+//! The file is offered from here, and the node fetches it, as it fetches everything: verified, and only what it lacks.
+
+use std::{fs::File, io, path::Path, sync::Arc, time::Duration};
+
+use super::{Node, file, progress::Progress};
+use crate::{
+    cli::{CommonFlags, home},
+    content_admin::{Action, FetchReport},
+    failure::{Failure, Kind},
+    output,
+};
+
+/// How often the node is asked how it is getting on.
+const ASK_INTERVAL: Duration = Duration::from_millis(100);
+
+pub(super) async fn run(node: &Node<'_>, common: &CommonFlags, path: &Path) -> Result<(), Failure> {
+    let offered = Arc::new(file::Offered::new(open(path)?)?);
+    let (mesh, mcid) = (&node.admin.mesh, offered.mcid.clone());
+    mesh.set_content_source(Arc::new(file::Source(offered)));
+    mesh.provide(std::slice::from_ref(&mcid));
+    let _: bool = node.ask(Action::Fetch, Some(&mcid)).await?;
+    let mut progress = Progress::new(common);
+    loop {
+        match node.ask(Action::State, Some(&mcid)).await? {
+            FetchReport::Running { bytes, total, providers, rate } => progress.show(bytes, total, providers, rate),
+            FetchReport::Done => break,
+            FetchReport::Failed { fault } => return Err(Failure::from(fault).during("the node could not store it")),
+        }
+        tokio::time::sleep(ASK_INTERVAL).await;
+    }
+    drop(progress);
+    if common.json {
+        output::json(&serde_json::json!({ "state": "done", "mcid": mcid }));
+    } else {
+        output::line(&mcid);
+    }
+    Ok(())
+}
+
+fn open(path: &Path) -> Result<File, Failure> {
+    if path.as_os_str() == "-" {
+        let mut spooled = file::unnamed(home()?.path())?;
+        io::copy(&mut io::stdin().lock(), &mut spooled)?;
+        return Ok(spooled);
+    }
+    let failed = |error: io::Error| {
+        let kind = if error.kind() == io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Failed };
+        Failure::new(kind, format!("{}: {error}", path.display()))
+    };
+    // Opening a pipe would wait for somebody to write to it.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(Failure::failed(format!("{} is no regular file; '-' reads standard input", path.display())));
+    }
+    File::open(path).map_err(failed)
+}

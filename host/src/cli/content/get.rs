@@ -1,0 +1,72 @@
+//! `macula-host content get MCID [-o FILE]`
+
+use std::path::Path;
+
+use macula_node::{
+    FetchError, FetchOptions,
+    content::GroupSet,
+    wire::{Mcid, Operation},
+};
+
+use super::{file, progress::Progress};
+use crate::{
+    cli::{CommonFlags, client},
+    config::{ClientSettings, Settings},
+    failure::{Failure, Kind},
+    output,
+};
+
+pub(super) async fn run(
+    settings: &Settings,
+    client: &ClientSettings,
+    common: &CommonFlags,
+    mcid: &Mcid,
+    path: Option<&Path>,
+) -> Result<(), Failure> {
+    let explained = |failure| client::with_grantor(failure, settings, Operation::Fetch, mcid.as_str());
+    let mesh = client::connect(settings, client).await.map_err(explained)?;
+    let target = match path {
+        Some(path) => file::Target::at(path)
+            .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?,
+        None => file::Target::unnamed(settings.home.path())?,
+    };
+    let options = FetchOptions { size: None, have: GroupSet::new(), patience: client.timeout };
+    let fetching = mesh.fetch(mcid, Box::new(file::Sink::new(target.copy()?)), options);
+    let mut watched = fetching.progress();
+    let mut progress = Progress::new(common);
+    let finish = fetching.finish();
+    tokio::pin!(finish);
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut finish => break outcome,
+            Ok(()) = watched.changed() => {
+                let now = *watched.borrow_and_update();
+                // What goes to standard output is the content alone.
+                if path.is_some() || !common.json {
+                    progress.show(now.bytes_done, now.bytes_total, now.providers_sending, now.bytes_per_second);
+                }
+            }
+        }
+    };
+    drop(progress);
+    mesh.close().await;
+    if let Err(error) = outcome {
+        target.discard();
+        return Err(explained(failure(&error)));
+    }
+    target.deliver()?;
+    if common.json && path.is_some() {
+        output::json(&serde_json::json!({ "state": "done", "mcid": mcid }));
+    }
+    Ok(())
+}
+
+fn failure(error: &FetchError) -> Failure {
+    let kind = match error {
+        FetchError::Denied(_) => Kind::Denied,
+        FetchError::NotFound(_) => Kind::NotFound,
+        FetchError::Unavailable { .. } => Kind::Unreachable,
+        _ => Kind::Failed,
+    };
+    Failure::new(kind, error)
+}

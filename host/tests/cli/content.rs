@@ -1,0 +1,100 @@
+//! Content from the command line: stored, found, fetched and run by its id.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::process::{Home, prebuilt};
+
+const UNKNOWN: &str = "bafkr4iaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+/// Goal: what one stores on a node, everybody of the realm gets by its id, the same to the byte; and it outlives the node.
+#[test]
+fn content_is_stored_and_fetched() {
+    let home = Home::new();
+    let node = home.node(&["run"]);
+    let file = home.path().join("file");
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    fs::write(&file, &bytes).unwrap();
+    let mcid = home.output(&["content", "add", file.to_str().unwrap()]).succeeded().trim().to_owned();
+    assert!(mcid.starts_with("bafkr4i"), "{mcid}");
+    assert_eq!(
+        home.output_with(&["content", "add", "-"], &bytes).succeeded().trim(),
+        mcid,
+        "the same bytes, the same id"
+    );
+    let listed: Value = serde_json::from_str(home.output(&["content", "ls", "--json"]).succeeded().trim()).unwrap();
+    assert_eq!(
+        (&listed["mcid"], &listed["bytes"], &listed["complete"]),
+        (&mcid.as_str().into(), &3_000_000.into(), &true.into())
+    );
+    let copy = home.path().join("copy");
+    home.output(&["content", "get", &mcid, "-o", copy.to_str().unwrap()]).succeeded();
+    assert!(fs::read(&copy).unwrap() == bytes);
+    assert!(!home.path().join("copy.part").exists());
+    assert_eq!(home.output(&["content", "providers", &mcid]).succeeded().lines().count(), 1);
+    home.output(&["content", "pin", &mcid]).succeeded();
+    assert!(home.output(&["content", "ls"]).succeeded().contains("complete, pinned"));
+    node.stop();
+    let node = home.node(&["run"]);
+    home.output(&["content", "verify"]).succeeded();
+    let text = home.output_with(&["content", "add", "-"], b"hello").succeeded();
+    assert_eq!(home.output(&["content", "get", text.trim()]).succeeded(), "hello");
+    home.output(&["content", "rm", &mcid]).succeeded();
+    home.output(&["content", "get", &mcid, "--timeout", "1s"]).failed(4, "nobody provides");
+    node.stop();
+}
+
+/// Goal: a component runs by its id on a host that does not have it.
+#[test]
+fn a_component_runs_by_its_id() {
+    let home = Home::new();
+    let first = home.node(&["run"]);
+    let mcid = home.output(&["content", "add", &prebuilt("calculator")]).succeeded().trim().to_owned();
+    let url = first.relay();
+    let second = home.node(&["run", &mcid, "--name", "second", "--relay", &url]);
+    assert_eq!(home.output(&["call", "math.add", "[2, 3]"]).succeeded().trim(), "5");
+    second.stop();
+    first.stop();
+}
+
+/// Goal: bad input is one sentence and the documented exit code, and nothing is left behind.
+#[test]
+fn what_is_not_there_says_so() {
+    let home = Home::new();
+    home.output(&["content", "ls"]).failed(4, "no host runs here");
+    home.output(&["content", "get", "bafkr4i"]).failed(2, "no content id");
+    home.output(&["run", "bafkr4inonsense"]).failed(2, "no content id");
+    let node = home.node(&["run"]);
+    home.output(&["content", "add", "/nowhere"]).failed(4, "/nowhere");
+    home.output(&["content", "add", home.path().to_str().unwrap()]).failed(1, "no regular file");
+    let target = home.path().join("target");
+    let arguments = ["content", "get", UNKNOWN, "-o", target.to_str().unwrap(), "--timeout", "300ms"];
+    home.output(&arguments).failed(4, "nobody provides");
+    assert!(!target.exists() && !home.path().join("target.part").exists());
+    home.output(&["content", "get", UNKNOWN, "-o", "/nowhere/x"]).failed(1, "cannot write /nowhere/x");
+    home.output(&["content", "pin", UNKNOWN]).failed(4, "is not here");
+    home.output(&["content", "providers", UNKNOWN]).failed(4, "nobody provides");
+    let arguments = ["run", UNKNOWN, "--name", "second", "--relay", &node.relay(), "--health", "127.0.0.1:0"];
+    home.output(&arguments).failed(4, "nobody provides");
+    node.stop();
+}
+
+/// Goal: bytes that have changed on the disk reach nobody; the node says so and can get them again.
+#[test]
+fn spoiled_bytes_reach_nobody() {
+    let home = Home::new();
+    let node = home.node(&["run"]);
+    let bytes = vec![7; 100_000];
+    let mcid = home.output_with(&["content", "add", "-"], &bytes).succeeded().trim().to_owned();
+    let path = home.path().join(format!("nodes/host/content/data/{}/{mcid}.data", &mcid[mcid.len() - 2..]));
+    let mut spoiled = fs::read(&path).unwrap();
+    spoiled[50_000] ^= 1;
+    fs::write(&path, &spoiled).unwrap();
+    home.output(&["content", "verify"]).failed(1, "damaged");
+    assert!(home.output(&["content", "ls"]).succeeded().contains("in part"));
+    home.output(&["content", "get", &mcid, "--timeout", "1s"]).failed(4, "nobody provides");
+    assert_eq!(home.output_with(&["content", "add", "-"], &bytes).succeeded().trim(), mcid);
+    home.output(&["content", "verify"]).succeeded();
+    node.stop();
+}
