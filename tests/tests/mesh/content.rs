@@ -10,15 +10,22 @@ use std::{
     time::Duration,
 };
 
-use macula_content::{Finished, Geometry, GroupSet, Node, OutboardBuilder, Parent};
+use macula_content::{Answer, Ask, Encoder, Finished, Geometry, GroupSet, Node, OutboardBuilder, Parent, Sending};
 use macula_node::{
     ContentBytes, ContentSink, ContentSource, FetchError, FetchOptions, Mesh, MeshConfig, RealmAccess, RelayServer,
 };
 use macula_transport::LocalNode;
-use macula_wire::{Digest, Fault, Mcid, hello::Role};
+use macula_wire::{
+    Digest, Fault, Mcid,
+    control::{Control, Provide},
+    hello::Role,
+};
 use parking_lot::Mutex;
 
-use crate::support::{config, granted, key, node, realm, relay, soon, topic};
+use crate::{
+    hostile::Rogue,
+    support::{config, granted, key, node, realm, relay, soon, topic},
+};
 
 /// Some content with its outboard.
 struct Content {
@@ -340,4 +347,124 @@ async fn a_fetch_outlives_the_relay() {
     sink.assert_is(&content);
     let read = served.groups_read.load(Ordering::Relaxed);
     assert!(read < content.groups() + content.groups() / 2, "{read} groups were read, and it has {}", content.groups());
+}
+
+/// How a provider lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lie {
+    /// One bit of what it sends.
+    Bit,
+    /// It says that there is less, and sends what verifies under that.
+    Smaller,
+    /// It says that there is more.
+    Larger,
+    /// It sends groups that nobody asked for.
+    Unasked,
+    /// It stops in the middle, as if that were all.
+    Short,
+    /// Its head is none.
+    Garbage,
+    /// More follows than it said.
+    Trailing,
+}
+
+/// The encoding of some groups, and the head before it.
+fn honest(content: &Content, groups: &GroupSet) -> (Sending, Vec<u8>) {
+    let Digest::Blake3(root) = content.mcid.digest() else { panic!("named by BLAKE3") };
+    let geometry = Geometry::of(content.bytes.len() as u64);
+    let mut encoder = Encoder::new(root, geometry, groups.clone());
+    let mut encoding = Vec::new();
+    while let Some(node) = encoder.node() {
+        let supplied = match node {
+            Node::Parent(index) => encoder.supply(&content.parents[&index], &mut encoding),
+            Node::Group(group) => {
+                let range = geometry.bytes(group);
+                encoder.supply(&content.bytes[range.start as usize..range.end as usize], &mut encoding)
+            }
+        };
+        supplied.unwrap();
+    }
+    (Sending { size: geometry.size(), groups: groups.clone(), has: None }, encoding)
+}
+
+fn told(lie: Lie, content: &Content, ask: &Ask) -> Vec<u8> {
+    let geometry = Geometry::of(content.bytes.len() as u64);
+    let mut groups = ask.groups.clone();
+    if ask.last {
+        groups.insert(&GroupSet::from(geometry.last_group()..geometry.groups()));
+    }
+    if lie == Lie::Unasked {
+        groups = GroupSet::from(0..geometry.groups());
+    }
+    let (mut sending, mut encoding) = honest(content, &groups);
+    match lie {
+        Lie::Bit => *encoding.last_mut().unwrap() ^= 1,
+        Lie::Short => encoding.truncate(encoding.len() / 2),
+        Lie::Trailing => encoding.extend([0; 100]),
+        Lie::Smaller => {
+            // The root's pair is true under any size; where it belongs is not.
+            sending.size = 3 * macula_content::GROUP_BYTES;
+            sending.groups = GroupSet::from(2..3);
+        }
+        Lie::Larger => sending.size *= 2,
+        Lie::Unasked | Lie::Garbage => {}
+    }
+    let mut answer = Vec::new();
+    if lie == Lie::Garbage {
+        answer.extend([200, 0, 0, 0]);
+        answer.extend([0xff; 300]);
+    } else {
+        Answer::from(sending).encode(&mut answer).unwrap();
+    }
+    answer.extend(encoding);
+    answer
+}
+
+/// Provides content, and lies about it.
+async fn liar(relay: &RelayServer, seed: u8, lie: Lie, content: &Arc<Content>) {
+    let mut rogue = Rogue::joined_as(relay, seed).await;
+    let provide = Provide { id: 2, slot: 0, contents: vec![content.mcid.clone()] };
+    assert_eq!(rogue.ask(Control::Provide(provide)).await, None);
+    let content = Arc::clone(content);
+    tokio::spawn(async move {
+        // All of it: a link ends with its control stream.
+        let rogue = rogue;
+        while let Ok((mut writer, mut reader)) = rogue.link.accept_stream().await {
+            let mut head = Vec::new();
+            while let Ok(Some(piece)) = reader.read(8192).await {
+                head.extend_from_slice(&piece);
+            }
+            let (ask, _) = Ask::decode(&head).unwrap().unwrap();
+            // Who is given up early reads no more.
+            if writer.write(told(lie, &content, &ask).into()).await.is_ok() {
+                writer.finish();
+            }
+        }
+    });
+}
+
+/// Goal: whatever a provider sends, what is written is the content and its outboard, and the honest are enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_lie_is_ever_written() {
+    let lies = [Lie::Bit, Lie::Smaller, Lie::Larger, Lie::Unasked, Lie::Short, Lie::Garbage, Lie::Trailing];
+    let relay = relay();
+    let content = Content::new(8 << 20);
+    for (number, lie) in lies.into_iter().enumerate() {
+        liar(&relay, 70 + number as u8, lie, &content).await;
+    }
+    let asker = node(&relay).await;
+    // Liars only: some of what they send is true, and may even be enough; nothing else is taken.
+    let impatient = FetchOptions { patience: Duration::from_secs(1), ..options() };
+    let (sink, outcome) = fetch(&asker, &content.mcid, impatient).await;
+    match outcome {
+        Ok(()) => sink.assert_is(&content),
+        Err(FetchError::Unavailable { .. }) => assert!(!sink.0.lock().is_complete),
+        Err(other) => panic!("{other}"),
+    }
+    let (_honest, _) = provider(&relay, &content, None).await;
+    for _ in 0..5 {
+        let (sink, outcome) = fetch(&asker, &content.mcid, options()).await;
+        assert_eq!(outcome, Ok(()));
+        sink.assert_is(&content);
+    }
 }

@@ -47,8 +47,8 @@ async fn session(relay: &RelayServer, path: &str) -> Result<Session, web_transpo
 }
 
 /// A verified link with nothing on it yet, and the dialler that it hangs on.
-struct Rogue {
-    link: Link,
+pub(crate) struct Rogue {
+    pub(crate) link: Link,
     control: (ControlWriter, ControlReader),
     _dialler: Dialler,
 }
@@ -56,9 +56,9 @@ struct Rogue {
 const ROGUE: u8 = 66;
 
 impl Rogue {
-    async fn new(relay: &RelayServer) -> Self {
+    async fn new(relay: &RelayServer, seed: u8) -> Self {
         let dialler = Dialler::new(macula_node::TlsMode::Production, &EndpointConfig::default());
-        let node = LocalNode { key: key(ROGUE), role: Role::Host, epoch: 1 };
+        let node = LocalNode { key: key(seed), role: Role::Host, epoch: 1 };
         let link = soon(dialler.dial(&relay.url(), &node)).await.unwrap();
         let control = link.take_control();
         Self { link, control, _dialler: dialler }
@@ -66,16 +66,21 @@ impl Rogue {
 
     /// A member of the realm that the honest ones are in.
     async fn joined(relay: &RelayServer) -> Self {
-        let mut rogue = Self::new(relay).await;
+        Self::joined_as(relay, ROGUE).await
+    }
+
+    /// The same with the key of this seed.
+    pub(crate) async fn joined_as(relay: &RelayServer, seed: u8) -> Self {
+        let mut rogue = Self::new(relay, seed).await;
         let (name, root) = ("local.dev".parse().unwrap(), key(200));
-        let proofs = vec![macula_auth::proof_of(&granted(&root, None, ROGUE, "/mesh", &[], None))];
+        let proofs = vec![macula_auth::proof_of(&granted(&root, None, seed, "/mesh", &[], None))];
         let join = Join { id: 1, slot: 0, name, root: root.verifying_key().into(), proofs };
         assert_eq!(rogue.ask(Control::Join(join)).await, None);
         rogue
     }
 
     /// Sends a request; its fault.
-    async fn ask(&mut self, request: Control) -> Option<macula_wire::Fault> {
+    pub(crate) async fn ask(&mut self, request: Control) -> Option<macula_wire::Fault> {
         soon(self.control.0.send([request])).await.unwrap();
         loop {
             if let Control::Done(done) = soon(self.control.1.next()).await.unwrap() {

@@ -19,7 +19,7 @@ pub trait Disk: Send + Sync + 'static {
     /// Opens a file that is there.
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
 
-    /// Makes a file, which must not be there.
+    /// Makes a file, which must not be there. After this returns, a crash does not undo it; what is in it is another matter.
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>>;
 
     /// Gives a file another name, in place of what had it. After this returns, a crash does not undo it.

@@ -22,6 +22,7 @@ impl FolderDisk {
     /// As the system says.
     pub fn new(root: &Path) -> io::Result<Self> {
         make(root)?;
+        sync_folder(root)?;
         Ok(Self { root: root.to_owned() })
     }
 
@@ -34,6 +35,21 @@ impl FolderDisk {
             return Ok(self.root.join(name));
         }
         Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is no name of a store's file")))
+    }
+
+    /// Makes the folder that a file is in, to last.
+    fn make_folder_of(&self, path: &Path) -> io::Result<()> {
+        let folder = path.parent().unwrap_or(&self.root);
+        if !folder.exists() {
+            make(folder)?;
+            // Its parent may be new as well: `data`, and in it `ab`.
+            let mut made = folder;
+            while made != self.root {
+                sync_folder(made)?;
+                made = made.parent().unwrap_or(&self.root);
+            }
+        }
+        Ok(())
     }
 
     fn open_with(&self, name: &str, options: &mut fs::OpenOptions) -> io::Result<Arc<dyn File>> {
@@ -63,17 +79,15 @@ impl Disk for FolderDisk {
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let path = self.path(name)?;
-        make(path.parent().unwrap_or(&self.root))?;
-        self.open_with(name, fs::OpenOptions::new().create_new(true))
+        self.make_folder_of(&path)?;
+        let file = self.open_with(name, fs::OpenOptions::new().create_new(true))?;
+        sync_folder(&path)?;
+        Ok(file)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let (from, to) = (self.path(from)?, self.path(to)?);
-        let folder = to.parent().unwrap_or(&self.root);
-        if !folder.exists() {
-            make(folder)?;
-            sync_folder(folder)?;
-        }
+        self.make_folder_of(&to)?;
         fs::rename(&from, &to)?;
         sync_folder(&to)?;
         if from.parent() == to.parent() { Ok(()) } else { sync_folder(&from) }

@@ -36,6 +36,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 const LOOK_INTERVAL_DESERTED: Duration = Duration::from_secs(1);
 /// How often what was written is made durable. What is lost with the process is at most that.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
+/// Items that are held until the size is proved: the deepest way through a tree, and its group.
+const HELD_MAX: usize = 64;
 /// Bytes that are verified before they are handed in.
 const BATCH_BYTES: usize = 64 << 10;
 /// Batches that wait to be handed in, and groups that wait to be written.
@@ -156,8 +158,7 @@ impl Mesh {
             content: content.clone(),
             fetch,
             requests: JoinSet::new(),
-            aborts: HashMap::new(),
-            held: HashMap::new(),
+            open: HashMap::new(),
             batches,
             writes,
             progress,
@@ -203,14 +204,22 @@ enum What {
     Failed(Failure),
 }
 
+/// A request that has not ended.
+struct OpenRequest {
+    task: AbortHandle,
+    /// The size that its answer claims.
+    claimed: Option<u64>,
+    /// What came before the size was proved: at most the way to one group.
+    held: Vec<Item>,
+}
+
 struct Driver {
     mesh: Mesh,
     content: Mcid,
     fetch: Fetch,
     requests: JoinSet<()>,
-    aborts: HashMap<RequestId, AbortHandle>,
-    /// What came before the size was proved.
-    held: HashMap<RequestId, Vec<Item>>,
+    /// Requests that have not ended.
+    open: HashMap<RequestId, OpenRequest>,
     batches: mpsc::Sender<Batch>,
     writes: mpsc::Sender<Write>,
     progress: watch::Sender<Progress>,
@@ -335,13 +344,12 @@ impl Driver {
             // Fails when the fetch has ended.
             let _ = batches.send(Batch { request: request.id, bytes: 0, what }).await;
         });
-        self.aborts.insert(id, task);
+        self.open.insert(id, OpenRequest { task, claimed: None, held: Vec::new() });
     }
 
     fn end(&mut self, id: RequestId) {
-        self.held.remove(&id);
-        if let Some(task) = self.aborts.remove(&id) {
-            task.abort();
+        if let Some(request) = self.open.remove(&id) {
+            request.task.abort();
         }
     }
 
@@ -353,14 +361,16 @@ impl Driver {
         }
         match what {
             What::Answer(answer) => {
-                if let Err(fault) = &answer.outcome {
-                    self.trouble = Some(fault.to_string());
-                }
                 self.fetch.handle_answer(now, request, &answer);
-                if let (Digest::Sha256(_), Ok(Sending { size, .. })) = (self.content.digest(), &answer.outcome)
-                    && self.aborts.contains_key(&request)
-                {
-                    self.write(Write::Size(*size)).await?;
+                match (&answer.outcome, self.open.get_mut(&request)) {
+                    (Err(fault), _) => self.trouble = Some(fault.to_string()),
+                    (Ok(_), None) => {}
+                    (Ok(Sending { size, .. }), Some(open)) => {
+                        open.claimed = Some(*size);
+                        if let Digest::Sha256(_) = self.content.digest() {
+                            self.write(Write::Size(*size)).await?;
+                        }
+                    }
                 }
             }
             What::Items(items) => {
@@ -368,6 +378,8 @@ impl Driver {
                     self.handle_item(now, request, item).await?;
                 }
             }
+            // Of an attempt that was given up, nothing may come between those of the next.
+            What::Whole { .. } if !self.open.contains_key(&request) => {}
             What::Whole { offset, bytes } => self.write(Write::Whole { offset, bytes }).await?,
             What::Done => {
                 self.fetch.handle_done(now, request);
@@ -383,24 +395,29 @@ impl Driver {
     }
 
     async fn handle_item(&mut self, now: Instant, request: RequestId, item: Item) -> Result<(), FetchError> {
+        // What was verified under another size is true, but of another place.
+        let Some(open) = self.open.get_mut(&request) else { return Ok(()) };
         let was_proved = self.fetch.size();
+        if was_proved.is_some() && open.claimed != was_proved {
+            return Ok(());
+        }
         let is_new = match &item {
             Item::Group { group, .. } => self.fetch.handle_group(now, request, *group) == Verdict::Write,
             Item::Parent(_) => true,
         };
         match (was_proved, self.fetch.size()) {
-            // The hash is true, but under another size its place is another.
             (None, None) => {
-                self.held.entry(request).or_default().push(item);
+                if open.held.len() < HELD_MAX {
+                    open.held.push(item);
+                }
                 return Ok(());
             }
             (None, Some(size)) => {
+                let held = std::mem::take(&mut open.held);
                 self.write(Write::Size(size)).await?;
-                for held in self.held.remove(&request).unwrap_or_default() {
+                for held in held {
                     self.write(Write::Item(held)).await?;
                 }
-                // Others may have claimed another size.
-                self.held.clear();
             }
             (Some(_), _) => {}
         }
