@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use macula_admin::{Check, Metric, MetricKind, Source};
 use macula_node::{
-    LinkState, Mesh, NodeContent, RelayServer, RelayUrl,
+    ContentUsage, LinkState, Mesh, NodeContent, RelayServer, RelayUrl,
     auth::ucan::Ipld,
     wire::{CallError, Fault, NodeId, Operation, Topic},
 };
@@ -59,6 +59,9 @@ pub(crate) struct NodeStatus {
     /// Of its own relay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) relay: Option<RelayStatus>,
+    /// Of its store, if it keeps content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) content: Option<ContentUsage>,
     pub(crate) plugins: Vec<PluginStatus>,
 }
 
@@ -140,6 +143,7 @@ impl NodeReport {
             relays: self.relays.iter().map(ToString::to_string).collect(),
             link: self.link_trouble().unwrap_or_default(),
             relay,
+            content: self.content().map(|content| content.usage()),
             plugins: self.plugins(),
         }
     }
@@ -214,6 +218,7 @@ impl Source for NodeReport {
         for audit in audits {
             metrics.extend(audit_metrics(audit));
         }
+        metrics.extend(self.content().iter().flat_map(|content| content_metrics(&content.usage())));
         for plugin in self.plugins() {
             metrics.extend(plugin_metrics(&plugin));
         }
@@ -238,6 +243,7 @@ fn relay_metrics(stats: &macula_node::RelayStats) -> Vec<Metric> {
         (Gauge, "macula_relay_realms", "Realms served", stats.realms),
         (Gauge, "macula_relay_subscriptions", "Subscriptions", stats.subscriptions),
         (Gauge, "macula_relay_offers", "Procedures on offer", stats.offers),
+        (Gauge, "macula_relay_contents", "Contents provided, counted once for each provider", stats.contents),
         (Gauge, "macula_relay_queued_bytes", "Bytes waiting for subscribers", stats.queued_bytes),
         (Gauge, "macula_relay_calls_pending", "Calls waiting for an answer", stats.calls_pending),
         (Counter, "macula_relay_messages_in", "Messages taken from publishers", stats.messages_in),
@@ -255,6 +261,15 @@ fn relay_metrics(stats: &macula_node::RelayStats) -> Vec<Metric> {
     ]
     .map(|(kind, name, help, value)| Metric::new(kind, name, help, value))
     .into()
+}
+
+fn content_metrics(usage: &ContentUsage) -> [Metric; 3] {
+    [
+        ("macula_content_bytes", "Bytes of content on the disk", usage.bytes),
+        ("macula_content_bytes_max", "Bytes of content that may be there", usage.bytes_max),
+        ("macula_content_contents", "Contents there, whole or in part", usage.contents),
+    ]
+    .map(|(name, help, value)| Metric::new(MetricKind::Gauge, name, help, value))
 }
 
 fn plugin_metrics(plugin: &PluginStatus) -> Vec<Metric> {

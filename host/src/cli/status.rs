@@ -1,6 +1,7 @@
 //! `macula-host status`
 
 use clap::Args;
+use indicatif::HumanBytes;
 use macula_node::RunningNode;
 
 use super::{ClientFlags, CommonFlags, client, client_runtime};
@@ -70,6 +71,10 @@ fn describe(status: &NodeStatus) -> String {
             relay.messages_dropped,
             relay.calls_in,
         ));
+    }
+    if let Some(content) = &status.content {
+        let (bytes, bytes_max) = (HumanBytes(content.bytes), HumanBytes(content.bytes_max));
+        lines.push(format!("  content {bytes} of {bytes_max} in {} contents", content.contents));
     }
     for plugin in &status.plugins {
         let state = format!("{:?}", plugin.state).to_lowercase();

@@ -34,6 +34,9 @@ fn content_is_stored_and_fetched() {
     assert!(!home.path().join("copy.part").exists());
     assert_eq!(home.output(&["content", "providers", &mcid]).succeeded().lines().count(), 1);
     home.output(&["content", "pin", &mcid]).succeeded();
+    assert!(home.output(&["status"]).succeeded().contains("content 2.87 MiB of 10.00 GiB in 1 contents"));
+    let (_, metrics) = node.page("/metrics", "localhost");
+    assert!(metrics.contains("macula_content_contents 1") && metrics.contains("macula_relay_contents 1"), "{metrics}");
     assert!(home.output(&["content", "ls"]).succeeded().contains("complete, pinned"));
     node.stop();
     let node = home.node(&["run"]);

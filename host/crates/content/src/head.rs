@@ -3,7 +3,7 @@
 //! Both are DAG-CBOR with keys of one letter, behind their length; unknown keys are ignored. Specified in
 //! `docs/protocol/content.md`, “A request”.
 
-use macula_wire::{Fault, Mcid, NodeId};
+use macula_wire::{Fault, Mcid, NodeId, binary_mcid};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
 use crate::groups::{GroupSet, PAIRS_MAX};
@@ -197,21 +197,6 @@ impl<'de> Deserialize<'de> for Answer {
             (None, None) => return Err(serde::de::Error::custom("neither a size nor a fault")),
         };
         Ok(Self { provider, outcome })
-    }
-}
-
-/// An MCID in its binary form.
-mod binary_mcid {
-    use macula_wire::Mcid;
-    use serde::{Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(mcid: &Mcid, serializer: S) -> Result<S::Ok, S::Error> {
-        serde_bytes::serialize(&mcid.to_bytes()[..], serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mcid, D::Error> {
-        let bytes: serde_bytes::ByteBuf = serde_bytes::deserialize(deserializer)?;
-        Mcid::from_bytes(&bytes).map_err(D::Error::custom)
     }
 }
 

@@ -230,6 +230,11 @@ impl Store {
         Ok((store, mended))
     }
 
+    /// How much may be here.
+    pub fn config(&self) -> &StoreConfig {
+        &self.0.config
+    }
+
     /// Begins content whose id is not known yet.
     ///
     /// # Errors
@@ -289,6 +294,11 @@ impl Store {
         let mut list: Vec<Stat> = visible.map(|(content, entry)| stat(content, entry)).collect();
         list.sort_by(|one, other| one.content.cmp(&other.content));
         list
+    }
+
+    /// How many contents are here, whole or in part.
+    pub fn contents(&self) -> usize {
+        self.0.state.lock().entries.len()
     }
 
     /// Bytes on the disk, of an owner or of all.

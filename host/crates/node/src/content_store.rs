@@ -35,6 +35,17 @@ pub enum FetchState {
     Failed(FetchError),
 }
 
+/// How full a node's store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ContentUsage {
+    /// Bytes of content on the disk.
+    pub bytes: u64,
+    /// How many there may be.
+    pub bytes_max: u64,
+    /// Contents, whole or in part.
+    pub contents: u64,
+}
+
 /// A node's content. Clones are the same.
 #[derive(Debug, Clone)]
 pub struct NodeContent(Arc<Inner>);
@@ -75,6 +86,16 @@ impl NodeContent {
     /// How the last fetch of a content is getting on, or has ended; none since the start, or long ago.
     pub fn fetching(&self, content: &Mcid) -> Option<FetchState> {
         self.0.fetches.lock().get(content).map(|state| state.borrow().clone())
+    }
+
+    /// How full the store is.
+    pub fn usage(&self) -> ContentUsage {
+        let store = &self.0.store;
+        ContentUsage {
+            bytes: store.usage(None),
+            bytes_max: store.config().bytes_max,
+            contents: store.contents() as u64,
+        }
     }
 
     /// Begins to fetch content for an owner, or goes on; how it gets on. The fetch goes on without anybody looking.

@@ -85,7 +85,7 @@ mod revocation_log;
 
 pub use audit::Audit;
 pub use clock::unix_now;
-pub use content_store::{FetchState, NodeContent};
+pub use content_store::{ContentUsage, FetchState, NodeContent};
 pub use home::{
     Home, HomeError, LOCAL_REALM, NodeState, RealmEntry, RealmError, RunningNode, StoredTokens, TokenFileError,
     read_tokens,

@@ -23,7 +23,7 @@ mod topic;
 
 pub use call::{CallError, Fault, HandlerError, HandlerErrorInvalid, Request};
 pub use channel::{Channel, ChannelError, ChannelKind};
-pub use mcid::{Digest, Mcid, McidError};
+pub use mcid::{Digest, Mcid, McidError, binary as binary_mcid};
 pub use message::{
     ContentType, ContentTypeError, Delivery, Message, PluginName, PluginNameError, Priority, Receipt, ReceiptLevel,
     WhenFull,

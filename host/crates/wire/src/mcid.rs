@@ -147,6 +147,30 @@ impl fmt::Debug for Mcid {
     }
 }
 
+/// For `#[serde(with)]`: an MCID in its binary form, where programs read it and not people.
+pub mod binary {
+    use serde::{Deserializer, Serializer, de::Error};
+
+    use super::Mcid;
+
+    /// As a byte string.
+    ///
+    /// # Errors
+    /// As the serializer says.
+    pub fn serialize<S: Serializer>(mcid: &Mcid, serializer: S) -> Result<S::Ok, S::Error> {
+        serde_bytes::serialize(&mcid.to_bytes()[..], serializer)
+    }
+
+    /// From a byte string.
+    ///
+    /// # Errors
+    /// It is no MCID.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mcid, D::Error> {
+        let bytes: serde_bytes::ByteBuf = serde_bytes::deserialize(deserializer)?;
+        Mcid::from_bytes(&bytes).map_err(D::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Mcid;
+use crate::{Mcid, binary_mcid};
 
 /// Contents that one message names at most.
 pub const CONTENTS_PER_MESSAGE_MAX: usize = 512;
@@ -44,23 +44,7 @@ pub struct Find {
     pub content: Mcid,
 }
 
-/// An MCID in its binary form.
-mod binary_mcid {
-    use serde::{Deserializer, Serializer, de::Error};
-
-    use crate::Mcid;
-
-    pub(super) fn serialize<S: Serializer>(mcid: &Mcid, serializer: S) -> Result<S::Ok, S::Error> {
-        serde_bytes::serialize(&mcid.to_bytes()[..], serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mcid, D::Error> {
-        let bytes: serde_bytes::ByteBuf = serde_bytes::deserialize(deserializer)?;
-        Mcid::from_bytes(&bytes).map_err(D::Error::custom)
-    }
-}
-
-/// A list of them.
+/// Several MCIDs in their binary form.
 mod binary_mcids {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
     use serde_bytes::ByteBuf;
