@@ -394,24 +394,7 @@ async fn start_mesh(
     relays: &[RelayUrl],
     purpose: &Purpose,
 ) -> Result<Mesh, Failure> {
-    let mut config = match purpose {
-        Purpose::Host(_) => {
-            let mut config = MeshConfig::host(relays[0].clone(), settings.realm.clone(), state);
-            let (log, known) = state.revocations(Role::Host)?;
-            (config.revocation_log, config.revocations) = (Some(log), known);
-            config.auth_min = settings.auth_min;
-            config
-        }
-        // A relay serves administration through a link to itself, under a key of the moment, in the realm of this machine:
-        // it may have no other right in the realms that it serves than to serve them.
-        Purpose::Relay => {
-            let mut config = MeshConfig::new(relays[0].clone(), settings.home.local_realm()?);
-            config.node.role = Role::Host;
-            config
-        }
-    };
-    config.relays = relays.to_vec();
-    config.tls = settings.tls;
+    let config = mesh_config(settings, state, relays, purpose)?;
     let is_local = relays.iter().all(RelayUrl::is_loopback);
     let mesh = Mesh::start(config);
     let mut link = mesh.link();
@@ -440,6 +423,34 @@ async fn start_mesh(
             Err(Failure::new(kind, reason))
         }
     }
+}
+
+/// How this node takes part.
+fn mesh_config(
+    settings: &Settings,
+    state: &NodeState,
+    relays: &[RelayUrl],
+    purpose: &Purpose,
+) -> Result<MeshConfig, Failure> {
+    let mut config = match purpose {
+        Purpose::Host(_) => {
+            let mut config = MeshConfig::host(relays[0].clone(), settings.realm.clone(), state);
+            let (log, known) = state.revocations(Role::Host)?;
+            (config.revocation_log, config.revocations) = (Some(log), known);
+            config.auth_min = settings.auth_min;
+            config
+        }
+        // A relay serves administration through a link to itself, under a key of the moment, in the realm of this machine:
+        // it may have no other right in the realms that it serves than to serve them.
+        Purpose::Relay => {
+            let mut config = MeshConfig::new(relays[0].clone(), settings.home.local_realm()?);
+            config.node.role = Role::Host;
+            config
+        }
+    };
+    config.relays = relays.to_vec();
+    config.tls = settings.tls;
+    Ok(config)
 }
 
 fn start_health(address: HealthAddress, report: &Arc<NodeReport>) -> Result<Option<AdminServer>, Failure> {

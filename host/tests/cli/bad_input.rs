@@ -76,7 +76,7 @@ fn files_that_are_no_plugins() {
         home.output(&["run", path, "--listen", "127.0.0.1:0", "--health", "127.0.0.1:0"]).failed(code, what);
         home.output(&["inspect", path]).failed(code, what);
     }
-    home.output(&["run", "bafkr4iexample"]).failed(1, "content id");
+    home.output(&["run", "bafkr4iexample"]).failed(2, "no content id");
     home.output(&["build", home.path().to_str().unwrap()]).failed(4, "no Cargo.toml");
 }
 

@@ -137,10 +137,13 @@ impl Fetch {
 
     /// Takes the last groups of the victim's requests that the thief has.
     fn steal(&mut self, thief: &NodeId, victim: &NodeId, count: u64) -> Option<GroupSet> {
+        // What it was asked for as a second is expected of it already: taken over as well, it would count for two, and
+        // leave room for a third.
+        let own: GroupSet = self.open_of(thief).flat_map(|open| open.left.ranges()).collect();
         let thief = self.providers.iter().find(|provider| provider.id == *thief)?;
         let mut stolen = GroupSet::new();
         for open in self.open.iter_mut().rev().filter(|open| open.provider == *victim) {
-            let there = thief.has_of(&open.left);
+            let there = thief.has_of(&open.left).difference(&own);
             let spared = there.count().saturating_sub(count - stolen.count());
             let (_, taken) = there.split_at(spared);
             let union = stolen.union(&taken);
@@ -153,9 +156,12 @@ impl Fetch {
                 break;
             }
         }
+        if stolen.is_empty() {
+            return None;
+        }
         self.close_served();
         self.provider_mut(victim)?.was_robbed = true;
-        Some(stolen).filter(|stolen| !stolen.is_empty())
+        Some(stolen)
     }
 
     /// What an idle provider would send sooner than the one that was asked. Each group is asked for twice at most.

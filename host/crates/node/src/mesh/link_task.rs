@@ -86,24 +86,13 @@ async fn serve(
     shared.heard();
     // Nothing of the realm is said to a relay that has not shown that it may serve it.
     let shown = timeout(HELLO_TIMEOUT, relay_right(shared, &peer, &mut control_writer, &mut control_reader)).await;
-    let shown = match shown {
-        Ok(Ok(shown)) => shown,
-        Ok(Err(down)) => {
+    let shown = shown.unwrap_or_else(|_| Err(Down::hopeful(format!("relay {} did not answer", peer.short()))));
+    let proofs = shown.and_then(|shown| Ok((shown, own_proofs(shared)?)));
+    let (shown, proofs) = match proofs {
+        Ok(both) => both,
+        Err(down) => {
             link.close(&down.reason);
             return down;
-        }
-        Err(_) => {
-            let down = Down { reason: format!("relay {} did not answer", peer.short()), outlook: Outlook::Hopeful };
-            link.close(&down.reason);
-            return down;
-        }
-    };
-    let proofs = match shared.rights.proofs() {
-        Ok(proofs) => proofs,
-        Err(refusal) => {
-            let reason = format!("nothing lets this node into realm {}: {refusal}", config.realm.name());
-            link.close("no rights");
-            return Down { reason, outlook: Outlook::Denied };
         }
     };
     shared.set_permissions();
@@ -116,39 +105,54 @@ async fn serve(
     tasks.spawn(read_control(Arc::clone(shared), control_reader, farewell));
     tasks.spawn(watch_relay(Arc::clone(shared), peer, shown));
     let joined = tokio::select! {
-        joined = timeout(HELLO_TIMEOUT, joined) => joined,
+        joined = timeout(HELLO_TIMEOUT, joined) => match joined {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(fault))) => Err(Down::denied(format!("the relay refuses realm {}: {fault}", realm.name()))),
+            Ok(Err(_)) | Err(_) => Err(Down::hopeful(format!("relay {} did not answer the join", peer.short()))),
+        },
         // The relay has closed the link, and says why.
-        Some(ended) = tasks.join_next() => {
-            let reason = ended.unwrap_or_else(|error| format!("a task failed: {error}"));
-            shared.registry.link_down();
-            return Down { reason, outlook: Outlook::Hopeful };
-        }
+        Some(ended) = tasks.join_next() => Err(Down::hopeful(reason_of(ended))),
     };
     let down = match joined {
-        Ok(Ok(Ok(()))) => {
+        Err(down) => down,
+        Ok(()) => {
             backoff.reset();
             // What this node knows is revoked, the relay knows from now on.
             drop(shared.registry.revoke(shared.rights.revocations()));
             // Messages follow only then: this node's own subscriptions must not miss what it sends again.
             match timeout(PING_TIMEOUT, all_said).await {
                 Ok(Ok(())) => serve_joined(shared, url, link, close, leaving, tasks).await,
-                _ => Down {
-                    reason: format!("relay {} did not answer requests", peer.short()),
-                    outlook: Outlook::Hopeful,
-                },
+                _ => Down::hopeful(format!("relay {} did not answer requests", peer.short())),
             }
-        }
-        Ok(Ok(Err(fault))) => Down {
-            reason: format!("the relay refuses realm {}: {fault}", config.realm.name()),
-            outlook: Outlook::Denied,
-        },
-        Ok(Err(_)) | Err(_) => {
-            Down { reason: format!("relay {} did not answer the join", peer.short()), outlook: Outlook::Hopeful }
         }
     };
     link.close(&down.reason);
     shared.registry.link_down();
     down
+}
+
+impl Down {
+    /// It may be another time.
+    fn hopeful(reason: String) -> Self {
+        Self { reason, outlook: Outlook::Hopeful }
+    }
+
+    /// A right is missing.
+    fn denied(reason: String) -> Self {
+        Self { reason, outlook: Outlook::Denied }
+    }
+}
+
+/// What this node presents when it joins.
+fn own_proofs(shared: &Shared) -> Result<Vec<Proof>, Down> {
+    let realm = shared.rights.access().name();
+    let refused = |refusal| Down::denied(format!("nothing lets this node into realm {realm}: {refusal}"));
+    shared.rights.proofs().map_err(refused)
+}
+
+/// Why a task has ended.
+fn reason_of(ended: Result<String, tokio::task::JoinError>) -> String {
+    ended.unwrap_or_else(|error| format!("a task failed: {error}"))
 }
 
 /// Asks the relay to show its right to the realm, and checks it.
@@ -158,7 +162,7 @@ async fn relay_right(
     writer: &mut ControlWriter,
     reader: &mut ControlReader,
 ) -> Result<Shown, Down> {
-    let lost = |reason: String| Down { reason, outlook: Outlook::Hopeful };
+    let lost = Down::hopeful;
     let show = Show { id: SHOW_ID, realm: shared.rights.realm() };
     writer.send([Control::Show(show)]).await.map_err(|error| lost(error.to_string()))?;
     loop {
@@ -168,8 +172,7 @@ async fn relay_right(
                     None => done.proof,
                     Some(_) => None,
                 };
-                return check_relay(shared, relay, shown.as_ref())
-                    .map_err(|reason| Down { reason, outlook: Outlook::Denied });
+                return check_relay(shared, relay, shown.as_ref()).map_err(Down::denied);
             }
             Control::Goodbye(goodbye) => return Err(lost(goodbye.reason)),
             _ => {}
@@ -271,8 +274,8 @@ async fn serve_joined(
     tracing::info!(relay = %url, id = %link.peer().node.short(), "linked");
     shared.set_state(LinkState::Up(up));
     let reason = tokio::select! {
-        Some(ended) = tasks.join_next() => ended.unwrap_or_else(|error| format!("a task failed: {error}")),
-        Some(ended) = lanes.join_next() => ended.unwrap_or_else(|error| format!("a task failed: {error}")),
+        Some(ended) = tasks.join_next() => reason_of(ended),
+        Some(ended) = lanes.join_next() => reason_of(ended),
         () = until(&mut close) => {
             // Everything that was published goes out, and is there, before the link is closed.
             let _ = finish.send(true);
@@ -291,7 +294,7 @@ async fn serve_joined(
     let unsent = shared.outbox.link_down();
     shared.calls.link_down(&unsent);
     shared.incoming.link_down();
-    Down { reason, outlook: Outlook::Hopeful }
+    Down::hopeful(reason)
 }
 
 async fn write_control(
