@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 
 use crate::{
     hostile::Rogue,
-    support::{config, granted, key, node, realm, relay, soon, topic},
+    support::{acked, config, granted, key, node, payloads, realm, relay, soon, topic},
 };
 
 /// Some content with its outboard.
@@ -467,4 +467,47 @@ async fn no_lie_is_ever_written() {
         assert_eq!(outcome, Ok(()));
         sink.assert_is(&content);
     }
+}
+
+/// Goal: who asks for much and reads nothing is given up, before what waits for it fills the provider's link for good; messages of
+/// the provider get through.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_holds_up_nobody() {
+    let relay = relay();
+    let content = Content::new(64 << 20);
+    let (provider, _) = provider(&relay, &content, None).await;
+    let listener = node(&relay).await;
+    let mut heard = soon(listener.subscribe("a".parse().unwrap())).await.unwrap();
+    let rogue = Rogue::joined_as(&relay, 90).await;
+    let mut unread = Vec::new();
+    for _ in 0..12 {
+        let (mut writer, reader) = soon(rogue.link.open_stream()).await.unwrap();
+        let groups = GroupSet::from(0..content.groups());
+        let ask = Ask { content: content.mcid.clone(), slot: 0, provider: None, groups, last: false, asker: None };
+        let mut head = Vec::new();
+        ask.encode(&mut head).unwrap();
+        soon(writer.write(head.into())).await.unwrap();
+        writer.finish();
+        unread.push(reader);
+    }
+    soon(provider.publish_with(&topic("a"), b"through", &acked())).await.unwrap();
+    assert_eq!(payloads(&mut heard, 1).await, ["through"]);
+    let (sink, outcome) = fetch(&listener, &content.mcid, options()).await;
+    assert_eq!(outcome, Ok(()));
+    sink.assert_is(&content);
+    // Its requests were reset, not ended: nobody takes a part for the whole.
+    let mut reset = 0;
+    for mut reader in unread {
+        let ended = soon(async {
+            loop {
+                match reader.read(1 << 20).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return false,
+                    Err(_) => return true,
+                }
+            }
+        });
+        reset += u32::from(ended.await);
+    }
+    assert!(reset > 0, "somebody was given up");
 }
