@@ -12,13 +12,13 @@ use std::{
 use bytes::Bytes;
 use macula_admin::{Check, Metric, MetricKind, Source};
 use macula_node::{
-    ContentUsage, LinkState, Mesh, NodeContent, RelayServer, RelayUrl,
+    ContentUsage, IncomingCall, LinkState, Mesh, NodeContent, RelayServer, RelayUrl,
     auth::ucan::Ipld,
     wire::{CallError, Fault, NodeId, Operation, Topic},
 };
 use macula_runtime::{PluginState, PluginStatus, Runtime};
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::content_admin;
 
@@ -345,17 +345,29 @@ async fn serve(mesh: Mesh, desk: Desk, report: Arc<NodeReport>) {
             return;
         }
     };
-    while let Some(call) = offer.next().await {
-        let (procedure, caller) = (&call.request.procedure, &call.request.caller);
-        // Administration is asked for by a signed invocation, beside the right to call.
-        let accepted = mesh.accept_invocation(&call.request.payload, caller, Operation::Admin, procedure);
-        let answered = match accepted {
-            Ok(arguments) => report.answer(desk, &arguments).await,
-            Err(fault) => Err(fault),
-        };
-        match answered {
-            Ok(bytes) => call.responder.answer(Ok(Bytes::from(bytes))),
-            Err(fault) => call.responder.fail(CallError::NotRun(fault)),
+    // Some of it takes long, and others are not to wait for it; the offer bounds how many there are at a time.
+    let mut answering = JoinSet::new();
+    loop {
+        tokio::select! {
+            call = offer.next() => match call {
+                Some(call) => drop(answering.spawn(answer(mesh.clone(), desk, Arc::clone(&report), call))),
+                None => return,
+            },
+            Some(_) = answering.join_next() => {}
         }
+    }
+}
+
+async fn answer(mesh: Mesh, desk: Desk, report: Arc<NodeReport>, call: IncomingCall) {
+    let (procedure, caller) = (&call.request.procedure, &call.request.caller);
+    // Administration is asked for by a signed invocation, beside the right to call.
+    let accepted = mesh.accept_invocation(&call.request.payload, caller, Operation::Admin, procedure);
+    let answered = match accepted {
+        Ok(arguments) => report.answer(desk, &arguments).await,
+        Err(fault) => Err(fault),
+    };
+    match answered {
+        Ok(bytes) => call.responder.answer(Ok(Bytes::from(bytes))),
+        Err(fault) => call.responder.fail(CallError::NotRun(fault)),
     }
 }

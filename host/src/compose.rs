@@ -158,9 +158,7 @@ impl Node {
         };
         // A relay forwards, and keeps nothing.
         let content = match purpose {
-            Purpose::Host(_) => {
-                Some(NodeContent::start(&state, StoreConfig::default(), &mesh).map_err(Failure::failed)?)
-            }
+            Purpose::Host(_) => Some(open_content(&state, &mesh)?),
             Purpose::Relay => None,
         };
         if let Some(content) = &content {
@@ -423,6 +421,14 @@ async fn start_mesh(
             Err(Failure::new(kind, reason))
         }
     }
+}
+
+fn open_content(state: &NodeState, mesh: &Mesh) -> Result<NodeContent, Failure> {
+    let opened = NodeContent::start(state, StoreConfig::default(), mesh);
+    opened.map_err(|error| {
+        let path = state.path().join("content");
+        Failure::failed(error).during(format!("cannot open the content store in {}", path.display()))
+    })
 }
 
 /// How this node takes part.

@@ -43,7 +43,8 @@ pub(super) async fn connect_in(
 /// A link over which a node that runs here is looked after.
 pub(super) struct Admin<'a> {
     settings: &'a Settings,
-    timeout: Duration,
+    /// How long an answer may take.
+    pub(super) timeout: Duration,
     pub(super) mesh: Mesh,
     /// Who answers.
     pub(super) host: NodeId,
@@ -69,10 +70,20 @@ impl<'a> Admin<'a> {
 
     /// Asks the node something, by a signed invocation.
     pub(super) async fn ask(&self, procedure: &Topic, arguments: BTreeMap<String, Ipld>) -> Result<Bytes, Failure> {
+        self.ask_within(self.timeout, procedure, arguments).await
+    }
+
+    /// The same for what may take longer.
+    pub(super) async fn ask_within(
+        &self,
+        timeout: Duration,
+        procedure: &Topic,
+        arguments: BTreeMap<String, Ipld>,
+    ) -> Result<Bytes, Failure> {
         let explained = |failure| with_grantor(failure, self.settings, Operation::Admin, "");
         let invocation = self.mesh.invocation(Operation::Admin, procedure, self.host, arguments);
         let invocation = invocation.map_err(|fault| explained(fault.into()))?;
-        let options = CallOptions { timeout: self.timeout, ..CallOptions::default() };
+        let options = CallOptions { timeout, ..CallOptions::default() };
         Ok(self.mesh.call(procedure, &invocation, &options).await?)
     }
 }

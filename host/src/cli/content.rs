@@ -8,7 +8,10 @@ mod progress;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use macula_node::{RunningNode, wire::Mcid};
+use macula_node::{
+    RunningNode,
+    wire::{Mcid, limits::CALL_TIMEOUT_MAX},
+};
 use serde::de::DeserializeOwned;
 
 use super::{ClientFlags, CommonFlags, client, client_runtime};
@@ -142,7 +145,9 @@ impl<'a> Node<'a> {
 
     async fn ask<T: DeserializeOwned>(&self, action: Action, content: Option<&Mcid>) -> Result<T, Failure> {
         let procedure = content_procedure(&self.admin.host);
-        let answer = self.admin.ask(&procedure, action.arguments(content)).await?;
+        // It reads all of it from the disk.
+        let timeout = if action == Action::Verify { CALL_TIMEOUT_MAX } else { self.admin.timeout };
+        let answer = self.admin.ask_within(timeout, &procedure, action.arguments(content)).await?;
         serde_json::from_slice(&answer).map_err(|error| Failure::failed(format!("the node's answer: {error}")))
     }
 
