@@ -71,15 +71,20 @@ pub(super) fn access(home: &Home, name: &RealmName, tokens: &[PathBuf]) -> Resul
 fn by_tokens(home: &Home, name: &RealmName, root: NodeId, tokens: &[PathBuf]) -> Result<RealmAccess, Failure> {
     let holders: Vec<_> = home.keys()?.into_iter().map(|(_, key)| key).collect();
     let own: Vec<NodeId> = holders.iter().map(|key| key.verifying_key().into()).collect();
+    let mut useless_files = Vec::new();
     for path in tokens {
         let read = StoredTokens::read(path);
         if let Err(error) = &read.tokens {
             return Err(token_failure(path, error));
         }
-        if let Some(why) = useless(&read.into_delegations(), &own, unix_now()) {
-            return Err(Failure::new(Kind::Denied, format!("{}: {why}", path.display())));
-        }
+        let why = useless(&read.into_delegations(), &own, unix_now());
+        useless_files.extend(why.map(|why| format!("{}: {why}", path.display())));
     }
+    // With anything else at hand, that may be enough: a file that has expired does not stop a host from starting again.
+    if !tokens.is_empty() && useless_files.len() == tokens.len() && home.token_paths()?.is_empty() {
+        return Err(Failure::new(Kind::Denied, useless_files.join("; ")));
+    }
+    useless_files.iter().for_each(|why| tracing::warn!("{why}"));
     Ok(RealmAccess::by_tokens(name.clone(), root, source(home, tokens), holders))
 }
 

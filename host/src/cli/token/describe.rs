@@ -92,8 +92,11 @@ pub(super) fn realm_of<'a>(root: &NodeId, realms: &'a Pins) -> Option<&'a RealmN
 
 /// Until when it holds, or since when it does not any more.
 pub(super) fn until(expires: Option<u64>, now: u64) -> String {
-    let word = if expires.is_some_and(|expires| expires < now) { "expired" } else { "until" };
-    format!("{word} {}", time(expires, now))
+    match expires {
+        None => "without end".into(),
+        Some(expires) if expires < now => format!("expired {}", time(Some(expires), now)),
+        expires => format!("until {}", time(expires, now)),
+    }
 }
 
 /// A time, and how far away it is.
@@ -178,6 +181,6 @@ mod tests {
             assert_eq!(utc(unix), text);
         }
         assert_eq!(until(Some(951_782_400), 951_782_400 + 60), "expired 2000-02-29T00:00:00Z (60 s ago)");
-        assert_eq!(until(None, 0), "until no end");
+        assert_eq!(until(None, 0), "without end");
     }
 }

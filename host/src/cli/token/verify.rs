@@ -200,8 +200,8 @@ impl Verify {
     /// As relays and hosts read it: the mesh's own commands and policies.
     fn check_on_mesh(&self, chain: &Chain, command: &Command) -> Result<(), Refused> {
         let grant = Grant::read(chain.clone())?;
-        if let Some(bound) =
-            grant.binding().plugin.as_ref().filter(|bound| self.plugin.as_ref().is_some_and(|plugin| plugin != *bound))
+        if let (Some(bound), Some(plugin)) = (&grant.binding().plugin, &self.plugin)
+            && bound != plugin
         {
             return Err(Refused { name: "MatchError", text: format!("it is for the component {bound}") });
         }
