@@ -72,7 +72,8 @@ impl NodeContent {
         log(&mended);
         let content =
             Self(Arc::new(Inner { store, mesh: mesh.clone(), realm: mesh.realm_id(), fetches: Mutex::default() }));
-        let complete = content.0.store.list(&Owner::Operator).into_iter().filter(|stat| stat.groups.is_none());
+        let list = content.0.store.list(&Owner::Operator).into_iter();
+        let complete = list.filter(|stat| stat.groups.is_none() && content.0.is_shared(stat));
         mesh.provide(&complete.map(|stat| stat.content).collect::<Vec<_>>());
         mesh.set_content_source(Arc::new(Source(Arc::downgrade(&content.0))));
         Ok(content)
@@ -101,7 +102,11 @@ impl NodeContent {
     /// Begins to fetch content for an owner, or goes on; how it gets on. The fetch goes on without anybody looking.
     pub fn fetch(&self, owner: Owner, content: &Mcid, patience: Duration) -> watch::Receiver<FetchState> {
         let mut fetches = self.0.fetches.lock();
-        if let Some(running) = fetches.get(content).filter(|state| matches!(*state.borrow(), FetchState::Running(_))) {
+        // One whose task is gone says so by its channel.
+        let is_running = |state: &&watch::Receiver<FetchState>| {
+            matches!(*state.borrow(), FetchState::Running(_)) && state.has_changed().is_ok()
+        };
+        if let Some(running) = fetches.get(content).filter(is_running) {
             return running.clone();
         }
         let beginning = Progress {
@@ -222,11 +227,24 @@ impl NodeContent {
 }
 
 impl Inner {
+    /// Whether content is for everybody in the realm: the operator's, and what a plugin has there.
+    fn is_shared(&self, stat: &Stat) -> bool {
+        stat.owners.iter().any(|owner| match owner {
+            Owner::Operator => true,
+            Owner::Plugin(realm, _) => *realm == self.realm,
+        })
+    }
+
     /// Tells the realm what has come and what has gone.
     fn announce(&self) {
         while let Some(event) = self.store.poll_event() {
             match event {
-                StoreEvent::Complete(content) => self.mesh.provide(&[content]),
+                StoreEvent::Complete(content) => {
+                    let stat = self.store.stat(&Owner::Operator, &content);
+                    if stat.is_some_and(|stat| self.is_shared(&stat)) {
+                        self.mesh.provide(&[content]);
+                    }
+                }
                 StoreEvent::Gone(content) => self.mesh.unprovide(&[content]),
             }
         }
@@ -250,19 +268,14 @@ fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-/// Gives out what is here for everybody in the realm: the operator's, and what a plugin has there. Holds the store only weakly: it
-/// ends with the node.
+/// Gives out what is here for everybody in the realm. Holds the store only weakly: it ends with the node.
 struct Source(std::sync::Weak<Inner>);
 
 impl ContentSource for Source {
     fn open(&self, content: &Mcid) -> Option<Box<dyn ContentBytes>> {
         let inner = self.0.upgrade()?;
         let stat = inner.store.stat(&Owner::Operator, content)?;
-        let is_shared = |owner: &Owner| match owner {
-            Owner::Operator => true,
-            Owner::Plugin(realm, _) => *realm == inner.realm,
-        };
-        if !stat.owners.iter().any(is_shared) {
+        if !inner.is_shared(&stat) {
             return None;
         }
         let blob = inner.store.blob(&Owner::Operator, content, now_ms()).ok()?;

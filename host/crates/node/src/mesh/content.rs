@@ -2,7 +2,7 @@
 //!
 //! Specified in `docs/protocol/content.md`.
 
-use std::{fmt, io, sync::Arc};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use macula_content::{Answer, Ask, Encoder, Geometry, GroupSet, Node, Sending, WalkError};
@@ -20,6 +20,8 @@ use super::{
 };
 use crate::content_stream::{HeadReadError, read_head, write_last_head};
 
+/// How long nobody may take what is made.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Bytes of an encoding that are made at a time, and pieces of it that wait for the link.
 const PIECE_BYTES: usize = 128 << 10;
 const PIECES_WAITING: usize = 4;
@@ -170,6 +172,8 @@ enum ServeError {
     Damaged(WalkError),
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
+    #[error("nobody takes it")]
+    Slow,
     #[error("a task failed")]
     Task,
 }
@@ -193,7 +197,8 @@ async fn answer(shared: &Shared, mut writer: StreamWriter, mut reader: StreamRea
         Digest::Sha256(_) => read_whole(&sending, bytes, &pieces),
     });
     while let Some(piece) = made.recv().await {
-        writer.write(piece).await?;
+        // A relay gives up who does not read, and so makes room; one that does not is given up itself.
+        timeout(TAKE_TIMEOUT, writer.write(piece)).await.map_err(|_| ServeError::Slow)??;
     }
     making.await.map_err(|_| ServeError::Task)??;
     writer.finish();

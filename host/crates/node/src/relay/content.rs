@@ -19,6 +19,9 @@ use crate::content_stream::{HEAD_TIMEOUT, HeadReadError, read_head, write_last_h
 
 /// How long who asked may take nothing of what is there.
 const TAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a provider may send nothing. Who asked gives it up after 10 s; that is seen here only when there is something to
+/// hand on.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(12);
 /// Bytes that are handed on at a time.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -33,6 +36,8 @@ enum PassError {
     NoLink,
     #[error("who asked takes nothing")]
     Slow,
+    #[error("the provider sends nothing")]
+    Silent,
     #[error("who asked may not have it any more")]
     Ended,
 }
@@ -99,10 +104,11 @@ async fn answer(context: &LinkContext, mut writer: StreamWriter, mut reader: Str
     let pass = async {
         hand_on(&mut writer, head.into()).await?;
         hand_on(&mut writer, rest).await?;
-        while let Some(piece) = from_provider.read(PIECE_BYTES).await? {
+        loop {
+            let read = timeout(SILENCE_TIMEOUT, from_provider.read(PIECE_BYTES)).await;
+            let Some(piece) = read.map_err(|_| PassError::Silent)?? else { return Ok::<_, PassError>(()) };
             hand_on(&mut writer, piece).await?;
         }
-        Ok::<_, PassError>(())
     };
     tokio::select! {
         passed = pass => passed?,
