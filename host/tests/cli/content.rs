@@ -101,3 +101,32 @@ fn spoiled_bytes_reach_nobody() {
     home.output(&["content", "verify"]).succeeded();
     node.stop();
 }
+
+/// Goal: a host that is killed while it takes content in has nothing false afterwards, and ends up with all of it.
+#[test]
+fn killed_in_the_middle_of_it() {
+    let home = Home::new();
+    let file = home.path().join("file");
+    let bytes: Vec<u8> = (0..64_u32 << 20).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    fs::write(&file, &bytes).unwrap();
+    let add = ["content", "add", file.to_str().unwrap(), "--json"];
+    for _ in 0..3 {
+        let node = home.node(&["run"]);
+        let mut adding = crate::process::Process::start(home.command(&add));
+        // It has begun, or is through already.
+        while serde_json::from_str::<Value>(&adding.line()).is_ok_and(|line| line["bytes"] == 0) {}
+        node.process.signal("-KILL");
+        drop((adding, node.process.wait()));
+        let node = home.node(&["run"]);
+        home.output(&["content", "verify"]).succeeded();
+        node.stop();
+    }
+    let node = home.node(&["run"]);
+    let added = home.output(&add).succeeded();
+    let last: Value = serde_json::from_str(added.lines().last().unwrap()).unwrap();
+    let copy = home.path().join("copy");
+    home.output(&["content", "get", last["mcid"].as_str().unwrap(), "-o", copy.to_str().unwrap()]).succeeded();
+    assert!(fs::read(&copy).unwrap() == bytes);
+    home.output(&["content", "verify"]).succeeded();
+    node.stop();
+}
