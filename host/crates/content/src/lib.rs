@@ -1,7 +1,8 @@
-//! Content by its hash: what proves bytes, how they are asked for, and how all of them are fetched from many at once.
+//! Content by its hash: what proves bytes, how they are asked for, how all of them are fetched from many at once, and how
+//! they are kept.
 //!
-//! Owns the tree over content and its outboard, the encoding of some groups of it, the heads of a request, and the fetch.
-//! Leaves to others how bytes travel, where they are kept, who may have them, and what time it is.
+//! Owns the tree over content and its outboard, the encoding of some groups of it, the heads of a request, the fetch, and the
+//! [`store`], which reaches its files through a [`disk`]. Leaves to others how bytes travel, who may have them, and what time it is.
 //!
 //! What holds: a group that comes out of a [`Decoder`] belongs to the MCID, whoever sent it; a group that goes into an
 //! encoding was verified first, so nobody passes on what his disk has spoiled; memory is bounded by the depth of the tree and

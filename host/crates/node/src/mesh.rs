@@ -5,6 +5,7 @@
 //!  Subscription ◀── inbox ◀── lane readers ◀────┼── link ◀── link task: dial, join, replay, back off
 //!  call, Offer ──▶ calls, offers (tables)       │
 //!  subscribe … ──▶ registry ──▶ control writer ─┘
+//!  fetch ──▶ a stream for each request;  content source ◀── streams of others
 //! ```
 //!
 //! The registry knows everything that has to be said again on a new link; the outbox what has not been sent yet. So a
