@@ -122,7 +122,7 @@ pub(crate) fn run(settings: &Settings, node: &NodeSettings, purpose: Purpose, fo
 }
 
 /// Ends at SIGINT or SIGTERM.
-fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     Ok(async move {

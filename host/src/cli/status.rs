@@ -74,7 +74,7 @@ fn describe(status: &NodeStatus) -> String {
     }
     if let Some(content) = &status.content {
         let (bytes, bytes_max) = (HumanBytes(content.bytes), HumanBytes(content.bytes_max));
-        lines.push(format!("  content {bytes} of {bytes_max} in {} contents", content.contents));
+        lines.push(format!("  content {bytes} of {bytes_max}, {} stored", content.contents));
     }
     for plugin in &status.plugins {
         let state = format!("{:?}", plugin.state).to_lowercase();

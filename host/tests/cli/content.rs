@@ -34,7 +34,7 @@ fn content_is_stored_and_fetched() {
     assert!(!home.path().join("copy.part").exists());
     assert_eq!(home.output(&["content", "providers", &mcid]).succeeded().lines().count(), 1);
     home.output(&["content", "pin", &mcid]).succeeded();
-    assert!(home.output(&["status"]).succeeded().contains("content 2.87 MiB of 10.00 GiB in 1 contents"));
+    assert!(home.output(&["status"]).succeeded().contains("content 2.87 MiB of 10.00 GiB, 1 stored"));
     let (_, metrics) = node.page("/metrics", "localhost");
     assert!(metrics.contains("macula_content_contents 1") && metrics.contains("macula_relay_contents 1"), "{metrics}");
     assert!(home.output(&["content", "ls"]).succeeded().contains("complete, pinned"));
@@ -45,6 +45,27 @@ fn content_is_stored_and_fetched() {
     assert_eq!(home.output(&["content", "get", text.trim()]).succeeded(), "hello");
     home.output(&["content", "rm", &mcid]).succeeded();
     home.output(&["content", "get", &mcid, "--timeout", "1s"]).failed(4, "nobody provides");
+    node.stop();
+}
+
+/// Goal: who gives up waiting has nothing half done.
+#[test]
+fn a_get_that_is_interrupted_leaves_nothing() {
+    let home = Home::new();
+    let node = home.node(&["run"]);
+    let target = home.path().join("target");
+    fs::write(&target, "as it was").unwrap();
+    let arguments = ["content", "get", UNKNOWN, "-o", target.to_str().unwrap(), "--json"];
+    let mut getting = crate::process::Process::start(home.command(&arguments));
+    // It says how far it is: not far.
+    getting.line();
+    assert!(home.path().join("target.part").exists());
+    getting.signal("-INT");
+    let finished = getting.wait();
+    assert_eq!(finished.code, Some(1), "{}", finished.err);
+    assert!(finished.err.contains("interrupted; nothing was written"), "{}", finished.err);
+    assert!(!home.path().join("target.part").exists());
+    assert_eq!(fs::read_to_string(&target).unwrap(), "as it was");
     node.stop();
 }
 

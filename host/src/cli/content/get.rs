@@ -11,6 +11,7 @@ use macula_node::{
 use super::{file, progress::Progress};
 use crate::{
     cli::{CommonFlags, client},
+    compose::stop_signal,
     config::{ClientSettings, Settings},
     failure::{Failure, Kind},
     output,
@@ -36,9 +37,11 @@ pub(super) async fn run(
     let mut progress = Progress::new(common);
     let finish = fetching.finish();
     tokio::pin!(finish);
+    let mut stop = std::pin::pin!(stop_signal()?);
     let outcome = loop {
         tokio::select! {
-            outcome = &mut finish => break outcome,
+            outcome = &mut finish => break outcome.map_err(|error| explained(failure(&error))),
+            () = &mut stop => break Err(Failure::failed("interrupted; nothing was written")),
             Ok(()) = watched.changed() => {
                 let now = *watched.borrow_and_update();
                 // What goes to standard output is the content alone.
@@ -50,9 +53,9 @@ pub(super) async fn run(
     };
     drop(progress);
     mesh.close().await;
-    if let Err(error) = outcome {
+    if let Err(failure) = outcome {
         target.discard();
-        return Err(explained(failure(&error)));
+        return Err(failure);
     }
     target.deliver()?;
     if common.json && path.is_some() {
