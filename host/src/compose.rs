@@ -10,7 +10,8 @@ use macula_node::{
     wire::{NodeId, hello::Role},
 };
 use macula_runtime::{
-    Grant, Mcid, PluginHandle, PluginSource, Rights, Runtime, RuntimeConfig, StartError, StartOptions, StopReason,
+    Grant, ManifestSource, Mcid, PluginHandle, PluginSource, Rights, Runtime, RuntimeConfig, StartError, StartOptions,
+    StopReason,
 };
 use serde::Serialize;
 use tokio::{
@@ -200,7 +201,7 @@ impl Node {
             let manifest = self.manifest_of(settings, &plugin)?;
             let mesh = self.mesh.clone();
             let grant = Grant::ByComponent(Arc::new(move |mcid| plugin_rights(&mesh, mcid)));
-            let options = StartOptions { manifest, grant };
+            let options = StartOptions { manifest: manifest.map(ManifestSource::Path), grant };
             let source = self.source_of(plugin.component).await?;
             let started = runtime.start(source, options).await.map_err(refused)?;
             tracing::info!(plugin = %started.name(), mcid = %started.mcid(), "plugin started");
@@ -321,7 +322,7 @@ async fn keep_plugin_rights(mesh: Mesh, runtime: Runtime) {
     while permissions.changed().await.is_ok() {
         permissions.borrow_and_update();
         for plugin in runtime.plugins() {
-            let rights = plugin_rights(&mesh, plugin.mcid()).within(&plugin.manifest().asks);
+            let rights = plugin_rights(&mesh, &plugin.mcid()).within(&plugin.manifest().asks);
             plugin.replace_rights(&rights);
         }
     }

@@ -148,7 +148,7 @@ impl Host {
     async fn start(&self, path: &Path, name: &str, manifest: &str) -> PluginHandle {
         let file = self.home.path().join(format!("{name}.toml"));
         fs::write(&file, format!("name = \"{name}\"\n{manifest}")).unwrap();
-        let options = StartOptions { manifest: Some(file), grant: Grant::AsAsked };
+        let options = StartOptions { manifest: Some(file.into()), grant: Grant::AsAsked };
         self.runtime.start(PluginSource::Path(path.to_owned()), options).await.unwrap()
     }
 }

@@ -6,7 +6,7 @@
 //! message that was with an instance when it crashed is tried again by the next one.
 
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -27,6 +27,7 @@ use crate::{
         types,
     },
     breaker::Verdict,
+    handover::Order,
     host::{describe, did},
     instance::{HandlerFault, Instance},
     log::LogLevel,
@@ -56,6 +57,12 @@ pub enum InitError {
     /// `init`, or making the instance, came to a bad end.
     #[error("it failed before it was ready: {0}")]
     Crashed(String),
+    /// It does not consider itself fit for service.
+    #[error("it is unhealthy: {0}")]
+    Unhealthy(String),
+    /// Its `init` was not ready in the time that it had.
+    #[error("its init was not ready in time: {0}")]
+    NotReady(String),
     /// It was stopped before `init` was done.
     #[error("it was stopped before it was ready")]
     Stopped,
@@ -66,12 +73,13 @@ enum Task {
     Work(Work),
     Health,
     RightsChanged,
+    HandOver(Order),
     Stop,
 }
 
 /// How an instance came to its end.
 enum Ended {
-    /// As ordered.
+    /// As ordered, or because a new version took over.
     Stopped,
     /// To be replaced, after a pause.
     Replace(Duration),
@@ -121,20 +129,30 @@ impl Actor {
 
     /// Lives. `ready` is told when the first instance is running, or why there is none.
     pub(crate) async fn run(mut self, ready: oneshot::Sender<Result<(), InitError>>) {
-        let mut ready = Some(ready);
-        let mut reason = StartReason::Fresh;
+        let started = self.start(StartReason::Fresh).await;
+        let outcome = match &started {
+            Started::Running(_) => Ok(()),
+            Started::Refused(error) => Err(error.clone()),
+            Started::Stopped | Started::GivenUp => Err(InitError::Stopped),
+        };
+        // Whoever started the plugin may have lost interest; it lives on.
+        let _ = ready.send(outcome);
+        if let Started::Running(instance) = started {
+            self.live(instance).await;
+        }
+    }
+
+    /// Lives from where a new version takes over: with an instance that [`Actor::prepare`] has made.
+    pub(crate) async fn run_from(mut self, mut instance: Box<Instance>) {
+        // Kept from when `init` ran: if rights have changed since, the plugin is told.
+        let rights_generation = self.rights_generation;
+        self.welcome(&mut instance);
+        self.rights_generation = rights_generation;
+        self.live(instance).await;
+    }
+
+    async fn live(mut self, mut instance: Box<Instance>) {
         loop {
-            let started = self.start(reason).await;
-            let outcome = match &started {
-                Started::Running(_) => Ok(()),
-                Started::Refused(error) => Err(error.clone()),
-                Started::Stopped | Started::GivenUp => Err(InitError::Stopped),
-            };
-            if let Some(ready) = ready.take() {
-                // Whoever started the plugin may have lost interest; it lives on.
-                let _ = ready.send(outcome);
-            }
-            let Started::Running(mut instance) = started else { return };
             let ended = self.serve(&mut instance).await;
             drop(instance);
             match ended {
@@ -146,15 +164,26 @@ impl Actor {
                 }
             }
             self.plugin.counters.restarts.one();
-            reason = StartReason::Restarted;
+            let Started::Running(next) = self.start(StartReason::Restarted).await else { return };
+            instance = next;
         }
     }
 
-    /// Waits, unless the plugin is stopped meanwhile: then `None`.
+    /// Waits, unless the plugin is stopped or a new version takes over meanwhile: then `None`.
     async fn pause(&mut self, delay: Duration) -> Option<()> {
-        tokio::select! {
-            () = tokio::time::sleep(delay) => Some(()),
-            _ = self.plugin.life.stop_order() => None,
+        let mut elapsed = pin!(tokio::time::sleep(delay));
+        let plugin = Arc::clone(&self.plugin);
+        loop {
+            tokio::select! {
+                () = &mut elapsed => return Some(()),
+                _ = plugin.life.stop_order() => return None,
+                order = plugin.handover.next(self.shard as usize) => {
+                    // No instance, no state.
+                    if order.handed.send(Ok(None)).is_ok() && order.verdict.await.is_ok() {
+                        return None;
+                    }
+                }
+            }
         }
     }
 
@@ -205,6 +234,30 @@ impl Actor {
         }
     }
 
+    /// Makes an instance of a version that may take over, whose `init` has said yes and that is healthy. Tries for `patience`
+    /// while `init` says that it is not ready.
+    pub(crate) async fn prepare(&mut self, patience: Duration) -> Result<Box<Instance>, InitError> {
+        let deadline = Instant::now() + patience;
+        let mut delay = INIT_DELAY_MIN;
+        loop {
+            match self.try_start(StartReason::Replacing).await {
+                Ok((_, Ok(()))) if self.unhealthy > 0 => {
+                    return Err(InitError::Unhealthy(self.plugin.life.health().unwrap_or_default()));
+                }
+                Ok((instance, Ok(()))) => return Ok(instance),
+                Ok((_, Err(error @ (types::Error::Timeout | types::Error::Unavailable(_))))) => {
+                    if Instant::now() + delay > deadline {
+                        return Err(InitError::NotReady(describe(&error)));
+                    }
+                }
+                Ok((_, Err(error))) => return Err(InitError::Refused(describe(&error))),
+                Err(fault) => return Err(InitError::Crashed(fault.to_string())),
+            }
+            tokio::time::sleep(delay).await;
+            delay = (delay * 2).min(INIT_DELAY_MAX);
+        }
+    }
+
     async fn try_start(
         &mut self,
         reason: StartReason,
@@ -250,6 +303,11 @@ impl Actor {
                     self.rights_generation = self.plugin.rights.generation();
                     instance.rights_changed().await
                 }
+                Task::HandOver(order) => match self.hand_over(instance, order).await {
+                    Ok(true) => return Ended::Stopped,
+                    Ok(false) => Ok(()),
+                    Err(fault) => Err(fault),
+                },
                 Task::Stop => {
                     self.stop(instance).await;
                     return Ended::Stopped;
@@ -305,6 +363,9 @@ impl Actor {
     fn next_task(&mut self) -> Option<Task> {
         if self.plugin.rights.generation() != self.rights_generation {
             return Some(Task::RightsChanged);
+        }
+        if let Some(order) = self.plugin.handover.take(self.shard as usize) {
+            return Some(Task::HandOver(order));
         }
         // The clock is looked at when there is nothing to do, and now and then when there is a lot.
         if self.in_a_row == 0 && self.health_due.is_some_and(|due| due <= Instant::now()) {
@@ -469,6 +530,29 @@ impl Actor {
         }
     }
 
+    /// Gives the instance's state to a new version, and its place if it takes over: then the instance has ended.
+    async fn hand_over(&mut self, instance: &mut Instance, order: Order) -> Result<bool, HandlerFault> {
+        let (handed, fault) = match instance.snapshot().await {
+            Ok(None) => (Ok(None), None),
+            Ok(Some(Ok(state))) => (Ok(Some(state)), None),
+            Ok(Some(Err(error))) => (Err(describe(&error)), None),
+            Err(fault) => (Err(fault.to_string()), Some(fault)),
+        };
+        *instance.permit() = None;
+        let is_wanted = order.handed.send(handed).is_ok();
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+        if !is_wanted {
+            return Ok(false);
+        }
+        let Ok(grace) = order.verdict.await else { return Ok(false) };
+        if let Err(fault) = instance.shutdown(lifecycle::StopReason::Replaced, grace).await {
+            self.plugin.log.host(LogLevel::Warn, format!("the shutdown of the version before {fault}"));
+        }
+        Ok(true)
+    }
+
     /// Counts a crash; gives the pause before the next instance, or `None` when there is to be none.
     async fn crashed(&mut self, reason: &str) -> Option<Duration> {
         match self.plugin.record_crash(reason).await {
@@ -477,6 +561,13 @@ impl Actor {
                 self.plugin.log.host(LogLevel::Error, text.clone());
                 self.enter(PluginState::BackingOff, Some(text));
                 Some(delay)
+            }
+            Verdict::GiveUp if self.plugin.is_on_probation() => {
+                // Whoever put it there replaces it; what it has not handled waits for that.
+                self.plugin.log.host(LogLevel::Error, format!("{reason}; it has crashed too often to go on"));
+                self.enter(PluginState::Failed, Some(reason.to_owned()));
+                self.pause(Duration::MAX).await;
+                None
             }
             Verdict::GiveUp => {
                 self.plugin.fail(self.shard, reason.to_owned()).await;

@@ -35,7 +35,7 @@ use wasmtime::component::{ComponentType, Lower};
 
 pub(crate) use self::generated::{
     Plugin,
-    exports::macula::plugin::{call_handler, config_handler, lifecycle, message_handler, timer_handler},
+    exports::macula::plugin::{call_handler, config_handler, lifecycle, message_handler, state_handler, timer_handler},
     macula::plugin::{config, content, identity, kv, log, pubsub, rpc, timers, trace, types},
 };
 

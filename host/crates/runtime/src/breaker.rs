@@ -125,6 +125,11 @@ impl Breaker {
         Ok(Self { policy, file, record })
     }
 
+    /// Begins anew, whatever `file` says: somebody wants this version in the place of another.
+    pub(crate) fn anew(file: Option<PathBuf>, mcid: &Mcid, policy: CrashPolicy) -> Self {
+        Self { policy, file, record: Record { mcid: mcid.clone(), crashes: VecDeque::new(), given_up: None } }
+    }
+
     /// Counts a crash.
     pub(crate) fn crash(&mut self, reason: &str, now_ms: u64) -> Verdict {
         let crashes = &mut self.record.crashes;

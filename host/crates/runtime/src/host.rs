@@ -4,6 +4,7 @@
 //! reaches the mesh. A wait goes through [`InstanceState::begin_wait`]: the guest's clock stands still and another plugin
 //! may run meanwhile.
 
+mod candidate;
 mod config;
 mod content;
 mod error;
@@ -29,8 +30,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::WasiCtx;
 
-use self::topic_cache::TopicCache;
+use self::{candidate::StagedTimers, topic_cache::TopicCache};
 pub(crate) use self::{
+    candidate::Unfinished,
     error::{CallFailure, HostError, describe},
     rpc::IN_FLIGHT_DEFAULT,
 };
@@ -83,16 +85,34 @@ pub(crate) struct Wanted {
     pub(crate) procedures: HashSet<Topic>,
 }
 
-/// Opened, not yet in the mailbox.
-#[derive(Default)]
+/// Asked for, not yet in force.
 pub(crate) struct Staged {
     pub(crate) inboxes: Vec<(u32, Pattern, Box<dyn Inbox>)>,
     pub(crate) offers: Vec<(Topic, Box<dyn Offer>)>,
+    /// To be offered when the version takes over, with the number of calls in flight.
+    later_offers: Vec<(Topic, u32)>,
+    timers: StagedTimers,
+}
+
+impl Staged {
+    fn new(timers_max: u32) -> Self {
+        Self {
+            inboxes: Vec::new(),
+            offers: Vec::new(),
+            later_offers: Vec::new(),
+            timers: StagedTimers::new(timers_max),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.inboxes.is_empty() && self.offers.is_empty() && self.later_offers.is_empty() && self.timers.is_empty()
+    }
 }
 
 impl InstanceState {
     pub(crate) fn new(plugin: Arc<PluginCore>, shard: u32) -> Self {
         let limiter = Limiter::new(plugin.manifest.limits.memory_bytes(), plugin.memory.of(shard));
+        let staged = Staged::new(plugin.manifest.limits.timers);
         let mut table = ResourceTable::new();
         table.set_max_capacity(TABLE_ENTRIES_MAX);
         Self {
@@ -104,7 +124,7 @@ impl InstanceState {
             permit: None,
             handling: Handling::default(),
             wanted: Wanted::default(),
-            staged: Staged::default(),
+            staged,
             topics: Mutex::default(),
             handles: 0,
             table,

@@ -20,12 +20,13 @@ use crate::{
         MessageRef, RequestRef, config_handler,
         lifecycle::{self, HealthStatus, StartReason},
         message_handler::Disposition,
+        state_handler,
         timer_handler::{self, Tick},
         types,
     },
     engine::{Ticking, host_engine},
     host::{Handling, InstanceState},
-    mailbox::{Delivery, DueTick},
+    mailbox::{Delivery, DueTick, Mailbox},
     plugin::{PluginCore, StopReason},
     program::one_line,
 };
@@ -33,6 +34,9 @@ use crate::{
 /// What a guest may make the host allocate in one call: a payload of 1 MiB with its metadata, and room to be told that
 /// more is too much.
 const HOSTCALL_BYTES_MAX: usize = 8 << 20;
+
+/// What a snapshot may have; the contract's default.
+pub(crate) const STATE_BYTES_MAX: usize = 16 << 20;
 
 /// How long `health` may take.
 const HEALTH_BUDGET: Duration = Duration::from_millis(100);
@@ -67,6 +71,7 @@ struct Exports {
     on_call: Option<Func>,
     timer: Option<timer_handler::Guest>,
     config: Option<config_handler::Guest>,
+    state: Option<state_handler::Guest>,
 }
 
 impl Exports {
@@ -86,7 +91,14 @@ impl Exports {
         if let Some(func) = on_call {
             func.typed::<(RequestRef<'static>,), (Result<Vec<u8>, types::HandlerError>,)>(&*store)?;
         }
-        Ok(Self { lifecycle: load!(lifecycle), on_message, on_call, timer: load!(timer), config: load!(config) })
+        Ok(Self {
+            lifecycle: load!(lifecycle),
+            on_message,
+            on_call,
+            timer: load!(timer),
+            config: load!(config),
+            state: load!(state),
+        })
     }
 }
 
@@ -149,6 +161,33 @@ impl Instance {
         let Some(guest) = self.exports.lifecycle.clone() else { return Ok(()) };
         self.begin(Handling::default());
         let result = guest.call_shutdown(&mut self.store, reason, milliseconds(grace)).await;
+        self.end(result)
+    }
+
+    /// Asks for the state, to hand it to the next version; `None` when the plugin keeps none across versions.
+    pub(crate) async fn snapshot(&mut self) -> Result<Option<Result<Vec<u8>, types::Error>>, HandlerFault> {
+        let Some(guest) = self.exports.state.clone() else { return Ok(None) };
+        // As much as a state may have, and room to be told that it has more.
+        self.store.set_hostcall_fuel(STATE_BYTES_MAX + HOSTCALL_BYTES_MAX);
+        self.begin(Handling::default());
+        let result = guest.call_snapshot(&mut self.store).await;
+        let state = self.end(result);
+        self.store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+        state.map(|state| match state {
+            Ok(bytes) if bytes.len() > STATE_BYTES_MAX => Some(Err(types::Error::TooLarge(STATE_BYTES_MAX as u32))),
+            state => Some(state),
+        })
+    }
+
+    /// Hands over the state of the version before. A plugin that keeps none begins empty.
+    pub(crate) async fn restore(
+        &mut self,
+        state: &[u8],
+        version: &str,
+    ) -> Result<Result<(), types::Error>, HandlerFault> {
+        let Some(guest) = self.exports.state.clone() else { return Ok(Ok(())) };
+        self.begin(Handling::default());
+        let result = guest.call_restore(&mut self.store, state, version).await;
         self.end(result)
     }
 
@@ -242,13 +281,17 @@ impl Instance {
 }
 
 impl InstanceState {
-    /// What the handler has opened begins now.
+    /// What the handler has opened begins now; that of a version which is to replace another begins when it does.
     fn open_staged(&mut self) {
-        if self.staged.inboxes.is_empty() && self.staged.offers.is_empty() {
+        if self.staged.is_empty() || self.plugin.is_candidate() {
             return;
         }
-        let mut mailbox = self.plugin.mailbox.lock();
-        // Under the lock: rights that change meanwhile find what is opened here, and end it.
+        let plugin = Arc::clone(&self.plugin);
+        self.open_staged_into(&mut plugin.mailbox.lock());
+    }
+
+    /// The same under the mailbox's lock: rights that change meanwhile find what is opened here, and end it.
+    pub(crate) fn open_staged_into(&mut self, mailbox: &mut Mailbox) {
         let rights = self.plugin.rights.current();
         for (id, pattern, inbox) in self.staged.inboxes.drain(..) {
             if rights.allows_all(Operation::Subscribe, &pattern) {

@@ -14,6 +14,7 @@ mod breaker;
 mod cache;
 mod dead_letter;
 mod engine;
+mod handover;
 mod host;
 mod inspect;
 mod instance;
@@ -30,6 +31,7 @@ mod registry;
 mod rights;
 mod runtime;
 mod status;
+mod succession;
 pub mod testing;
 
 pub use actor::InitError;
@@ -43,5 +45,8 @@ pub use manifest::{Asks, Limits, Manifest, ManifestError, ManifestSubscription, 
 pub use plugin::{PluginHandle, StopReason};
 pub use program::ProgramError;
 pub use rights::Rights;
-pub use runtime::{Grant, PluginSource, Runtime, RuntimeConfig, RuntimeError, StartError, StartOptions};
+pub use runtime::{
+    Grant, ManifestSource, PluginSource, Prepared, Runtime, RuntimeConfig, RuntimeError, StartError, StartOptions,
+};
 pub use status::{Metrics, PluginState, PluginStatus, SubscriptionStatus};
+pub use succession::{ReplaceError, ReplaceOptions};

@@ -94,13 +94,24 @@ struct Source<S: ?Sized> {
     flag: Arc<Flag>,
     waker: Waker,
     claims: Claims,
+    /// A version that may take over wants it: until it does or does not, the claims of the running one do not end it.
+    is_reserved: bool,
     stream: Box<S>,
 }
 
 impl<S: ?Sized> Source<S> {
     fn new(stream: Box<S>, claims: Claims, bell: &Arc<Bell>) -> Self {
         let flag = Flag::raised(bell);
-        Self { waker: Waker::from(Arc::clone(&flag)), flag, claims, stream }
+        Self { waker: Waker::from(Arc::clone(&flag)), flag, claims, is_reserved: false, stream }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.is_reserved || self.claims != Claims::Shards(0)
+    }
+
+    /// Nobody may have it any more.
+    fn revoke(&mut self) {
+        (self.claims, self.is_reserved) = (Claims::Shards(0), false);
     }
 
     /// Asks the stream if it has called since it last had nothing.
@@ -434,20 +445,82 @@ impl Mailbox {
         offer_allowed: impl Fn(&Topic) -> bool,
     ) {
         for one in self.subscriptions.iter_mut().filter(|one| !subscription_allowed(&one.pattern)) {
-            one.source.claims = Claims::Shards(0);
+            one.source.revoke();
         }
         for one in self.offers.iter_mut().filter(|one| !offer_allowed(&one.procedure)) {
-            one.source.claims = Claims::Shards(0);
+            one.source.revoke();
         }
         self.drop_unclaimed();
     }
 
     fn drop_unclaimed(&mut self) {
-        let gone = |one: &Subscription| one.source.claims == Claims::Shards(0);
+        let gone = |one: &Subscription| !one.source.is_wanted();
         self.dropped_before +=
             self.subscriptions.iter().filter(|one| gone(one)).map(|one| one.source.stream.dropped()).sum::<u64>();
         self.subscriptions.retain(|one| !gone(one));
-        self.offers.retain(|one| one.source.claims != Claims::Shards(0));
+        self.offers.retain(|one| one.source.is_wanted());
+    }
+
+    // One version after another.
+
+    /// Keeps a subscription for a version that may take over; its number, which is 0 for one of the manifest's.
+    pub(crate) fn reserve_subscription(&mut self, pattern: &Pattern) -> Option<u32> {
+        let found = self.subscriptions.iter_mut().find(|one| one.pattern == *pattern)?;
+        found.source.is_reserved = true;
+        Some(found.id)
+    }
+
+    /// The same for an offer; whether there is one.
+    pub(crate) fn reserve_offer(&mut self, procedure: &Topic) -> bool {
+        let found = self.offers.iter_mut().find(|one| one.procedure == *procedure);
+        found.is_some_and(|found| {
+            found.source.is_reserved = true;
+            true
+        })
+    }
+
+    /// No version takes over: everything is as it was.
+    pub(crate) fn cancel_reservations(&mut self) {
+        self.subscriptions.iter_mut().for_each(|one| one.source.is_reserved = false);
+        self.offers.iter_mut().for_each(|one| one.source.is_reserved = false);
+        self.drop_unclaimed();
+    }
+
+    /// A new version takes over: claims begin anew with its manifest's. What is to go on has to be claimed before
+    /// [`Mailbox::end_take_over`].
+    pub(crate) fn begin_take_over(&mut self, subscribes: impl Fn(&Pattern) -> bool, offers: impl Fn(&Topic) -> bool) {
+        for one in &mut self.subscriptions {
+            let is_manifests = subscribes(&one.pattern);
+            one.source.claims = if is_manifests { Claims::Manifest } else { Claims::Shards(0) };
+            one.id = if is_manifests { 0 } else { one.id };
+        }
+        for one in &mut self.offers {
+            one.source.claims = if offers(&one.procedure) { Claims::Manifest } else { Claims::Shards(0) };
+        }
+    }
+
+    /// Claims what runs already for an instance of the version that takes over.
+    pub(crate) fn claim<'a>(
+        &mut self,
+        shard: usize,
+        subscriptions: impl Iterator<Item = (&'a Pattern, &'a u32)>,
+        procedures: impl Iterator<Item = &'a Topic>,
+    ) {
+        for (pattern, id) in subscriptions {
+            if let Some(found) = self.subscriptions.iter_mut().find(|one| one.pattern == *pattern) {
+                found.source.claims.add(shard);
+                found.id = *id;
+            }
+        }
+        for procedure in procedures {
+            self.join_offer(shard, procedure);
+        }
+    }
+
+    /// What the new version has not claimed, ends.
+    pub(crate) fn end_take_over(&mut self, timers_max: u32) {
+        self.shards.iter_mut().for_each(|shard| shard.timers.set_max(timers_max as usize));
+        self.cancel_reservations();
     }
 
     /// Whether this plugin answers calls of `procedure`.

@@ -1,7 +1,8 @@
-//! What all instances of a plugin share, and the handle by which others see and stop it.
+//! A plugin: what the instances of one version share, what versions have in common, and the handle by which others see
+//! and stop it.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -20,7 +21,7 @@ use tokio::{
 
 use crate::{
     breaker::{self, Breaker, Verdict},
-    inspect::Inspection,
+    handover::Handover,
     log::{LogLevel, LogSource, PluginLog},
     mailbox::{Bell, Mailbox},
     manifest::Manifest,
@@ -58,21 +59,30 @@ pub(crate) struct StopOrder {
     pub(crate) deadline: Instant,
 }
 
-/// What all instances of a plugin share.
+/// One version of a plugin: what all its instances share. Mailbox, log, counters and mesh are the plugin's, and the same
+/// in all its versions.
 pub(crate) struct PluginCore {
     pub(crate) manifest: Manifest,
     pub(crate) program: Arc<Program>,
     pub(crate) mesh: Arc<dyn Mesh>,
     pub(crate) rights: RightsCell,
     pub(crate) log: Arc<PluginLog>,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) memory: MemoryGauges,
-    pub(crate) mailbox: Mutex<Mailbox>,
+    pub(crate) mailbox: Arc<Mutex<Mailbox>>,
     pub(crate) bell: Arc<Bell>,
     /// Handlers that may run at a time, over all plugins.
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) life: Life,
+    /// Where the next version asks this one's instances for their places.
+    pub(crate) handover: Handover,
     breaker: Mutex<Breaker>,
+    /// Another version runs, and this one may take over from it.
+    is_candidate: AtomicBool,
+    /// Numbers of subscriptions that instances of a candidate have asked for and the running version has not.
+    candidate_ids: Mutex<HashMap<Pattern, u32>>,
+    /// When it crashes too often it waits to be replaced, with its mailbox whole.
+    is_on_probation: AtomicBool,
     denials: Mutex<HashSet<(Operation, String)>>,
 }
 
@@ -129,6 +139,10 @@ impl Life {
         self.state.send_replace(phases.state());
     }
 
+    pub(crate) fn health(&self) -> Option<String> {
+        self.phases.lock().health.clone()
+    }
+
     pub(crate) fn note_health(&self, health: Option<String>) {
         self.phases.lock().health = health;
     }
@@ -166,24 +180,73 @@ pub(crate) struct PluginParts {
 }
 
 impl PluginCore {
+    /// The first version of a plugin.
     pub(crate) fn new(parts: PluginParts) -> Self {
         let limits = &parts.manifest.limits;
         let mailbox = Mailbox::new(limits.instances, limits.timers);
+        let log = PluginLog::new(parts.manifest.name.clone(), limits.log_bytes_per_s);
+        let bell = Arc::clone(mailbox.bell());
+        Self::with(parts, Arc::new(Mutex::new(mailbox)), bell, Arc::new(log), Arc::default())
+    }
+
+    /// A version that may take over from this one, which has as many instances.
+    pub(crate) fn candidate(&self, parts: PluginParts) -> Self {
+        let (mailbox, bell) = (Arc::clone(&self.mailbox), Arc::clone(&self.bell));
+        let (log, counters) = (Arc::clone(&self.log), Arc::clone(&self.counters));
+        let candidate = Self::with(parts, mailbox, bell, log, counters);
+        candidate.is_candidate.store(true, Ordering::Release);
+        candidate
+    }
+
+    fn with(
+        parts: PluginParts,
+        mailbox: Arc<Mutex<Mailbox>>,
+        bell: Arc<Bell>,
+        log: Arc<PluginLog>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let instances = parts.manifest.limits.instances;
         Self {
-            log: Arc::new(PluginLog::new(parts.manifest.name.clone(), limits.log_bytes_per_s)),
-            counters: Counters::default(),
-            memory: MemoryGauges::new(limits.instances),
-            bell: Arc::clone(mailbox.bell()),
-            mailbox: Mutex::new(mailbox),
-            life: Life::new(limits.instances),
+            log,
+            counters,
+            memory: MemoryGauges::new(instances),
+            bell,
+            mailbox,
+            life: Life::new(instances),
+            handover: Handover::new(instances),
             rights: RightsCell::new(parts.rights),
             program: parts.program,
             mesh: parts.mesh,
             permits: parts.permits,
             breaker: Mutex::new(parts.breaker),
+            is_candidate: AtomicBool::new(false),
+            candidate_ids: Mutex::default(),
+            is_on_probation: AtomicBool::new(false),
             denials: Mutex::default(),
             manifest: parts.manifest,
         }
+    }
+
+    pub(crate) fn is_candidate(&self) -> bool {
+        self.is_candidate.load(Ordering::Acquire)
+    }
+
+    /// It takes over now.
+    pub(crate) fn end_candidacy(&self) {
+        self.is_candidate.store(false, Ordering::Release);
+    }
+
+    /// The number of a subscription that a candidate asks for; the same for all its instances.
+    pub(crate) fn candidate_id(&self, pattern: &Pattern, mailbox: &mut Mailbox) -> u32 {
+        *self.candidate_ids.lock().entry(pattern.clone()).or_insert_with(|| mailbox.reserve_id())
+    }
+
+    pub(crate) fn is_on_probation(&self) -> bool {
+        self.is_on_probation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_probation(&self, is_on_probation: bool) {
+        self.is_on_probation.store(is_on_probation, Ordering::Release);
     }
 
     /// Counts something that was not allowed, and says the first time what would allow it.
@@ -235,7 +298,7 @@ impl PluginCore {
     }
 
     /// Puts new rights in force: what is no longer allowed ends at once. The same again changes nothing.
-    fn replace_rights(&self, rights: &Rights) {
+    pub(crate) fn replace_rights(&self, rights: &Rights) {
         if *self.rights.current() == *rights {
             return;
         }
@@ -314,101 +377,157 @@ impl PluginCore {
     }
 }
 
-/// A plugin that was started. Cheap to clone; dropping it stops nothing.
+/// A plugin that was started. It stays the same while versions replace one another. Cheap to clone; dropping it stops
+/// nothing.
 #[derive(Clone)]
-pub struct PluginHandle {
-    pub(crate) core: Arc<PluginCore>,
-    pub(crate) actors: Arc<Mutex<Vec<JoinHandle<()>>>>,
+pub struct PluginHandle(Arc<Plugin>);
+
+struct Plugin {
+    name: PluginName,
+    log: Arc<PluginLog>,
+    running: Mutex<Running>,
+    /// Held while one version takes over from another, and while the plugin stops.
+    succession: tokio::sync::Mutex<()>,
     /// Where its name is taken.
-    pub(crate) registry: Weak<Registry>,
+    registry: Weak<Registry>,
+}
+
+/// The version that runs.
+struct Running {
+    core: Arc<PluginCore>,
+    actors: Vec<JoinHandle<()>>,
 }
 
 impl PluginHandle {
+    pub(crate) fn new(core: Arc<PluginCore>, registry: &Arc<Registry>) -> Self {
+        Self(Arc::new(Plugin {
+            name: core.manifest.name.clone(),
+            log: Arc::clone(&core.log),
+            running: Mutex::new(Running { core, actors: Vec::new() }),
+            succession: tokio::sync::Mutex::default(),
+            registry: Arc::downgrade(registry),
+        }))
+    }
+
+    /// The version that runs.
+    pub(crate) fn core(&self) -> Arc<PluginCore> {
+        Arc::clone(&self.0.running.lock().core)
+    }
+
+    /// Notes the task of one more instance slot of the running version.
+    pub(crate) fn add_actor(&self, actor: JoinHandle<()>) {
+        self.0.running.lock().actors.push(actor);
+    }
+
+    /// Nobody else replaces or stops the plugin as long as the guard lives.
+    pub(crate) async fn succession(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.0.succession.lock().await
+    }
+
+    /// Another version runs from now on; gives the tasks of the one before.
+    pub(crate) fn succeed(&self, core: Arc<PluginCore>, actors: Vec<JoinHandle<()>>) -> Vec<JoinHandle<()>> {
+        std::mem::replace(&mut *self.0.running.lock(), Running { core, actors }).actors
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Its name.
     pub fn name(&self) -> &PluginName {
-        &self.core.manifest.name
+        &self.0.name
     }
 
     /// The component it runs.
-    pub fn mcid(&self) -> &Mcid {
-        self.core.program.mcid()
-    }
-
-    /// What the component is.
-    pub fn inspection(&self) -> &Inspection {
-        self.core.program.inspection()
+    pub fn mcid(&self) -> Mcid {
+        self.core().program.mcid().clone()
     }
 
     /// What it asked for and how it is set up.
-    pub fn manifest(&self) -> &Manifest {
-        &self.core.manifest
+    pub fn manifest(&self) -> Manifest {
+        self.core().manifest.clone()
     }
 
     /// Its log, to read and to follow.
     pub fn log(&self) -> &Arc<PluginLog> {
-        &self.core.log
+        &self.0.log
     }
 
     /// Where it is in its life.
     pub fn state(&self) -> PluginState {
-        self.core.life.state()
+        self.core().life.state()
     }
 
-    /// Waits until it is in one of these states. Dropping the future changes nothing.
+    /// Waits until the version that runs now is in one of these states. Dropping the future changes nothing.
     pub async fn wait_for(&self, states: &[PluginState]) -> PluginState {
-        let mut state = self.core.life.state.subscribe();
-        // The sender lives as long as `self`.
+        let core = self.core();
+        let mut state = core.life.state.subscribe();
+        // The sender lives as long as `core`.
         match state.wait_for(|state| states.contains(state)).await {
             Ok(state) => *state,
-            Err(_) => self.state(),
+            Err(_) => core.life.state(),
         }
     }
 
     /// What it is and does now.
     pub fn status(&self) -> PluginStatus {
-        self.core.status()
+        self.core().status()
     }
 
-    /// What has been counted.
+    /// What has been counted, over all versions.
     pub fn metrics(&self) -> Metrics {
-        Metrics { dropped: self.core.mailbox.lock().dropped(), ..self.core.counters.metrics() }
+        let core = self.core();
+        let dropped = core.mailbox.lock().dropped();
+        Metrics { dropped, ..core.counters.metrics() }
     }
 
     /// What it may do now.
     pub fn rights(&self) -> Arc<Rights> {
-        self.core.rights.current()
+        self.core().rights.current()
     }
 
     /// Puts new rights in force while it runs. What is no longer allowed fails and ends at once; the plugin is told.
     pub fn replace_rights(&self, rights: &Rights) {
-        self.core.replace_rights(rights);
+        self.core().replace_rights(rights);
+    }
+
+    /// The version that runs has stood the test: from now on, crashing too often makes the plugin fail. One that has
+    /// failed on probation goes on waiting to be replaced or stopped.
+    pub fn end_probation(&self) {
+        self.core().set_probation(false);
     }
 
     /// Stops it: nothing new is taken, what had been taken is handled, `shutdown` runs. After `grace` it is ended where it
-    /// stands, and messages not handled by then become dead letters. Its name is free afterwards.
+    /// stands, and messages not handled by then become dead letters. Its name is free afterwards. A version that is just
+    /// taking over does so first.
     pub async fn stop(&self, reason: StopReason, grace: Duration) {
-        let deadline = self.core.order_stop(reason, grace);
-        let actors = std::mem::take(&mut *self.actors.lock());
-        for mut actor in actors {
-            if tokio::time::timeout_at(deadline + STOP_MARGIN, &mut actor).await.is_err() {
-                self.core
-                    .log
-                    .host(LogLevel::Warn, format!("did not stop within {} ms and was ended", grace.as_millis()));
-                actor.abort();
-                // Cancelled, as it was just told to be.
-                let _ = actor.await;
-            }
-        }
-        self.core.bury_the_rest("the plugin was stopped").await;
-        self.core.life.enter_all(PluginState::Stopped, None);
-        if let Some(registry) = self.registry.upgrade() {
+        let _alone = self.succession().await;
+        let core = self.core();
+        let deadline = core.order_stop(reason, grace);
+        let actors = std::mem::take(&mut self.0.running.lock().actors);
+        end_actors(&core, actors, deadline).await;
+        core.bury_the_rest("the plugin was stopped").await;
+        core.life.enter_all(PluginState::Stopped, None);
+        if let Some(registry) = self.0.registry.upgrade() {
             registry.remove(self);
+        }
+    }
+}
+
+/// Waits for a version's instances to end, and ends those that do not.
+pub(crate) async fn end_actors(core: &PluginCore, actors: Vec<JoinHandle<()>>, deadline: Instant) {
+    for mut actor in actors {
+        if tokio::time::timeout_at(deadline + STOP_MARGIN, &mut actor).await.is_err() {
+            core.log.host(LogLevel::Warn, "did not stop in the time it was given, and was ended".to_owned());
+            actor.abort();
+            // Cancelled, as it was just told to be.
+            let _ = actor.await;
         }
     }
 }
 
 impl std::fmt::Debug for PluginHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PluginHandle").field("name", self.name()).field("mcid", self.mcid()).finish_non_exhaustive()
+        f.debug_struct("PluginHandle").field("name", self.name()).field("mcid", &self.mcid()).finish_non_exhaustive()
     }
 }

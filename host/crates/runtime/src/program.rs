@@ -4,7 +4,7 @@ use macula_wire::Mcid;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::{
-    bindings::{call_handler, config_handler, lifecycle, message_handler, timer_handler},
+    bindings::{call_handler, config_handler, lifecycle, message_handler, state_handler, timer_handler},
     cache::CodeCache,
     engine::HostEngine,
     host::InstanceState,
@@ -33,13 +33,14 @@ pub(crate) struct Program {
     pub(crate) exports: ExportIndices,
 }
 
-/// Where the handlers are, for those that there are. Those for state are called when versions replace one another.
+/// Where the handlers are, for those that there are.
 pub(crate) struct ExportIndices {
     pub(crate) lifecycle: Option<lifecycle::GuestIndices>,
     pub(crate) message: Option<message_handler::GuestIndices>,
     pub(crate) call: Option<call_handler::GuestIndices>,
     pub(crate) timer: Option<timer_handler::GuestIndices>,
     pub(crate) config: Option<config_handler::GuestIndices>,
+    pub(crate) state: Option<state_handler::GuestIndices>,
 }
 
 impl Program {
@@ -91,6 +92,7 @@ impl ExportIndices {
             call: indices!(CallHandler, call_handler),
             timer: indices!(TimerHandler, timer_handler),
             config: indices!(ConfigHandler, config_handler),
+            state: indices!(StateHandler, state_handler),
         })
     }
 }

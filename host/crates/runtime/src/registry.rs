@@ -41,7 +41,7 @@ impl Registry {
     /// Frees the name of a plugin, unless another one has it by now.
     pub(crate) fn remove(&self, plugin: &PluginHandle) {
         let mut slots = self.0.lock();
-        let is_this = |slot: &Slot| matches!(slot, Slot::Plugin(other) if Arc::ptr_eq(&other.core, &plugin.core));
+        let is_this = |slot: &Slot| matches!(slot, Slot::Plugin(other) if other.is_same(plugin));
         if slots.get(plugin.name()).is_some_and(is_this) {
             slots.remove(plugin.name());
         }

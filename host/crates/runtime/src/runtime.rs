@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt, future::join_all};
-use macula_wire::{Fault, Mcid, Operation};
+use macula_wire::{Fault, Mcid, Operation, Pattern, PluginName};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use wasmtime::component::Linker;
@@ -25,7 +25,7 @@ use crate::{
     inspect::{Ability, Inspection},
     log::LogLevel,
     manifest::{Manifest, ManifestError, ManifestText},
-    mesh::{MeshProvider, SubscribeOptions},
+    mesh::{Inbox, MeshProvider, SubscribeOptions},
     plugin::{PluginCore, PluginHandle, PluginParts, StopReason},
     program::{Program, ProgramError},
     registry::Registry,
@@ -61,6 +61,26 @@ impl Default for RuntimeConfig {
             health_interval: Duration::from_secs(10),
             crash_policy: CrashPolicy::default(),
         }
+    }
+}
+
+/// A manifest to use in place of the one beside a file.
+#[derive(Debug, Clone)]
+pub enum ManifestSource {
+    /// A file.
+    Path(PathBuf),
+    /// Text from elsewhere.
+    Text {
+        /// What to call it in errors.
+        origin: String,
+        /// TOML.
+        text: String,
+    },
+}
+
+impl From<PathBuf> for ManifestSource {
+    fn from(path: PathBuf) -> Self {
+        Self::Path(path)
     }
 }
 
@@ -106,7 +126,7 @@ impl std::fmt::Debug for Grant {
 #[derive(Debug, Clone)]
 pub struct StartOptions {
     /// A manifest to use in place of the one beside the file.
-    pub manifest: Option<PathBuf>,
+    pub manifest: Option<ManifestSource>,
     /// What it gets.
     pub grant: Grant,
 }
@@ -225,12 +245,35 @@ struct Shared {
     registry: Arc<Registry>,
 }
 
-/// What was read of a plugin before anything of it runs.
-struct Material {
-    what: String,
-    stem: String,
-    program: Arc<Program>,
-    beside: Option<(String, String)>,
+/// A plugin that could be started: read, inspected and compiled, its manifest put together. Nothing of it runs. Cheap to
+/// clone.
+#[derive(Clone)]
+pub struct Prepared {
+    pub(crate) program: Arc<Program>,
+    pub(crate) manifest: Manifest,
+}
+
+impl Prepared {
+    /// The component.
+    pub fn mcid(&self) -> &Mcid {
+        self.program.mcid()
+    }
+
+    /// What it asks for and how it is set up.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// What the component is.
+    pub fn inspection(&self) -> &Inspection {
+        self.program.inspection()
+    }
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared").field("manifest", &self.manifest).field("mcid", self.mcid()).finish_non_exhaustive()
+    }
 }
 
 impl Runtime {
@@ -270,13 +313,24 @@ impl Runtime {
         options: impl Into<StartOptions>,
     ) -> Result<PluginHandle, StartError> {
         let options = options.into();
-        let material = self.read(source, options.manifest).await?;
-        let manifest = material.manifest()?;
-        let reservation = self.0.registry.reserve(&manifest.name);
-        let reservation = reservation.ok_or_else(|| StartError::NameTaken(manifest.name.to_string()))?;
-        let core = self.assemble(manifest, material.program, options.grant)?;
+        let prepared = self.prepare(source, options.manifest).await?;
+        self.start_prepared(prepared, &options.grant).await
+    }
+
+    /// The same for what [`Runtime::prepare`] gave.
+    ///
+    /// # Errors
+    /// See [`Runtime::start`].
+    pub async fn start_prepared(&self, prepared: Prepared, grant: &Grant) -> Result<PluginHandle, StartError> {
+        let name = &prepared.manifest.name;
+        let reservation = self.0.registry.reserve(name);
+        let reservation = reservation.ok_or_else(|| StartError::NameTaken(name.to_string()))?;
+        let (file, policy) = (self.crash_file(name), self.0.config.crash_policy.clone());
+        let breaker = Breaker::open(file, prepared.mcid(), policy, breaker::now_ms())
+            .map_err(|source| StartError::CrashLoop { name: name.to_string(), source })?;
+        let core = Arc::new(PluginCore::new(self.parts(prepared, grant, breaker)));
         self.open_manifest(&core).await?;
-        let handle = PluginHandle { core, actors: Arc::default(), registry: Arc::downgrade(&self.0.registry) };
+        let handle = PluginHandle::new(core, &self.0.registry);
         reservation.fill(handle.clone());
         // Begun here, so that a caller who stops waiting leaves a whole plugin behind.
         let (runtime, starting) = (self.clone(), handle.clone());
@@ -312,20 +366,26 @@ impl Runtime {
     /// # Errors
     /// When the file cannot be read, or the component or its embedded manifest would be refused.
     pub async fn inspect(&self, path: &Path) -> Result<(Inspection, Manifest), StartError> {
-        let material = self.read(PluginSource::Path(path.to_owned()), None).await?;
-        let manifest = material.manifest()?;
-        Ok((material.program.inspection().clone(), manifest))
+        let prepared = self.prepare(PluginSource::Path(path.to_owned()), None).await?;
+        Ok((prepared.inspection().clone(), prepared.manifest))
     }
 
-    /// Reads, inspects and compiles, away from the async threads.
-    async fn read(&self, source: PluginSource, manifest: Option<PathBuf>) -> Result<Material, StartError> {
+    /// Reads, inspects and compiles, away from the async threads; nothing of it runs.
+    ///
+    /// # Errors
+    /// When the component or its manifest cannot be read or would be refused.
+    pub async fn prepare(
+        &self,
+        source: PluginSource,
+        manifest: Option<ManifestSource>,
+    ) -> Result<Prepared, StartError> {
         let runtime = self.clone();
         let reading = tokio::task::spawn_blocking(move || runtime.read_blocking(source, manifest));
         // Reading neither panics nor is cancelled but at the end of the process.
         reading.await.unwrap_or(Err(StartError::Stopping))
     }
 
-    fn read_blocking(&self, source: PluginSource, manifest: Option<PathBuf>) -> Result<Material, StartError> {
+    fn read_blocking(&self, source: PluginSource, manifest: Option<ManifestSource>) -> Result<Prepared, StartError> {
         let (what, stem, bytes, beside) = match source {
             PluginSource::Path(path) => {
                 let bytes = read_component(&path)?;
@@ -335,9 +395,12 @@ impl Runtime {
             }
             PluginSource::Bytes { name, bytes } => (name.clone(), name, bytes, None),
         };
-        let beside = manifest.or(beside).map(|path| read_manifest(&path)).transpose()?;
+        let beside = manifest.or(beside.map(ManifestSource::Path)).map(read_manifest).transpose()?;
         let program = self.program(&bytes).map_err(|source| StartError::Program { what: what.clone(), source })?;
-        Ok(Material { what, stem, program, beside })
+        let beside = beside.as_ref().map(|(origin, text)| ManifestText { origin, text });
+        let manifest = Manifest::resolve(program.inspection().manifest.as_deref(), beside, &stem)
+            .map_err(|source| StartError::Manifest { what, source })?;
+        Ok(Prepared { program, manifest })
     }
 
     fn program(&self, bytes: &[u8]) -> Result<Arc<Program>, ProgramError> {
@@ -352,33 +415,47 @@ impl Runtime {
         Ok(program)
     }
 
-    fn assemble(&self, manifest: Manifest, program: Arc<Program>, grant: Grant) -> Result<Arc<PluginCore>, StartError> {
-        let name = manifest.name.clone();
-        let file = self.0.config.state_dir.as_ref().map(|directory| directory.join(format!("{name}.json")));
-        let breaker = Breaker::open(file, program.mcid(), self.0.config.crash_policy.clone(), breaker::now_ms())
-            .map_err(|source| StartError::CrashLoop { name: name.to_string(), source })?;
-        let rights = match grant {
-            Grant::AsAsked => Rights::as_asked(&manifest.asks),
-            Grant::Nothing => Rights::default(),
-            Grant::Within(rights) => rights.within(&manifest.asks),
-            Grant::ByComponent(rights) => rights(program.mcid()).within(&manifest.asks),
-        };
-        let mesh = self.0.provider.for_plugin(&name);
+    /// What a version is made of.
+    pub(crate) fn parts(&self, prepared: Prepared, grant: &Grant, breaker: Breaker) -> PluginParts {
+        let Prepared { program, manifest } = prepared;
+        let rights = grant.rights(program.mcid(), &manifest);
+        let mesh = self.0.provider.for_plugin(&manifest.name);
         let permits = Arc::clone(&self.0.permits);
-        Ok(Arc::new(PluginCore::new(PluginParts { manifest, program, mesh, rights, permits, breaker })))
+        PluginParts { manifest, program, mesh, rights, permits, breaker }
     }
 
-    /// Opens what is to be open before `init`.
+    /// Where a plugin's crashes are remembered.
+    pub(crate) fn crash_file(&self, name: &PluginName) -> Option<PathBuf> {
+        self.0.config.state_dir.as_ref().map(|directory| directory.join(format!("{name}.json")))
+    }
+
+    pub(crate) fn config(&self) -> &RuntimeConfig {
+        &self.0.config
+    }
+
+    /// Opens what the manifest has to be open before `init`.
     async fn open_manifest(&self, core: &PluginCore) -> Result<(), StartError> {
-        let name = || core.manifest.name.to_string();
+        for (pattern, inbox) in self.open_subscriptions(core).await? {
+            core.mailbox.lock().add_manifest_subscription(pattern, inbox);
+        }
+        self.open_offers(core).await
+    }
+
+    /// The manifest's subscriptions that are not open yet; the others are kept for a version that may take over.
+    pub(crate) async fn open_subscriptions(
+        &self,
+        core: &PluginCore,
+    ) -> Result<Vec<(Pattern, Box<dyn Inbox>)>, StartError> {
+        let mut opened = Vec::new();
         for subscription in &core.manifest.subscriptions {
             let pattern = &subscription.pattern;
             let what = format!("subscription to {pattern}");
-            if !core.program.has(Ability::MessageHandler) {
-                return Err(StartError::Unhandled { name: name(), what, ability: Ability::MessageHandler });
-            }
+            check_ability(core, Ability::MessageHandler, &what)?;
             if !core.rights.current().allows_all(Operation::Subscribe, pattern) {
                 core.note_denial(Operation::Subscribe, pattern);
+                continue;
+            }
+            if core.mailbox.lock().reserve_subscription(pattern).is_some() {
                 continue;
             }
             let options = SubscribeOptions {
@@ -387,22 +464,30 @@ impl Runtime {
                 retained: subscription.retained,
             };
             match core.mesh.subscribe(pattern, options).await {
-                Ok(inbox) => core.mailbox.lock().add_manifest_subscription(pattern.clone(), inbox),
-                Err(source) => return Err(StartError::Open { name: name(), what, source }),
+                Ok(inbox) => opened.push((pattern.clone(), inbox)),
+                Err(source) => return Err(StartError::Open { name: core.manifest.name.to_string(), what, source }),
             }
         }
         for procedure in &core.manifest.procedures {
+            check_ability(core, Ability::CallHandler, &format!("offer of {procedure}"))?;
+        }
+        Ok(opened)
+    }
+
+    /// Opens the manifest's offers that are not open yet.
+    pub(crate) async fn open_offers(&self, core: &PluginCore) -> Result<(), StartError> {
+        for procedure in &core.manifest.procedures {
             let what = format!("offer of {procedure}");
-            if !core.program.has(Ability::CallHandler) {
-                return Err(StartError::Unhandled { name: name(), what, ability: Ability::CallHandler });
-            }
             if !core.rights.current().allows(Operation::Advertise, procedure) {
                 core.note_denial(Operation::Advertise, procedure);
                 continue;
             }
+            if core.mailbox.lock().offers(procedure) {
+                continue;
+            }
             match core.mesh.advertise(procedure, IN_FLIGHT_DEFAULT).await {
                 Ok(offer) => core.mailbox.lock().add_manifest_offer(procedure.clone(), offer),
-                Err(source) => return Err(StartError::Open { name: name(), what, source }),
+                Err(source) => return Err(StartError::Open { name: core.manifest.name.to_string(), what, source }),
             }
         }
         Ok(())
@@ -410,11 +495,11 @@ impl Runtime {
 
     /// One after another: what the first refuses, the others need not try.
     async fn start_instances(&self, handle: &PluginHandle) -> Result<(), InitError> {
-        let core = &handle.core;
+        let core = &handle.core();
         for shard in 0..core.manifest.limits.instances {
             let (ready, is_ready) = oneshot::channel();
             let actor = Actor::new(Arc::clone(core), shard, self.0.config.health_interval);
-            handle.actors.lock().push(tokio::spawn(supervised(actor, Arc::clone(core), shard, ready)));
+            handle.add_actor(tokio::spawn(supervised(actor.run(ready), Arc::clone(core), shard)));
             is_ready.await.unwrap_or(Err(InitError::Stopped))?;
         }
         let text = format!("{} started, component {}", core.manifest.version, core.program.mcid());
@@ -424,9 +509,22 @@ impl Runtime {
 }
 
 /// Lets an actor live. A panic in it is a fault of this program; the plugin has failed then, and says so.
-async fn supervised(actor: Actor, core: Arc<PluginCore>, shard: u32, ready: oneshot::Sender<Result<(), InitError>>) {
-    if AssertUnwindSafe(actor.run(ready)).catch_unwind().await.is_err() {
+pub(crate) async fn supervised(life: impl Future<Output = ()>, core: Arc<PluginCore>, shard: u32) {
+    let _end = EndOfSlot { core: &core, shard };
+    if AssertUnwindSafe(life).catch_unwind().await.is_err() {
         core.fail(shard, "an internal error of the host, which is in the host's log".to_owned()).await;
+    }
+}
+
+/// However a slot ends, who waits for it to hand over learns that it will not.
+struct EndOfSlot<'a> {
+    core: &'a PluginCore,
+    shard: u32,
+}
+
+impl Drop for EndOfSlot<'_> {
+    fn drop(&mut self) {
+        self.core.handover.close(self.shard as usize);
     }
 }
 
@@ -436,12 +534,24 @@ impl std::fmt::Debug for Runtime {
     }
 }
 
-impl Material {
-    fn manifest(&self) -> Result<Manifest, StartError> {
-        let beside = self.beside.as_ref().map(|(origin, text)| ManifestText { origin, text });
-        Manifest::resolve(self.program.inspection().manifest.as_deref(), beside, &self.stem)
-            .map_err(|source| StartError::Manifest { what: self.what.clone(), source })
+impl Grant {
+    /// What a component with this manifest gets.
+    pub(crate) fn rights(&self, mcid: &Mcid, manifest: &Manifest) -> Rights {
+        match self {
+            Self::AsAsked => Rights::as_asked(&manifest.asks),
+            Self::Nothing => Rights::default(),
+            Self::Within(rights) => rights.within(&manifest.asks),
+            Self::ByComponent(rights) => rights(mcid).within(&manifest.asks),
+        }
     }
+}
+
+/// What the manifest opens needs a handler.
+fn check_ability(core: &PluginCore, ability: Ability, what: &str) -> Result<(), StartError> {
+    if core.program.has(ability) {
+        return Ok(());
+    }
+    Err(StartError::Unhandled { name: core.manifest.name.to_string(), what: what.to_owned(), ability })
 }
 
 fn read_component(path: &Path) -> Result<Bytes, StartError> {
@@ -454,9 +564,13 @@ fn read_component(path: &Path) -> Result<Bytes, StartError> {
     fs::read(path).map(Bytes::from).map_err(failed)
 }
 
-fn read_manifest(path: &Path) -> Result<(String, String), StartError> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok((path.display().to_string(), text)),
-        Err(source) => Err(StartError::Read { path: path.to_owned(), source }),
+/// What to call a manifest in errors, and its text.
+fn read_manifest(source: ManifestSource) -> Result<(String, String), StartError> {
+    match source {
+        ManifestSource::Text { origin, text } => Ok((origin, text)),
+        ManifestSource::Path(path) => match fs::read_to_string(&path) {
+            Ok(text) => Ok((path.display().to_string(), text)),
+            Err(source) => Err(StartError::Read { path, source }),
+        },
     }
 }

@@ -196,6 +196,12 @@ impl LocalMesh {
         state.record.iter().flatten().filter(|message| message.topic.as_str() == topic).cloned().collect()
     }
 
+    /// How many there are.
+    pub fn published_count(&self, topic: &str) -> usize {
+        let state = self.0.state.lock();
+        state.record.iter().flatten().filter(|message| message.topic.as_str() == topic).count()
+    }
+
     /// The same as text.
     pub fn published_texts(&self, topic: &str) -> Vec<String> {
         let text = |message: Message| String::from_utf8_lossy(&message.payload).into_owned();

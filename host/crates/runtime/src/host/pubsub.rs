@@ -133,6 +133,9 @@ impl InstanceState {
             return Err(self.denied(Operation::Subscribe, pattern));
         }
         let options = subscribe_options(options, self.plugin.manifest.limits.queue_messages)?;
+        if self.plugin.is_candidate() {
+            return self.stage_subscription(pattern, options).await;
+        }
         let taken = || Err(types::Error::Conflict(format!("{pattern} is subscribed to already")));
         if self.staged.inboxes.iter().any(|(_, staged, _)| staged == pattern) {
             return taken();
@@ -234,7 +237,9 @@ impl pubsub::HostSubscription for InstanceState {
         if self.wanted.patterns.get(pattern) == Some(id) {
             self.wanted.patterns.remove(pattern);
             self.staged.inboxes.retain(|(staged, ..)| staged != id);
-            self.plugin.mailbox.lock().leave_subscription(self.shard as usize, *id);
+            if !self.plugin.is_candidate() {
+                self.plugin.mailbox.lock().leave_subscription(self.shard as usize, *id);
+            }
         }
         Ok(())
     }

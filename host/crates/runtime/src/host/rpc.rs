@@ -75,6 +75,8 @@ impl InstanceState {
     /// choose one of them cannot be known here, and a certain error is better than a possible standstill.
     fn would_call_itself(&self, procedure: &Topic) -> bool {
         self.plugin.manifest.limits.instances == 1
+            // The version that runs answers those of one that is to take over.
+            && !self.plugin.is_candidate()
             && (self.plugin.mailbox.lock().offers(procedure)
                 || self.staged.offers.iter().any(|(offered, _)| offered == procedure))
     }
@@ -89,6 +91,9 @@ impl InstanceState {
             return Err(self.denied(Operation::Advertise, procedure));
         }
         let in_flight_max = advertise_options(options)?;
+        if self.plugin.is_candidate() {
+            return self.stage_offer(procedure, in_flight_max);
+        }
         let taken = || Err(types::Error::Conflict(format!("{procedure} is offered already")));
         if self.staged.offers.iter().any(|(staged, _)| staged == procedure) {
             return taken();
@@ -170,7 +175,10 @@ impl rpc::HostAdvertisement for InstanceState {
         let AdvertisementHandle { procedure } = self.table.get(&handle)?;
         if self.wanted.procedures.remove(procedure) {
             self.staged.offers.retain(|(staged, _)| staged != procedure);
-            self.plugin.mailbox.lock().leave_offer(self.shard as usize, procedure);
+            self.staged.later_offers.retain(|(staged, _)| staged != procedure);
+            if !self.plugin.is_candidate() {
+                self.plugin.mailbox.lock().leave_offer(self.shard as usize, procedure);
+            }
         }
         Ok(())
     }

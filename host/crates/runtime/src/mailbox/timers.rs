@@ -51,8 +51,18 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    pub(super) fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self { max, timers: HashMap::new(), due: BTreeSet::new() }
+    }
+
+    /// From now on at most so many; those that are set stay.
+    pub(super) fn set_max(&mut self, max: usize) {
+        self.max = max;
+    }
+
+    /// Whether there is one of this name.
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.timers.contains_key(name)
     }
 
     /// One tick, `delay` from now.

@@ -10,5 +10,6 @@ mod limits;
 mod refusals;
 mod rights;
 mod sharing;
+mod succession;
 mod support;
 mod timers;

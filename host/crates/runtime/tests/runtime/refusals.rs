@@ -110,7 +110,7 @@ async fn a_manifest_for_handlers_that_are_not_there() {
         // The right name with another type than the contract's.
         ("", "did not start"),
     ] {
-        let manifest = Some(fixture.write("odd.toml", manifest));
+        let manifest = Some(fixture.write("odd.toml", manifest).into());
         let source = PluginSource::Bytes { name: "odd".into(), bytes: bytes.clone() };
         let outcome = fixture.runtime.start(source, StartOptions { manifest, grant: Grant::AsAsked }).await;
         let error = outcome.unwrap_err().to_string();

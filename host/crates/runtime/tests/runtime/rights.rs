@@ -47,7 +47,7 @@ async fn a_whole_pattern_must_be_covered() {
 #[tokio::test]
 async fn asking_grants_nothing() {
     let fixture = Fixture::new();
-    let manifest = Some(fixture.write("probe.toml", MANIFEST));
+    let manifest = Some(fixture.write("probe.toml", MANIFEST).into());
     let source = PluginSource::Bytes { name: "probe".into(), bytes: PROBE.into() };
     let plugin = fixture.runtime.start(source, StartOptions { manifest, grant: Grant::Nothing }).await.unwrap();
     assert!(fixture.mesh.patterns().is_empty() && fixture.mesh.procedures().is_empty());

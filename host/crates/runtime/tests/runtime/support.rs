@@ -4,8 +4,8 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use macula_runtime::{
-    CrashPolicy, Grant, PluginHandle, PluginSource, PluginStatus, Runtime, RuntimeConfig, StartError, StartOptions,
-    StopReason, testing::LocalMesh,
+    CrashPolicy, Grant, ManifestSource, PluginHandle, PluginSource, PluginStatus, Prepared, ReplaceError,
+    ReplaceOptions, Runtime, RuntimeConfig, StartError, StartOptions, StopReason, testing::LocalMesh,
 };
 use tempfile::TempDir;
 
@@ -62,13 +62,35 @@ impl Fixture {
     }
 
     pub(crate) async fn try_start(&self, name: &str, manifest: &str) -> Result<PluginHandle, StartError> {
-        let manifest = Some(self.write(&format!("{name}.toml"), manifest));
+        let manifest = Some(ManifestSource::Path(self.write(&format!("{name}.toml"), manifest)));
         let source = PluginSource::Bytes { name: name.to_owned(), bytes: Bytes::from_static(PROBE) };
         self.runtime.start(source, StartOptions { manifest, grant: Grant::AsAsked }).await
     }
 
     pub(crate) async fn start(&self, name: &str, manifest: &str) -> PluginHandle {
         self.try_start(name, manifest).await.unwrap()
+    }
+
+    /// Another version of the scripted plugin, ready to start.
+    pub(crate) async fn prepare(&self, manifest: &str) -> Prepared {
+        let source = PluginSource::Bytes { name: "probe".to_owned(), bytes: Bytes::from_static(PROBE) };
+        let manifest = ManifestSource::Text { origin: "the test".to_owned(), text: manifest.to_owned() };
+        self.runtime.prepare(source, Some(manifest)).await.unwrap()
+    }
+
+    /// Lets a version with this manifest take over.
+    pub(crate) async fn replace(&self, plugin: &PluginHandle, manifest: &str) -> Result<(), ReplaceError> {
+        self.replace_with(plugin, manifest, ReplaceOptions::default()).await
+    }
+
+    pub(crate) async fn replace_with(
+        &self,
+        plugin: &PluginHandle,
+        manifest: &str,
+        options: ReplaceOptions,
+    ) -> Result<(), ReplaceError> {
+        let prepared = self.prepare(manifest).await;
+        self.runtime.replace(plugin, prepared, &Grant::AsAsked, &options).await
     }
 
     /// The scripted plugin with all rights.

@@ -32,6 +32,9 @@ fn report(text: &str) {
 
 impl lifecycle::Guest for Probe {
     fn init(reason: lifecycle::StartReason) -> Result<(), types::Error> {
+        if config::get("sick").is_some() {
+            HEALTH.set("as told".into());
+        }
         if let Some(script) = config::get("init") {
             for line in script.lines() {
                 match line {
@@ -136,9 +139,24 @@ impl config_handler::Guest for Probe {
 
 impl state_handler::Guest for Probe {
     fn snapshot() -> Result<Vec<u8>, types::Error> {
-        Ok(HANDLED.get().to_le_bytes().to_vec())
+        match config::get("snapshot").as_deref() {
+            Some("trap") => panic!("as told"),
+            Some("denied") => Err(types::Error::Denied("as told".into())),
+            Some(size) => Ok(vec![1; size.parse().unwrap()]),
+            None => Ok(HANDLED.get().to_le_bytes().to_vec()),
+        }
     }
-    fn restore(_state: Vec<u8>, _version: String) -> Result<(), types::Error> {
+    fn restore(state: Vec<u8>, version: String) -> Result<(), types::Error> {
+        match config::get("restore").as_deref() {
+            Some("trap") => panic!("as told"),
+            Some(_) => return Err(types::Error::Denied("as told".into())),
+            None => {}
+        }
+        match <[u8; 4]>::try_from(&state[..]) {
+            Ok(handled) => HANDLED.set(u32::from_le_bytes(handled)),
+            Err(_) => report(&format!("restored {} bytes", state.len())),
+        }
+        report(&format!("init restored from {version}"));
         Ok(())
     }
 }

@@ -1,0 +1,283 @@
+//! One version of a plugin after another, with nothing lost, reordered or handled twice in between.
+//!
+//! 1. The new version is made beside the running one: its instances, their `init` and `health`. What it subscribes to begins
+//!    at once and waits; its offers and timers wait for step 4.
+//! 2. The instances of the old version finish what they are at and give their state (`snapshot`). From here on messages wait,
+//!    in a mailbox that belongs to the plugin.
+//! 3. The new instances take the state (`restore`).
+//! 4. The mailbox passes to the new version, which goes on; the old one says good-bye (`shutdown`).
+//!
+//! Until step 4 anything may fail: then the old version works on, and the new one leaves no trace.
+
+use std::{sync::Arc, time::Duration};
+
+use macula_wire::{Operation, Pattern};
+use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
+
+use crate::{
+    actor::{Actor, InitError},
+    breaker::{Breaker, CrashPolicy},
+    handover::{Handed, Order},
+    host::Unfinished,
+    instance::Instance,
+    log::LogLevel,
+    mesh::Inbox,
+    plugin::{PluginCore, PluginHandle, end_actors},
+    runtime::{Grant, Prepared, Runtime, StartError, supervised},
+    status::PluginState,
+};
+
+/// How a version takes over from another.
+#[derive(Debug, Clone)]
+pub struct ReplaceOptions {
+    /// How long the new version's `init` may say that it is not ready.
+    pub patience: Duration,
+    /// How long the old version may take to finish what it is at; then the swap is called off.
+    pub handover: Duration,
+    /// How long the old version may take to say good-bye; then it is ended.
+    pub grace: Duration,
+    /// How crashes of the new version are answered until [`PluginHandle::end_probation`]: when it has crashed too often it
+    /// fails, and its messages wait for the next version. `None`: as those of any plugin, from the beginning.
+    pub probation: Option<CrashPolicy>,
+}
+
+impl Default for ReplaceOptions {
+    fn default() -> Self {
+        Self {
+            patience: Duration::from_secs(60),
+            handover: Duration::from_secs(30),
+            grace: Duration::from_secs(5),
+            probation: None,
+        }
+    }
+}
+
+/// Why a version did not take over. The old one works on, if it did.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplaceError {
+    /// It would not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It has another name: its messages, timers and state would be another plugin's.
+    #[error("the new version is named {is:?}, and a plugin keeps its name: {was:?}")]
+    Renamed {
+        /// The plugin's name.
+        was: String,
+        /// The new version's.
+        is: String,
+    },
+    /// It has more or fewer instances, and the state of one instance is for one.
+    #[error(
+        "the new version has {is} instances and the running one {was}; stop the plugin and start it anew to change that"
+    )]
+    Instances {
+        /// Of the running version.
+        was: u32,
+        /// Of the new one.
+        is: u32,
+    },
+    /// It did not become ready.
+    #[error("the new version did not start: {0}")]
+    Init(#[source] InitError),
+    /// The old version could not give its state.
+    #[error("the running version could not hand over its state: {0}")]
+    Snapshot(String),
+    /// The new version could not take it.
+    #[error("the new version could not take over the state: {0}")]
+    Restore(String),
+    /// The old version did not come to an end of what it was at.
+    #[error("the running version was busy for more than {} s", .0.as_secs())]
+    Busy(Duration),
+    /// The plugin was stopped or given up: whoever wants it back starts it.
+    #[error("the plugin does not run")]
+    NotRunning,
+}
+
+/// A version's instances, made and ready to take over.
+struct Candidate {
+    core: Arc<PluginCore>,
+    instances: Vec<(Actor, Box<Instance>)>,
+    /// The manifest's subscriptions that the running version does not have.
+    inboxes: Vec<(Pattern, Box<dyn Inbox>)>,
+    has_taken_over: bool,
+}
+
+impl Drop for Candidate {
+    fn drop(&mut self) {
+        if !self.has_taken_over {
+            self.core.mailbox.lock().cancel_reservations();
+        }
+    }
+}
+
+/// Where the old instances wait for the verdict. Dropping it lets them work on.
+struct Waiting {
+    verdicts: Vec<oneshot::Sender<Duration>>,
+    states: Vec<Option<Vec<u8>>>,
+}
+
+impl Runtime {
+    /// Lets a new version of a plugin take over from the running one. Returns when it has, with the old one perhaps still
+    /// saying good-bye. Dropping the future does not stop it half way.
+    ///
+    /// # Errors
+    /// See [`ReplaceError`]; nothing has changed then.
+    pub async fn replace(
+        &self,
+        plugin: &PluginHandle,
+        prepared: Prepared,
+        grant: &Grant,
+        options: &ReplaceOptions,
+    ) -> Result<(), ReplaceError> {
+        let (runtime, plugin, grant, options) = (self.clone(), plugin.clone(), grant.clone(), options.clone());
+        let replaced = tokio::spawn(async move { runtime.replace_all(&plugin, prepared, &grant, &options).await });
+        replaced.await.unwrap_or(Err(ReplaceError::Start(StartError::Stopping)))
+    }
+
+    async fn replace_all(
+        &self,
+        plugin: &PluginHandle,
+        prepared: Prepared,
+        grant: &Grant,
+        options: &ReplaceOptions,
+    ) -> Result<(), ReplaceError> {
+        let running = plugin.core();
+        check(&running, &prepared)?;
+        if running.life.is_stopping() {
+            return Err(ReplaceError::NotRunning);
+        }
+        let policy = options.probation.as_ref().unwrap_or(&self.config().crash_policy);
+        let breaker = Breaker::anew(self.crash_file(plugin.name()), prepared.mcid(), policy.clone());
+        let parts = self.parts(prepared, grant, breaker);
+        let core = Arc::new(running.candidate(parts));
+        core.set_probation(options.probation.is_some());
+        let mut candidate = Candidate { core, instances: Vec::new(), inboxes: Vec::new(), has_taken_over: false };
+        self.prepare_candidate(&mut candidate, options).await?;
+
+        let _alone = plugin.succession().await;
+        // Another version may have taken over meanwhile, or the plugin stopped.
+        let running = plugin.core();
+        if running.life.is_stopping() || !Arc::ptr_eq(&running.mailbox, &candidate.core.mailbox) {
+            return Err(ReplaceError::NotRunning);
+        }
+        let waiting = hand_over(&running, options).await?;
+        restore(&mut candidate, &running, &waiting.states).await?;
+        let (actors, unfinished) = take_over(&mut candidate);
+        let core = Arc::clone(&candidate.core);
+        let old_actors = plugin.succeed(Arc::clone(&core), actors);
+        // Rights may have changed since the candidate was made; from now on changes reach it by its handle.
+        core.replace_rights(&grant.rights(core.program.mcid(), &core.manifest));
+        for verdict in waiting.verdicts {
+            // Who is gone needs no verdict.
+            let _ = verdict.send(options.grace);
+        }
+        let text = format!("{} took over, component {}", core.manifest.version, core.program.mcid());
+        core.log.host(LogLevel::Info, text.trim_start().to_owned());
+        let deadline = Instant::now() + options.grace;
+        tokio::spawn(async move { end_actors(&running, old_actors, deadline).await });
+        for unfinished in unfinished {
+            core.finish_take_over(unfinished).await;
+        }
+        if let Err(error) = self.open_offers(&core).await {
+            core.log.host(LogLevel::Error, error.to_string());
+        }
+        Ok(())
+    }
+
+    /// Makes the new version's instances, beside the running one's.
+    async fn prepare_candidate(&self, candidate: &mut Candidate, options: &ReplaceOptions) -> Result<(), ReplaceError> {
+        candidate.inboxes = self.open_subscriptions(&candidate.core).await?;
+        for shard in 0..candidate.core.manifest.limits.instances {
+            let mut actor = Actor::new(Arc::clone(&candidate.core), shard, self.config().health_interval);
+            let instance = actor.prepare(options.patience).await.map_err(ReplaceError::Init)?;
+            candidate.instances.push((actor, instance));
+        }
+        Ok(())
+    }
+}
+
+/// What can be told before anything of the new version runs.
+fn check(running: &PluginCore, prepared: &Prepared) -> Result<(), ReplaceError> {
+    let (was, is) = (&running.manifest, prepared.manifest());
+    if was.name != is.name {
+        return Err(ReplaceError::Renamed { was: was.name.to_string(), is: is.name.to_string() });
+    }
+    if was.limits.instances != is.limits.instances {
+        return Err(ReplaceError::Instances { was: was.limits.instances, is: is.limits.instances });
+    }
+    Ok(())
+}
+
+/// Has all old instances hand over, at the same time.
+async fn hand_over(running: &PluginCore, options: &ReplaceOptions) -> Result<Waiting, ReplaceError> {
+    let mut verdicts = Vec::new();
+    let mut handing = Vec::new();
+    for shard in 0..running.manifest.limits.instances {
+        let (handed, taken) = oneshot::channel::<Handed>();
+        let (verdict, told) = oneshot::channel();
+        running.handover.order(shard as usize, Order { handed, verdict: told });
+        verdicts.push(verdict);
+        handing.push(taken);
+    }
+    running.bell.ring_all();
+    let deadline = Instant::now() + options.handover;
+    let mut states = Vec::new();
+    for handed in handing {
+        match tokio::time::timeout_at(deadline, handed).await {
+            Ok(Ok(Ok(state))) => states.push(state),
+            Ok(Ok(Err(reason))) => return Err(ReplaceError::Snapshot(reason)),
+            Ok(Err(_)) => return Err(ReplaceError::NotRunning),
+            Err(_) => return Err(ReplaceError::Busy(options.handover)),
+        }
+    }
+    Ok(Waiting { verdicts, states })
+}
+
+async fn restore(
+    candidate: &mut Candidate,
+    running: &PluginCore,
+    states: &[Option<Vec<u8>>],
+) -> Result<(), ReplaceError> {
+    for ((_, instance), state) in candidate.instances.iter_mut().zip(states) {
+        let Some(state) = state else { continue };
+        match instance.restore(state, &running.manifest.version).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(ReplaceError::Restore(crate::host::describe(&error))),
+            Err(fault) => return Err(ReplaceError::Restore(fault.to_string())),
+        }
+    }
+    Ok(())
+}
+
+/// The mailbox passes to the new version, in one step; its instances begin to work.
+fn take_over(candidate: &mut Candidate) -> (Vec<JoinHandle<()>>, Vec<Unfinished>) {
+    let core = Arc::clone(&candidate.core);
+    let mut unfinished = Vec::new();
+    {
+        let mut mailbox = core.mailbox.lock();
+        let manifest = &core.manifest;
+        let rights = core.rights.current();
+        for (pattern, inbox) in candidate.inboxes.drain(..) {
+            if rights.allows_all(Operation::Subscribe, &pattern) {
+                mailbox.add_manifest_subscription(pattern, inbox);
+            }
+        }
+        mailbox.begin_take_over(
+            |pattern| manifest.subscriptions.iter().any(|one| one.pattern == *pattern),
+            |procedure| manifest.procedures.contains(procedure),
+        );
+        for (_, instance) in &mut candidate.instances {
+            unfinished.push(instance.state().take_over(&mut mailbox));
+        }
+        mailbox.end_take_over(manifest.limits.timers);
+        core.end_candidacy();
+        candidate.has_taken_over = true;
+    }
+    let actors = std::mem::take(&mut candidate.instances).into_iter().zip(0..);
+    let actors = actors.map(|((actor, instance), shard)| {
+        core.life.enter(shard, PluginState::Running, None);
+        tokio::spawn(supervised(actor.run_from(instance), Arc::clone(&core), shard))
+    });
+    (actors.collect(), unfinished)
+}
