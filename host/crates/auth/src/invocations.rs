@@ -1,7 +1,7 @@
 //! Signed invocations: for what has to be provable on its own, beside the link that it comes by.
 //!
-//! Administration comes as an invocation with its proofs, and so will deployment and the registry. It names the node that it
-//! is for, is good for minutes, and counts once.
+//! Administration comes as an invocation with its proofs. It names the node that it is for, is good for minutes, and counts
+//! once. What is for everybody and lasts is a [record](crate::SignedRecord).
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -45,9 +45,9 @@ pub enum InvocationRefused {
     /// Its proofs are for other names.
     #[error("the proofs are for other names")]
     Scope,
-    /// It does not expire, or too late.
-    #[error("an invocation must expire within {INVOCATION_LIFETIME_MAX} s")]
-    Lifetime,
+    /// It does not expire, or later than this many seconds from when it was made.
+    #[error("it must expire within {0} s")]
+    Lifetime(u64),
     /// It was here before.
     #[error("the invocation has been used")]
     Replayed,
@@ -67,7 +67,7 @@ impl InvocationRefused {
             Self::Sender(_) => "InvalidSender",
             Self::Command => "InvalidCommand",
             Self::Scope => "MatchError",
-            Self::Lifetime => "InvalidTime",
+            Self::Lifetime(_) => "InvalidTime",
             Self::Replayed => "Replayed",
             Self::Full => "QuotaExceeded",
         }
@@ -116,20 +116,9 @@ impl Invocations {
         expected: Expected<'_>,
     ) -> Result<BTreeMap<String, Ipld>, InvocationRefused> {
         let (invocation, rest) = invocation_among(tokens)?;
-        let clock = Clock { now, skew: 0 };
         self.check_form(&invocation, now, &expected)?;
         // What it rests on is verified only when it is worth it.
-        let proofs = rest
-            .into_iter()
-            .map(|token| Delegation::decode(token).map(Arc::new))
-            .collect::<Result<Vec<_>, TokenError>>()?;
-        let find = |cid: &Cid| proofs.iter().find(|proof| proof.cid() == cid).cloned();
-        let chain = invocation.verify(find, &clock, |cid, by| authority.is_revoked(expected.realm, cid, by))?;
-        if let Some(chain) = chain {
-            authority.check_claim(now, &expected, chain)?;
-        } else if authority.root(expected.realm) != Some(invocation.issuer()) {
-            return Err(ProofError::from(GrantError::Subject(*invocation.subject())).into());
-        }
+        authority.check_invocation(now, expected.realm, expected.operation, expected.topic, &invocation, &rest)?;
         self.note(now, &invocation)?;
         Ok(invocation.arguments().clone())
     }
@@ -147,9 +136,10 @@ impl Invocations {
         if invocation.arguments().get("topic") != Some(&Ipld::String(expected.topic.to_string())) {
             return Err(InvocationRefused::Command);
         }
-        let expires = invocation.expires().ok_or(InvocationRefused::Lifetime)?;
+        let too_long = InvocationRefused::Lifetime(INVOCATION_LIFETIME_MAX);
+        let expires = invocation.expires().ok_or(too_long.clone())?;
         if expires > now.saturating_add(INVOCATION_LIFETIME_MAX) {
-            return Err(InvocationRefused::Lifetime);
+            return Err(too_long);
         }
         if self.used.contains_key(&(expires, *invocation.cid())) {
             return Err(InvocationRefused::Replayed);
@@ -166,14 +156,14 @@ impl Invocations {
         if self.used.len() >= REMEMBERED_MAX {
             return Err(InvocationRefused::Full);
         }
-        let expires = invocation.expires().ok_or(InvocationRefused::Lifetime)?;
+        let expires = invocation.expires().ok_or(InvocationRefused::Lifetime(INVOCATION_LIFETIME_MAX))?;
         self.used.insert((expires, *invocation.cid()), ());
         Ok(())
     }
 }
 
 /// The invocation among the tokens, and the others as they are: their signatures are looked at later, if at all.
-fn invocation_among(tokens: &[Vec<u8>]) -> Result<(Invocation, Vec<&[u8]>), InvocationRefused> {
+pub(crate) fn invocation_among(tokens: &[Vec<u8>]) -> Result<(Invocation, Vec<&[u8]>), InvocationRefused> {
     if tokens.len() > PROOFS_MAX + 1 {
         return Err(InvocationRefused::Tokens);
     }
@@ -195,13 +185,44 @@ impl Authority {
         self.revocations(realm).is_some_and(|revocations| revocations.is_revoked(cid, by))
     }
 
-    fn check_claim(&self, now: u64, expected: &Expected<'_>, chain: Chain) -> Result<(), InvocationRefused> {
-        let checked = self.check_chain(now, expected.realm, expected.sender, chain)?;
-        if !checked.grant.operations().contains(expected.operation) {
+    /// Whether what an invocation rests on allows `operation` on `topic` now. `proofs` are the delegations beside it.
+    pub(crate) fn check_invocation(
+        &self,
+        now: u64,
+        realm: &RealmId,
+        operation: Operation,
+        topic: &Topic,
+        invocation: &Invocation,
+        proofs: &[&[u8]],
+    ) -> Result<(), InvocationRefused> {
+        let clock = Clock { now, skew: 0 };
+        let proofs = proofs
+            .iter()
+            .map(|token| Delegation::decode(token).map(Arc::new))
+            .collect::<Result<Vec<_>, TokenError>>()?;
+        let find = |cid: &Cid| proofs.iter().find(|proof| proof.cid() == cid).cloned();
+        match invocation.verify(find, &clock, |cid, by| self.is_revoked(realm, cid, by))? {
+            Some(chain) => self.check_claim(now, realm, operation, topic, invocation.issuer(), chain),
+            None if self.root(realm) == Some(invocation.issuer()) => Ok(()),
+            None => Err(ProofError::from(GrantError::Subject(*invocation.subject())).into()),
+        }
+    }
+
+    fn check_claim(
+        &self,
+        now: u64,
+        realm: &RealmId,
+        operation: Operation,
+        topic: &Topic,
+        issuer: &NodeId,
+        chain: Chain,
+    ) -> Result<(), InvocationRefused> {
+        let checked = self.check_chain(now, realm, issuer, chain)?;
+        if !checked.grant.operations().contains(operation) {
             return Err(InvocationRefused::Command);
         }
         // The root's word for everything reaches the system's names; an owner's reaches what it owns.
-        if checked.scope == Scope::All || checked.scope.contains(expected.topic) {
+        if checked.scope == Scope::All || checked.scope.contains(topic) {
             Ok(())
         } else {
             Err(InvocationRefused::Scope)

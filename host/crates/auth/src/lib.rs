@@ -24,6 +24,7 @@ mod permissions;
 mod pins;
 mod profile;
 mod proofs;
+mod records;
 mod revocations;
 mod scope;
 mod slot;
@@ -41,9 +42,10 @@ pub use permissions::Permissions;
 pub use pins::{PinError, Pins};
 pub use profile::{Binding, ProfileError, Terms};
 pub use proofs::{chains_for, claims_in, proof_of};
+pub use records::{RECORD_LIFETIME_MAX, SignedRecord};
 pub use revocations::{RevocationRefused, Revocations};
 pub use scope::{NotGrantable, Scope};
-pub use slot::{Slot, SlotError};
+pub use slot::{Slot, SlotError, may_speak_for};
 
 #[cfg(test)]
 mod testing;

@@ -4,12 +4,13 @@ use cid::Cid;
 use macula_wire::{Mcid, Operation, Pattern, Topic};
 use smallvec::SmallVec;
 
-use crate::{Binding, Grant, Operations, Scope, namespace::is_canonical};
+use crate::{Binding, Grant, Operations, Scope, Slot, namespace::is_canonical, slot::is_about_deployment};
 
 /// What somebody may do: for each operation, on which names. Immutable; the default allows nothing.
 ///
 /// The system's names, whose first segment begins with `_`, are reached by naming them, and besides:
 /// whoever may publish or advertise everywhere may do so there, and `/mesh/admin` is the right to read and to call them.
+/// Those by which code gets to hosts are open to whoever may fetch, and for reading and calling to whoever may deploy.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Permissions {
     /// Most members hold one grant.
@@ -109,6 +110,17 @@ impl Permissions {
                     }
                     _ => false,
                 }
+            || is_about_deployment(name) && self.holds_about_deployment(operation)
+    }
+
+    /// Who may fetch content takes part in what brings code to hosts, and who may deploy reads and asks there.
+    fn holds_about_deployment(&self, operation: Operation) -> bool {
+        let fetches = || self.entries(Operation::Fetch).next().is_some();
+        match operation {
+            Operation::Publish | Operation::Advertise => fetches(),
+            Operation::Subscribe | Operation::Call => fetches() || self.entries(Operation::Deploy).next().is_some(),
+            _ => false,
+        }
     }
 
     /// The patterns of `operation`; `**` for all names.
@@ -129,6 +141,14 @@ impl Permissions {
     #[must_use]
     pub fn of_plugin(&self, mcid: &Mcid) -> Self {
         self.filtered(|binding| binding.plugin.as_ref() == Some(mcid) && binding.slot.is_none())
+    }
+
+    /// What of it is for what a slot holds, when that is the component with this id.
+    #[must_use]
+    pub fn of_slot(&self, slot: &Slot, mcid: &Mcid) -> Self {
+        self.filtered(|binding| {
+            binding.slot.as_ref() == Some(slot) && binding.plugin.as_ref().is_none_or(|plugin| plugin == mcid)
+        })
     }
 
     fn filtered(&self, keeps: impl Fn(&Binding) -> bool) -> Self {
@@ -231,6 +251,37 @@ mod tests {
         assert!(!admin.allows(Operation::Subscribe, &topic("a")));
         let named = table(&[grant("/mesh/subscribe", &["_mesh.deadletters.**"])]);
         assert!(named.allows(Operation::Subscribe, &dead) && !named.allows(Operation::Call, &status));
+    }
+
+    #[test]
+    fn what_brings_code_to_hosts_is_open_to_who_may_fetch() {
+        let (record, rollout) = (topic("_mesh.slots.io.example.app"), topic("_mesh.rollouts.z6Mk.io.example.app"));
+        let (host, deployer) = (table(&[grant("/mesh/fetch", &[])]), table(&[grant("/mesh/deploy", &["io.example.**"])]));
+        let other = table(&[grant("/mesh/publish", &["a.**"]), grant("/mesh/subscribe", &[])]);
+        for name in [&record, &rollout, &topic("_mesh.packages.io.example.app"), &topic("_mesh.deploy")] {
+            for operation in [Operation::Publish, Operation::Advertise, Operation::Subscribe, Operation::Call] {
+                let reads = matches!(operation, Operation::Subscribe | Operation::Call);
+                assert!(host.allows(operation, name), "{operation} {name}");
+                assert_eq!(deployer.allows(operation, name), reads, "{operation} {name}");
+                assert!(!other.allows(operation, name), "{operation} {name}");
+            }
+        }
+        assert!(host.covers(Operation::Subscribe, &"_mesh.rollouts.*.io.example.app".parse().unwrap()));
+        assert!(!host.allows(Operation::Subscribe, &topic("_mesh.deadletters.x")));
+    }
+
+    #[test]
+    fn what_is_a_slots_is_for_what_it_holds() {
+        let (slot, one, other): (Slot, _, _) = ("io.example/a".parse().unwrap(), Mcid::of(b"one"), Mcid::of(b"other"));
+        let bound = |plugin: Option<&Mcid>, pattern: &str| {
+            let binding = Binding { plugin: plugin.cloned(), slot: Some(slot.clone()) };
+            Grant::read(chain(vec![link_for(200, 1, "/mesh/publish", &[pattern], binding)]).unwrap()).unwrap()
+        };
+        let table = table(&[bound(None, "any"), bound(Some(&one), "only.one")]);
+        let may = |mcid: &Mcid, name: &str| table.of_slot(&slot, mcid).allows(Operation::Publish, &topic(name));
+        assert!(may(&one, "any") && may(&other, "any") && may(&one, "only.one") && !may(&other, "only.one"));
+        assert!(table.of_slot(&"io.example/b".parse().unwrap(), &one).is_empty());
+        assert!(table.of_plugin(&one).is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use macula_auth::Permissions;
+use macula_auth::{Permissions, may_speak_for};
 use macula_wire::{
     Channel, ChannelKind, Fault, NodeId, Operation, Pattern, RealmId, Topic,
     control::{Control, Ended, EndedWhat, NamedOperation, Refused},
@@ -78,10 +78,14 @@ impl Relay {
         let Some(joined) = link.realms.get_mut(&slot) else { return };
         joined.permissions = permissions;
         let permissions = Arc::clone(&joined.permissions);
+        let node = link.peer.node;
         let mut closed = Vec::new();
         for inlet in link.lanes.iter_mut().flat_map(|lane| lane.inlets.iter_mut().flatten()) {
             if inlet.channel.realm_slot == slot {
-                let is_allowed = permissions.allows(operation_of(inlet.channel.kind), &inlet.channel.name);
+                let is_allowed = match operation_of(inlet.channel.kind) {
+                    Operation::Publish => may_publish(&permissions, &node, &inlet.channel.name),
+                    operation => permissions.allows(operation, &inlet.channel.name),
+                };
                 let was_allowed = std::mem::replace(&mut inlet.is_allowed, is_allowed);
                 if was_allowed && !is_allowed {
                     closed.push(inlet.channel.clone());
@@ -197,6 +201,7 @@ impl Relay {
         let node = self.links[key.index()].peer.node;
         let is_allowed = self.permissions(key, slot).is_some_and(|own| match operation {
             Operation::Advertise => may_offer(own, &node, name),
+            Operation::Publish => may_publish(own, &node, name),
             operation => own.allows(operation, name),
         });
         if is_allowed { Ok(()) } else { Err(self.deny(key, slot, operation, name)) }
@@ -241,6 +246,10 @@ fn operation_of(kind: ChannelKind) -> Operation {
 
 /// What nodes answer for themselves begins with this and the node's id.
 const ADMIN_PREFIX: &str = "_mesh.admin.";
+
+fn may_publish(permissions: &Permissions, node: &NodeId, topic: &Topic) -> bool {
+    permissions.allows(Operation::Publish, topic) && may_speak_for(node, topic)
+}
 
 /// A node answers for itself under its own id, whatever else it may do, and under nobody else's.
 fn may_offer(permissions: &Permissions, node: &NodeId, procedure: &Topic) -> bool {

@@ -193,3 +193,23 @@ fn administration_is_offered_under_ones_own_name_only() {
     assert!(matches!(sim.try_advertise(host, &status(8), 1), Err(Fault::Denied(_))));
     assert!(matches!(sim.try_advertise(host, "_mesh.admin", 1), Err(Fault::Denied(_))));
 }
+
+/// Goal: how far a node is with a deployment only the node says, whatever else it may do, also after its rights changed.
+#[test]
+fn a_node_tells_of_its_own_rollouts_only() {
+    let mut sim = Sim::new();
+    let (watcher, host) = (sim.host(1), sim.open(7, Role::Host, 1));
+    let fetches = || Permissions::on(&[Operation::Fetch], &["**".parse().unwrap()]);
+    sim.join_with(host, SLOT, 200, "local.dev", fetches()).unwrap();
+    let rollout = |seed: u8| format!("_mesh.rollouts.{}.io.example.app", id_of(seed).segment());
+    let number = sim.subscribe(watcher, wanted("_mesh.rollouts.**"));
+    let tell = |sim: &mut Sim, seed: u8| {
+        sim.publish(host, &rollout(seed), "told");
+        sim.payloads(watcher, number).len()
+    };
+    assert_eq!(tell(&mut sim, 8), 0);
+    sim.set_permissions(host, fetches());
+    assert_eq!(tell(&mut sim, 8), 0);
+    assert_eq!(tell(&mut sim, 7), 1);
+    sim.relay.assert_consistent();
+}
