@@ -256,7 +256,8 @@ mod tests {
     #[test]
     fn what_brings_code_to_hosts_is_open_to_who_may_fetch() {
         let (record, rollout) = (topic("_mesh.slots.io.example.app"), topic("_mesh.rollouts.z6Mk.io.example.app"));
-        let (host, deployer) = (table(&[grant("/mesh/fetch", &[])]), table(&[grant("/mesh/deploy", &["io.example.**"])]));
+        let (host, deployer) =
+            (table(&[grant("/mesh/fetch", &[])]), table(&[grant("/mesh/deploy", &["io.example.**"])]));
         let other = table(&[grant("/mesh/publish", &["a.**"]), grant("/mesh/subscribe", &[])]);
         for name in [&record, &rollout, &topic("_mesh.packages.io.example.app"), &topic("_mesh.deploy")] {
             for operation in [Operation::Publish, Operation::Advertise, Operation::Subscribe, Operation::Call] {

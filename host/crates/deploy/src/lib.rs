@@ -1,0 +1,21 @@
+//! Which version of a plugin a host runs: deployment records, and what a host does about them.
+//!
+//! A [`Deployment`] says what a slot holds; it is signed, and each replaces the one before. A [`Follower`] is one host's
+//! side of one slot: it takes records, decides what to fetch, start and put back, and what to remember over a restart. It
+//! does none of that itself: whoever drives it carries out its [`Action`]s and tells it what came of them.
+//!
+//! Pure: time comes in as unix milliseconds, nothing here waits, reads or writes. Specified in `docs/protocol/deployment.md`.
+
+mod asks;
+mod follower;
+mod journal;
+mod record;
+mod rollout;
+mod trial;
+
+pub use asks::Asks;
+pub use follower::{Action, Config, Failure, Follower, Refused, Step};
+pub use journal::{Accepted, Journal, VERSIONS_KEPT, Version};
+pub use record::{Deployment, DeploymentError, Held, MANIFEST_BYTES_MAX, SEQ_MAX};
+pub use rollout::{Rollout, RolloutState};
+pub use trial::{Counts, Trial, Verdict};
