@@ -322,8 +322,7 @@ async fn keep_plugin_rights(mesh: Mesh, runtime: Runtime) {
     while permissions.changed().await.is_ok() {
         permissions.borrow_and_update();
         for plugin in runtime.plugins() {
-            let rights = plugin_rights(&mesh, &plugin.mcid()).within(&plugin.manifest().asks);
-            plugin.replace_rights(&rights);
+            plugin.refresh_rights();
         }
     }
 }

@@ -263,30 +263,37 @@ impl Follower {
 
     /// What came of [`Action::Fetch`].
     pub fn fetched(&mut self, now: u64, ticket: u64, outcome: Result<(), Failure>) {
-        let Some(effort) = self.effort.as_mut().filter(|effort| effort.ticket == ticket) else { return };
+        let Some(effort) = self.effort.as_ref().filter(|effort| effort.ticket == ticket) else { return };
         match outcome {
             Ok(()) => {
                 self.reason = None;
                 let held = effort.version.held.clone();
                 self.act(now, Step::Preparing, |ticket| Action::Prepare { ticket, held });
             }
-            Err(Failure::ForNow(reason)) => {
+            Err(failure) => self.fall_back(now, failure),
+        }
+    }
+
+    /// Tries again later, from the beginning, or not at all.
+    fn fall_back(&mut self, now: u64, failure: Failure) {
+        match (failure, &mut self.effort) {
+            (Failure::ForNow(reason), Some(effort)) => {
                 effort.failures += 1;
                 let doubled = self.config.retry_min.saturating_mul(1 << (effort.failures - 1).min(20));
                 self.step = Step::Backoff(now.saturating_add(doubled.min(self.config.retry_max)));
                 self.reason = Some(reason);
                 self.tell(now);
             }
-            Err(Failure::ForGood(reason)) => self.give_up(now, reason),
+            (Failure::ForNow(reason) | Failure::ForGood(reason), _) => self.give_up(now, reason),
         }
     }
 
     /// What came of [`Action::Prepare`]: what the version asks to be allowed.
-    pub fn prepared(&mut self, now: u64, ticket: u64, outcome: Result<Asks, String>) {
+    pub fn prepared(&mut self, now: u64, ticket: u64, outcome: Result<Asks, Failure>) {
         let Some(effort) = self.effort.as_ref().filter(|effort| effort.ticket == ticket) else { return };
         let asks = match outcome {
             Ok(asks) => asks,
-            Err(reason) => return self.give_up(now, reason),
+            Err(failure) => return self.fall_back(now, failure),
         };
         // What has been running was granted what it has.
         let needs_grant = effort.purpose == Purpose::Deploy && !self.config.grants_what_is_asked;

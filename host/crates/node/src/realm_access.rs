@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use ed25519_dalek::SigningKey;
 use macula_auth::{
-    Grant, Issuing, Scope, Terms, chains_for, claims_in, issue, proof_of,
-    ucan::{Chain, Cid, Command, Delegation},
+    Grant, Issuing, RECORD_LIFETIME_MAX, Scope, Terms, chains_for, claims_in, issue, proof_of,
+    ucan::{Chain, Cid, Command, Delegation, InvocationFields, Ipld, TokenError, container},
 };
 use macula_wire::{
-    NodeId, Operation, RealmId, RealmName,
+    NodeId, Operation, RealmId, RealmName, Topic,
     control::{PROOF_BYTES_MAX, Proof},
 };
 use parking_lot::Mutex;
@@ -156,7 +156,58 @@ impl RealmAccess {
         }
     }
 
-    /// The same, as sent.
+    /// Signs a record about `topic` for everybody in the realm: by a key that lasts, so that the record outlives the node that
+    /// asks for it. Gives it with its proofs; `None` when nobody here may do `operation` there.
+    pub(crate) fn sign_record(
+        &self,
+        operation: Operation,
+        topic: &Topic,
+        mut arguments: BTreeMap<String, Ipld>,
+        now: u64,
+    ) -> Option<Result<Vec<u8>, TokenError>> {
+        arguments.insert("topic".to_owned(), Ipld::String(topic.to_string()));
+        let command: Command = operation.command().parse().expect("a constant");
+        let (signer, chain) = match &self.credentials {
+            Credentials::Root(root) => (&**root, None),
+            Credentials::Tokens { source, holders } => {
+                let (tokens, asked) = (source(), Ipld::Map(arguments.clone()));
+                let chains = holders.iter().flat_map(|holder| {
+                    let held = chains_for(&tokens, &NodeId::from(holder.verifying_key()));
+                    held.into_iter().map(move |chain| (holder, chain))
+                });
+                let allows = |chain: &Chain| {
+                    is_for_node(chain)
+                        && chain.command().covers(&command)
+                        && chain.expires().is_none_or(|expires| expires > now)
+                        && chain.links().iter().all(|link| link.policy().matches(&asked))
+                };
+                let longest = |chain: &Chain| chain.expires().unwrap_or(u64::MAX);
+                let (holder, chain) =
+                    chains.filter(|(_, chain)| allows(chain)).max_by_key(|(_, chain)| longest(chain))?;
+                (holder, Some(chain))
+            }
+        };
+        let lasts = now.saturating_add(RECORD_LIFETIME_MAX);
+        let links = chain.as_ref().map_or(&[][..], Chain::links);
+        let fields = InvocationFields {
+            subject: chain.as_ref().map_or(self.root, |chain| *chain.subject()),
+            audience: None,
+            command,
+            arguments,
+            proofs: links.iter().map(|link| *link.cid()).collect(),
+            nonce: nonce(),
+            expires: Some(chain.as_ref().and_then(Chain::expires).map_or(lasts, |expires| expires.min(lasts))),
+            issued_at: Some(now),
+            cause: None,
+            meta: BTreeMap::new(),
+        };
+        Some(fields.sign(signer).map(|record| {
+            let tokens = links.iter().map(|link| link.bytes()).chain([record.bytes()]);
+            container::encode(tokens, container::Encoding::Raw)
+        }))
+    }
+
+    /// What proves what [`RealmAccess::chains`] says, as sent.
     pub(crate) fn proofs(&self, node: &NodeId, purpose: Purpose, now: u64) -> Vec<Proof> {
         self.chains(node, purpose, now).iter().map(proof_of).collect()
     }

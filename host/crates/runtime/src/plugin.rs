@@ -29,6 +29,7 @@ use crate::{
     program::Program,
     registry::Registry,
     rights::{Rights, RightsCell},
+    runtime::Grant,
     status::{Counters, MemoryGauges, Metrics, PluginState, PluginStatus},
 };
 
@@ -66,6 +67,8 @@ pub(crate) struct PluginCore {
     pub(crate) program: Arc<Program>,
     pub(crate) mesh: Arc<dyn Mesh>,
     pub(crate) rights: RightsCell,
+    /// What the rights come from.
+    grant: Grant,
     pub(crate) log: Arc<PluginLog>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) memory: MemoryGauges,
@@ -174,7 +177,7 @@ pub(crate) struct PluginParts {
     pub(crate) manifest: Manifest,
     pub(crate) program: Arc<Program>,
     pub(crate) mesh: Arc<dyn Mesh>,
-    pub(crate) rights: Rights,
+    pub(crate) grant: Grant,
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) breaker: Breaker,
 }
@@ -214,7 +217,8 @@ impl PluginCore {
             mailbox,
             life: Life::new(instances),
             handover: Handover::new(instances),
-            rights: RightsCell::new(parts.rights),
+            rights: RightsCell::new(parts.grant.rights(parts.program.mcid(), &parts.manifest)),
+            grant: parts.grant,
             program: parts.program,
             mesh: parts.mesh,
             permits: parts.permits,
@@ -309,6 +313,11 @@ impl PluginCore {
         );
         self.denials.lock().clear();
         self.bell.ring_all();
+    }
+
+    /// Asks again what the plugin gets, and puts that in force.
+    pub(crate) fn refresh_rights(&self) {
+        self.replace_rights(&self.grant.rights(self.program.mcid(), &self.manifest));
     }
 
     /// Counts a crash, on disk too.
@@ -489,6 +498,11 @@ impl PluginHandle {
     /// Puts new rights in force while it runs. What is no longer allowed fails and ends at once; the plugin is told.
     pub fn replace_rights(&self, rights: &Rights) {
         self.core().replace_rights(rights);
+    }
+
+    /// Asks again what the plugin gets by what it was started with, and puts that in force.
+    pub fn refresh_rights(&self) {
+        self.core().refresh_rights();
     }
 
     /// The version that runs has stood the test: from now on, crashing too often makes the plugin fail. One that has

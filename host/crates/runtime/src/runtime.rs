@@ -418,10 +418,9 @@ impl Runtime {
     /// What a version is made of.
     pub(crate) fn parts(&self, prepared: Prepared, grant: &Grant, breaker: Breaker) -> PluginParts {
         let Prepared { program, manifest } = prepared;
-        let rights = grant.rights(program.mcid(), &manifest);
         let mesh = self.0.provider.for_plugin(&manifest.name);
         let permits = Arc::clone(&self.0.permits);
-        PluginParts { manifest, program, mesh, rights, permits, breaker }
+        PluginParts { manifest, program, mesh, grant: grant.clone(), permits, breaker }
     }
 
     /// Where a plugin's crashes are remembered.

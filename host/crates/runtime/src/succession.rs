@@ -167,7 +167,7 @@ impl Runtime {
         let core = Arc::clone(&candidate.core);
         let old_actors = plugin.succeed(Arc::clone(&core), actors);
         // Rights may have changed since the candidate was made; from now on changes reach it by its handle.
-        core.replace_rights(&grant.rights(core.program.mcid(), &core.manifest));
+        core.refresh_rights();
         for verdict in waiting.verdicts {
             // Who is gone needs no verdict.
             let _ = verdict.send(options.grace);

@@ -89,8 +89,11 @@ impl Host {
                 self.follower.fetched(self.now, ticket, outcome);
             }
             Action::Prepare { ticket, held } => {
-                let outcome =
-                    if held.mcid == mcid("bad-code") { Err("no component".into()) } else { Ok(asks_of(&held.mcid)) };
+                let outcome = if held.mcid == mcid("bad-code") {
+                    Err(Failure::ForGood("no component".into()))
+                } else {
+                    Ok(asks_of(&held.mcid))
+                };
                 self.prepared = Some(held);
                 self.follower.prepared(self.now, ticket, outcome);
             }

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use macula_auth::{
-    AuditEvent, Permissions,
+    AuditEvent, Permissions, SignedRecord,
     ucan::{Command, InvocationFields, Ipld, Revocation, container},
 };
 use macula_transport::Link;
@@ -413,6 +413,32 @@ impl Mesh {
         let tokens = container::decode(bytes).map_err(|error| denied(error.name()))?;
         let accepted = self.shared().rights.accept_invocation(&tokens, sender, operation, topic);
         accepted.map_err(|refused| denied(refused.name()))
+    }
+
+    /// Signs a record: what everybody in the realm may read and check, for as long as it lasts. It is signed by the realm's
+    /// root key or by one that was granted the right, and not by this node's.
+    ///
+    /// # Errors
+    /// `denied` when there is no right to `operation` on `topic` here; `invalid` when it is too large.
+    pub fn sign_record(
+        &self,
+        operation: Operation,
+        topic: &Topic,
+        arguments: BTreeMap<String, Ipld>,
+    ) -> Result<Vec<u8>, Fault> {
+        let signed = self.shared().rights.access().sign_record(operation, topic, arguments, unix_now());
+        let signed = signed.ok_or_else(|| Fault::Denied(format!("{operation} {topic}")))?;
+        signed.map_err(|error| Fault::Invalid(error.to_string()))
+    }
+
+    /// Checks what [`Mesh::sign_record`] has made, anywhere.
+    ///
+    /// # Errors
+    /// `denied`, with the name of what is wrong.
+    pub fn check_record(&self, bytes: &[u8], operation: Operation, topic: &Topic) -> Result<SignedRecord, Fault> {
+        let denied = |name: &str| Fault::Denied(format!("{operation} {topic}: {name}"));
+        let tokens = container::decode(bytes).map_err(|error| denied(error.name()))?;
+        self.shared().rights.check_record(&tokens, operation, topic).map_err(|refused| denied(refused.name()))
     }
 
     /// Whether there is a link, now and as it changes.

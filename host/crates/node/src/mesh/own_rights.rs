@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use macula_auth::{
     AuditEvent, Authority, AuthorityConfig, Change, Checked, GrantError, Invocations, MemberKey, Permissions,
-    ProofError, Refusal, Scope, Standing, ucan::Ipld,
+    ProofError, Refusal, Scope, SignedRecord, Standing, ucan::Ipld,
 };
 use macula_wire::{NodeId, Operation, RealmId, control::Proof};
 use parking_lot::Mutex;
@@ -209,6 +209,16 @@ impl OwnRights {
                 Err(refused)
             }
         }
+    }
+
+    /// Checks a record; see [`Authority::check_record`].
+    pub(super) fn check_record(
+        &self,
+        tokens: &[Vec<u8>],
+        operation: Operation,
+        topic: &macula_wire::Topic,
+    ) -> Result<SignedRecord, macula_auth::InvocationRefused> {
+        self.state.lock().authority.check_record(unix_now(), &self.realm, tokens, operation, topic)
     }
 
     /// Looks for new proofs; those that are new.
