@@ -20,7 +20,7 @@ use macula_runtime::{PluginState, PluginStatus, Runtime};
 use serde::{Deserialize, Serialize};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::content_admin;
+use crate::{content_admin, deployment::Deployments};
 
 /// The procedure under which a node answers for its status.
 pub(crate) fn status_procedure(node: &NodeId) -> Topic {
@@ -32,6 +32,11 @@ pub(crate) fn content_procedure(node: &NodeId) -> Topic {
     format!("_mesh.admin.{}.content", node.segment()).parse().expect("an id is one segment")
 }
 
+/// The procedure under which a node tells of the slots that it follows, and takes grants.
+pub(crate) fn slots_procedure(node: &NodeId) -> Topic {
+    format!("_mesh.admin.{}.slots", node.segment()).parse().expect("an id is one segment")
+}
+
 /// Collects what there is to tell.
 pub(crate) struct NodeReport {
     name: String,
@@ -40,6 +45,7 @@ pub(crate) struct NodeReport {
     relay: Mutex<Option<Arc<RelayServer>>>,
     runtime: Mutex<Option<Runtime>>,
     content: Mutex<Option<NodeContent>>,
+    deployments: Mutex<Option<Deployments>>,
     ready: AtomicBool,
     stopping: AtomicBool,
 }
@@ -88,6 +94,7 @@ impl NodeReport {
             relay: Mutex::new(relay),
             runtime: Mutex::new(None),
             content: Mutex::new(None),
+            deployments: Mutex::new(None),
             ready: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         }
@@ -99,6 +106,14 @@ impl NodeReport {
 
     pub(crate) fn set_content(&self, content: NodeContent) {
         *self.content.lock().unwrap_or_else(PoisonError::into_inner) = Some(content);
+    }
+
+    pub(crate) fn set_deployments(&self, deployments: Deployments) {
+        *self.deployments.lock().unwrap_or_else(PoisonError::into_inner) = Some(deployments);
+    }
+
+    fn deployments(&self) -> Option<Deployments> {
+        self.deployments.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn content(&self) -> Option<NodeContent> {
@@ -153,6 +168,10 @@ impl NodeReport {
             (Desk::Status, _) => Ok(serde_json::to_vec(&self.status()).expect("a status is plain data")),
             (Desk::Content, Some(content)) => content_admin::answer(&content, arguments).await,
             (Desk::Content, None) => Err(Fault::Unavailable("this node keeps no content".into())),
+            (Desk::Slots, _) => match self.deployments() {
+                Some(deployments) => answer_slots(&deployments, arguments).await,
+                None => Err(Fault::Unavailable("this node follows no slots".into())),
+            },
         }
     }
 
@@ -171,6 +190,22 @@ impl NodeReport {
             LinkState::Down { reason, .. } => Some(reason.clone()),
             LinkState::Closed => Some("closed".into()),
         }
+    }
+}
+
+/// Lists the slots that this node follows, or grants what waits in one.
+async fn answer_slots(deployments: &Deployments, arguments: &BTreeMap<String, Ipld>) -> Result<Vec<u8>, Fault> {
+    let text = |name: &str| match arguments.get(name) {
+        Some(Ipld::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    match (text("do"), text("slot"), arguments.get("seq")) {
+        (Some("list"), ..) => Ok(serde_json::to_vec(&deployments.rollouts()).expect("plain data")),
+        (Some("grant"), Some(slot), Some(Ipld::Integer(seq))) => {
+            let seq = u64::try_from(*seq).map_err(|_| Fault::Invalid("seq is out of range".into()))?;
+            deployments.grant(slot, seq).await.map(|()| b"true".to_vec())
+        }
+        _ => Err(Fault::Invalid("nothing that a node does".into())),
     }
 }
 
@@ -308,9 +343,10 @@ const OFFER_AGAIN: Duration = Duration::from_secs(1);
 enum Desk {
     Status,
     Content,
+    Slots,
 }
 
-/// Answers [`status_procedure`] and [`content_procedure`].
+/// Answers [`status_procedure`], [`content_procedure`] and [`slots_procedure`].
 pub(crate) struct AdminRpc {
     tasks: Vec<JoinHandle<()>>,
 }
@@ -318,7 +354,7 @@ pub(crate) struct AdminRpc {
 impl AdminRpc {
     pub(crate) fn start(mesh: &Mesh, report: &Arc<NodeReport>) -> Self {
         let serve = |desk| tokio::spawn(serve(mesh.clone(), desk, Arc::clone(report)));
-        Self { tasks: vec![serve(Desk::Status), serve(Desk::Content)] }
+        Self { tasks: vec![serve(Desk::Status), serve(Desk::Content), serve(Desk::Slots)] }
     }
 
     pub(crate) async fn stop(self) {
@@ -334,6 +370,7 @@ async fn serve(mesh: Mesh, desk: Desk, report: Arc<NodeReport>) {
     let procedure = match desk {
         Desk::Status => status_procedure(&mesh.node()),
         Desk::Content => content_procedure(&mesh.node()),
+        Desk::Slots => slots_procedure(&mesh.node()),
     };
     let mut offer = loop {
         match mesh.advertise(procedure.clone()).await {

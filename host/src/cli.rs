@@ -4,12 +4,14 @@ mod build;
 mod call;
 mod client;
 mod content;
+mod deploy;
 mod inspect;
 mod key;
 mod publish;
 mod realm;
 mod relay;
 mod run;
+mod slots;
 mod status;
 mod subscribe;
 mod token;
@@ -100,6 +102,12 @@ enum Command {
     Call(call::Call),
     /// Store content, and fetch it by its id
     Content(content::Content),
+    /// Let all hosts that follow a slot run a component
+    Deploy(deploy::Deploy),
+    /// Let a slot hold what it held before
+    Rollback(deploy::Rollback),
+    /// Show how far hosts are with what was deployed, and grant what waits for it
+    Slots(slots::Slots),
     /// Show what a component needs and can do, without running it
     Inspect(inspect::Inspect),
     /// Build a plugin from its source
@@ -125,6 +133,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Subscribe(subscribe) => subscribe.run(&common),
         Command::Call(call) => call.run(&common),
         Command::Content(content) => content.run(&common),
+        Command::Deploy(deploy) => deploy.run(&common),
+        Command::Rollback(rollback) => rollback.run(&common),
+        Command::Slots(slots) => slots.run(&common),
         Command::Inspect(inspect) => inspect.run(&common),
         Command::Build(build) => build.run(&common),
         Command::Status(status) => status.run(&common),

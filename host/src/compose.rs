@@ -4,8 +4,9 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use macula_admin::{AdminServer, BindError as HealthBindError};
 use macula_node::{
-    Certificate, FetchState, LOCAL_REALM, LinkState, Mesh, MeshConfig, NodeContent, NodeState, Outlook, RelayConfig,
-    RelayServer, RelayUrl, RunningNode,
+    Certificate, LOCAL_REALM, LinkState, Mesh, MeshConfig, NodeContent, NodeState, Outlook, RelayConfig, RelayServer,
+    RelayUrl, RunningNode,
+    auth::Slot,
     content::store::{Owner, StoreConfig},
     wire::{NodeId, hello::Role},
 };
@@ -22,6 +23,7 @@ use tokio::{
 use crate::{
     admin_rpc::{AdminRpc, NodeReport},
     config::{HealthAddress, NodeSettings, Settings},
+    deployment::{Deployments, Parts},
     failure::{Failure, Kind},
     output::{self, Format},
     plugin_mesh::NodeMeshes,
@@ -33,7 +35,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long somebody is looked for who has a component that is to run.
 const COMPONENT_PATIENCE: Duration = Duration::from_secs(10);
 /// What the runtime takes at most.
-const COMPONENT_BYTES_MAX: u64 = 128 << 20;
+pub(crate) const COMPONENT_BYTES_MAX: u64 = 128 << 20;
 
 /// A running node.
 pub(crate) struct Node {
@@ -43,6 +45,7 @@ pub(crate) struct Node {
     runtime: Option<Runtime>,
     /// Hands changed rights on to plugins.
     rights: Option<JoinHandle<()>>,
+    deployments: Option<Deployments>,
     report: Arc<NodeReport>,
     content: Option<NodeContent>,
     admin: AdminRpc,
@@ -56,8 +59,8 @@ pub(crate) struct Node {
 pub(crate) enum Purpose {
     /// Forwards only.
     Relay,
-    /// Runs plugins.
-    Host(Vec<Plugin>),
+    /// Runs plugins, and what is deployed to the slots that it follows.
+    Host { plugins: Vec<Plugin>, follow: Vec<Slot> },
 }
 
 /// A plugin to run.
@@ -159,7 +162,7 @@ impl Node {
         };
         // A relay forwards, and keeps nothing.
         let content = match purpose {
-            Purpose::Host(_) => Some(open_content(&state, &mesh)?),
+            Purpose::Host { .. } => Some(open_content(&state, &mesh)?),
             Purpose::Relay => None,
         };
         if let Some(content) = &content {
@@ -174,10 +177,22 @@ impl Node {
             }
             None => Vec::new(),
         };
-        let mut started =
-            Self { state, relay, mesh, runtime: None, rights: None, report, content, admin, health, relays, serves };
-        if let Purpose::Host(plugins) = purpose
-            && let Err(failure) = started.start_plugins(settings, plugins).await
+        let mut started = Self {
+            state,
+            relay,
+            mesh,
+            runtime: None,
+            rights: None,
+            deployments: None,
+            report,
+            content,
+            admin,
+            health,
+            relays,
+            serves,
+        };
+        if let Purpose::Host { plugins, follow } = purpose
+            && let Err(failure) = started.start_plugins(settings, plugins, &follow).await
         {
             started.stop().await;
             return Err(failure);
@@ -186,7 +201,12 @@ impl Node {
         Ok(started)
     }
 
-    async fn start_plugins(&mut self, settings: &Settings, plugins: Vec<Plugin>) -> Result<(), Failure> {
+    async fn start_plugins(
+        &mut self,
+        settings: &Settings,
+        plugins: Vec<Plugin>,
+        follow: &[Slot],
+    ) -> Result<(), Failure> {
         let config = RuntimeConfig {
             cache_dir: Some(self.state.path().join("native")),
             state_dir: Some(self.state.path().join("plugins")),
@@ -206,6 +226,12 @@ impl Node {
             let started = runtime.start(source, options).await.map_err(refused)?;
             tracing::info!(plugin = %started.name(), mcid = %started.mcid(), "plugin started");
         }
+        if let Some(content) = self.content.clone() {
+            let deployments =
+                Deployments::start(&Parts { mesh: self.mesh.clone(), content, runtime }, &self.state, follow)?;
+            self.report.set_deployments(deployments.clone());
+            self.deployments = Some(deployments);
+        }
         Ok(())
     }
 
@@ -217,13 +243,8 @@ impl Node {
         };
         let content = self.content.as_ref().ok_or_else(|| Failure::failed("this node keeps no content"))?;
         tracing::info!(%mcid, "fetching the component");
-        let mut fetching = content.fetch(Owner::Operator, &mcid, COMPONENT_PATIENCE);
-        let ended = fetching.wait_for(|state| !matches!(state, FetchState::Running(_))).await;
-        match ended.as_deref() {
-            Ok(FetchState::Failed(error)) => return Err(Failure::from(error.fault()).during("cannot run it")),
-            Ok(_) => {}
-            Err(_) => return Err(Failure::failed("the fetch was cut short")),
-        }
+        let obtained = content.obtain(Owner::Operator, &mcid, COMPONENT_PATIENCE).await;
+        obtained.map_err(|error| Failure::from(error.fault()).during("cannot run it"))?;
         let bytes = content.read(&mcid, COMPONENT_BYTES_MAX).await.map_err(|error| Failure::from(error.fault()))?;
         Ok(PluginSource::Bytes { name: mcid.to_string(), bytes: bytes.into() })
     }
@@ -285,6 +306,9 @@ impl Node {
         self.report.set_stopping();
         if let Some(rights) = &self.rights {
             rights.abort();
+        }
+        if let Some(deployments) = &self.deployments {
+            deployments.stop();
         }
         if let Some(runtime) = &self.runtime {
             runtime.stop_all(StopReason::HostStopping, GRACE).await;
@@ -371,7 +395,7 @@ fn start_relay(
     let local = match purpose {
         Purpose::Relay => state.local(Role::Relay),
         // A host and the relay inside it are two nodes: each proves a key of its own to the other.
-        Purpose::Host(_) => state.embedded_relay()?,
+        Purpose::Host { .. } => state.embedded_relay()?,
     };
     let mut config = RelayConfig::new(local, node.listen, settings.served()?);
     let (log, known) = state.revocations(Role::Relay)?;
@@ -439,7 +463,7 @@ fn mesh_config(
     purpose: &Purpose,
 ) -> Result<MeshConfig, Failure> {
     let mut config = match purpose {
-        Purpose::Host(_) => {
+        Purpose::Host { .. } => {
             let mut config = MeshConfig::host(relays[0].clone(), settings.realm.clone(), state);
             let (log, known) = state.revocations(Role::Host)?;
             (config.revocation_log, config.revocations) = (Some(log), known);

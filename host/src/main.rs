@@ -8,6 +8,7 @@ mod cli;
 mod compose;
 mod config;
 mod content_admin;
+mod deployment;
 mod failure;
 mod output;
 mod plugin_mesh;

@@ -5,11 +5,11 @@ mod file;
 mod get;
 mod progress;
 
-use std::path::PathBuf;
+use std::{fs::File, io, path::PathBuf, sync::Arc};
 
 use clap::{Args, Subcommand};
 use macula_node::{
-    RunningNode,
+    Mesh, RunningNode,
     wire::{Mcid, limits::CALL_TIMEOUT_MAX},
 };
 use serde::de::DeserializeOwned;
@@ -200,6 +200,15 @@ impl<'a> Node<'a> {
         }
         if damaged > 0 { Err(Failure::failed(format!("{damaged} contents are damaged"))) } else { Ok(()) }
     }
+}
+
+/// Offers a file to those who fetch it; gives its id.
+pub(super) fn offer(mesh: &Mesh, file: File) -> io::Result<Mcid> {
+    let offered = Arc::new(file::Offered::new(file)?);
+    let mcid = offered.mcid.clone();
+    mesh.set_content_source(Arc::new(file::Source(offered)));
+    mesh.provide(std::slice::from_ref(&mcid));
+    Ok(mcid)
 }
 
 fn say(mcid: &Mcid, done: &str, common: &CommonFlags) {

@@ -1,8 +1,9 @@
-//! `macula-host run [FILE.wasm|DIR|MCID]...`
+//! `macula-host run [FILE.wasm|DIR|MCID]... [--follow SLOT]...`
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use macula_node::auth::Slot;
 
 use super::{CommonFlags, NodeFlags, build};
 use crate::{
@@ -20,6 +21,9 @@ pub(super) struct Run {
     /// Manifest to use in place of FILE.toml beside the component; for one plugin only
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
+    /// Run what is deployed to this slot, from one version to the next (repeat for more): io.example.app/alerts
+    #[arg(long, value_name = "SLOT")]
+    follow: Vec<Slot>,
     #[command(flatten)]
     node: NodeFlags,
 }
@@ -35,7 +39,8 @@ impl Run {
         for path in &self.plugins {
             plugins.push(Plugin { component: component(path)?, manifest: self.manifest.clone() });
         }
-        compose::run(&settings, &node, Purpose::Host(plugins), Format::of(common.json))
+        let follow = self.follow;
+        compose::run(&settings, &node, Purpose::Host { plugins, follow }, Format::of(common.json))
     }
 }
 

@@ -71,6 +71,25 @@ impl Authority {
     }
 }
 
+impl Authority {
+    /// Checks a record as of when it was made: for what a slot held before, which need not be taken any more. What was revoked
+    /// since is refused all the same.
+    ///
+    /// # Errors
+    /// See [`InvocationRefused`].
+    pub fn check_past_record(
+        &self,
+        realm: &RealmId,
+        tokens: &[Vec<u8>],
+        operation: Operation,
+        topic: &Topic,
+    ) -> Result<SignedRecord, InvocationRefused> {
+        let (record, _) = invocation_among(tokens)?;
+        let made = record.issued_at().ok_or(InvocationRefused::Lifetime(RECORD_LIFETIME_MAX))?;
+        self.check_record(made, realm, tokens, operation, topic)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use macula_ucan::{Delegation, InvocationFields, Revocation};
@@ -148,6 +167,8 @@ mod tests {
             assert_eq!(check(&authority, NOW, &tokens), Err(name), "case {index}");
         }
         assert_eq!(check(&authority, NOW + 601, &good), Err("Expired"));
+        let topic = "io.example.app".parse().unwrap();
+        assert!(authority.check_past_record(&realm_id(), &good, Operation::Deploy, &topic).is_ok());
     }
 
     #[test]

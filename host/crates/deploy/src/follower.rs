@@ -284,7 +284,7 @@ impl Follower {
                 self.reason = Some(reason);
                 self.tell(now);
             }
-            (Failure::ForNow(reason) | Failure::ForGood(reason), _) => self.give_up(now, reason),
+            (Failure::ForNow(reason) | Failure::ForGood(reason), _) => self.give_up(now, &reason),
         }
     }
 
@@ -326,7 +326,7 @@ impl Follower {
         let Some(effort) = self.effort.take_if(|effort| effort.ticket == ticket) else { return };
         if let Err(reason) = outcome {
             self.effort = Some(effort);
-            return self.give_up(now, reason);
+            return self.give_up(now, &reason);
         }
         let before = self.active.replace((effort.version.clone(), counts));
         (self.step, self.trial) = (Step::Idle, None);
@@ -434,13 +434,13 @@ impl Follower {
     }
 
     /// The effort has come to nothing. What runs goes on.
-    fn give_up(&mut self, now: u64, reason: String) {
+    fn give_up(&mut self, now: u64, reason: &str) {
         self.step = Step::Idle;
         let Some(effort) = self.effort.take() else { return };
         match effort.purpose {
-            Purpose::Deploy => self.note_failure(effort.version.seq, &reason),
+            Purpose::Deploy => self.note_failure(effort.version.seq, reason),
             Purpose::Resume => {
-                self.reason = Some(format!("the version that ran before could not be started: {reason}"))
+                self.reason = Some(format!("the version that ran before could not be started: {reason}"));
             }
             Purpose::RollBack(first) => {
                 self.trial = None;
@@ -507,7 +507,7 @@ impl Follower {
             mcid: accepted.map(|accepted| accepted.version.held.mcid.clone()),
             running: active.map(|version| version.held.mcid.clone()),
             running_seq: active.map_or(0, |version| version.seq),
-            reason: failed.or_else(|| self.reason.clone()),
+            reason: failed.filter(|_| state == RolloutState::Failed).or_else(|| self.reason.clone()),
             beyond,
             stale: self.expires_ms().is_some_and(|expires| expires < now),
             at: now,

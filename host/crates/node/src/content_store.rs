@@ -131,6 +131,21 @@ impl NodeContent {
         watched
     }
 
+    /// Fetches content for an owner, and waits until it is here.
+    ///
+    /// # Errors
+    /// See [`FetchError`]; what was fetched is kept.
+    pub async fn obtain(&self, owner: Owner, content: &Mcid, patience: Duration) -> Result<(), FetchError> {
+        let mut state = self.fetch(owner, content, patience);
+        let ended = state.wait_for(|state| !matches!(state, FetchState::Running(_))).await;
+        match ended.as_deref() {
+            Ok(FetchState::Failed(error)) => Err(error.clone()),
+            Ok(_) => Ok(()),
+            // Its task is gone.
+            Err(_) => Err(FetchError::Cancelled),
+        }
+    }
+
     async fn run_fetch(
         &self,
         owner: Owner,

@@ -20,6 +20,7 @@
 
 mod files;
 mod realms;
+mod slots;
 mod tokens;
 
 use std::{
@@ -39,6 +40,7 @@ use serde::{Deserialize, Serialize};
 use self::files::{key_at, make_directory, read_key, remove_drafts, write_private};
 pub use self::{
     realms::{RealmEntry, RealmError},
+    slots::SlotFile,
     tokens::{StoredTokens, TokenFileError, read_tokens},
 };
 use crate::{LoggedRevocation, RevocationLog};

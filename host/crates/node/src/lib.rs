@@ -87,11 +87,12 @@ pub use audit::Audit;
 pub use clock::unix_now;
 pub use content_store::{ContentUsage, FetchState, NodeContent};
 pub use home::{
-    Home, HomeError, LOCAL_REALM, NodeState, RealmEntry, RealmError, RunningNode, StoredTokens, TokenFileError,
-    read_tokens,
+    Home, HomeError, LOCAL_REALM, NodeState, RealmEntry, RealmError, RunningNode, SlotFile, StoredTokens,
+    TokenFileError, read_tokens,
 };
 pub use macula_auth as auth;
 pub use macula_content as content;
+pub use macula_deploy as deploy;
 pub use macula_relay::Stats as RelayStats;
 pub use macula_transport::{BindError, Certificate, DialError, LocalNode, RelayUrl, RelayUrlError, TlsMode};
 pub use macula_wire as wire;

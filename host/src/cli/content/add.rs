@@ -2,7 +2,7 @@
 //!
 //! The file is offered from here, and the node fetches it, as it fetches everything: verified, and only what it lacks.
 
-use std::{fs::File, io, path::Path, sync::Arc, time::Duration};
+use std::{fs::File, io, path::Path, time::Duration};
 
 use super::{Node, file, progress::Progress};
 use crate::{
@@ -16,10 +16,7 @@ use crate::{
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(node: &Node<'_>, common: &CommonFlags, path: &Path) -> Result<(), Failure> {
-    let offered = Arc::new(file::Offered::new(open(path)?)?);
-    let (mesh, mcid) = (&node.admin.mesh, offered.mcid.clone());
-    mesh.set_content_source(Arc::new(file::Source(offered)));
-    mesh.provide(std::slice::from_ref(&mcid));
+    let mcid = super::offer(&node.admin.mesh, open(path)?)?;
     let _: bool = node.ask(Action::Fetch, Some(&mcid)).await?;
     let mut progress = Progress::new(common);
     loop {

@@ -441,6 +441,17 @@ impl Mesh {
         self.shared().rights.check_record(&tokens, operation, topic).map_err(|refused| denied(refused.name()))
     }
 
+    /// The same as of when it was made, for a record that may have expired since.
+    ///
+    /// # Errors
+    /// As [`Mesh::check_record`].
+    pub fn check_past_record(&self, bytes: &[u8], operation: Operation, topic: &Topic) -> Result<SignedRecord, Fault> {
+        let denied = |name: &str| Fault::Denied(format!("{operation} {topic}: {name}"));
+        let tokens = container::decode(bytes).map_err(|error| denied(error.name()))?;
+        let checked = self.shared().rights.check_past_record(&tokens, operation, topic);
+        checked.map_err(|refused| denied(refused.name()))
+    }
+
     /// Whether there is a link, now and as it changes.
     pub fn link(&self) -> watch::Receiver<LinkState> {
         self.shared().state.subscribe()

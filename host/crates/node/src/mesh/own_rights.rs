@@ -221,6 +221,16 @@ impl OwnRights {
         self.state.lock().authority.check_record(unix_now(), &self.realm, tokens, operation, topic)
     }
 
+    /// The same as of when it was made; see [`Authority::check_past_record`].
+    pub(super) fn check_past_record(
+        &self,
+        tokens: &[Vec<u8>],
+        operation: Operation,
+        topic: &macula_wire::Topic,
+    ) -> Result<SignedRecord, macula_auth::InvocationRefused> {
+        self.state.lock().authority.check_past_record(&self.realm, tokens, operation, topic)
+    }
+
     /// Looks for new proofs; those that are new.
     fn renew(&self, state: &mut State, now: u64) -> Vec<Proof> {
         if !state.is_due(now) && state.refusal.is_none() {
