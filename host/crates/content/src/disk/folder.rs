@@ -28,8 +28,8 @@ pub struct FolderDisk {
 #[non_exhaustive]
 pub enum FolderError {
     /// Somebody has it, mostly another process. Nothing was touched.
-    #[error("{} is in use: one process at a time may have it", .0.display())]
-    InUse(PathBuf),
+    #[error("another process has it open")]
+    InUse,
     /// It cannot be made, or not locked.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -50,7 +50,7 @@ impl FolderDisk {
         let lock = open_file(&path, OpenOptions::new().create(true).truncate(false).mode(0o600))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { folder, _lock: Arc::new(lock) }),
-            Err(fs::TryLockError::WouldBlock) => Err(FolderError::InUse(folder)),
+            Err(fs::TryLockError::WouldBlock) => Err(FolderError::InUse),
             Err(fs::TryLockError::Error(error)) => Err(error.into()),
         }
     }

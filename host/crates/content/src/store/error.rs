@@ -58,8 +58,8 @@ pub enum StoreError {
     #[error("{0}")]
     Misuse(#[from] Misuse),
     /// Another process has the store open. Nothing was touched.
-    #[error(transparent)]
-    InUse(FolderError),
+    #[error("another process has it open")]
+    InUse,
     /// The index is of a later version of the store. Nothing was touched.
     #[error("the index has version {version}, {known} is the latest known here")]
     Version {
@@ -116,7 +116,7 @@ impl StoreError {
             }
             Self::QuotaExceeded { .. } | Self::TooLarge { .. } => Fault::QuotaExceeded(text),
             Self::Busy => Fault::Conflict(text),
-            Self::DiskFull | Self::Io(_) | Self::InUse(_) | Self::Version { .. } => Fault::Unavailable(text),
+            Self::DiskFull | Self::Io(_) | Self::InUse | Self::Version { .. } => Fault::Unavailable(text),
             Self::Misuse(_) => Fault::Invalid(text),
         }
     }
@@ -126,7 +126,7 @@ impl From<FolderError> for StoreError {
     fn from(error: FolderError) -> Self {
         match error {
             FolderError::Io(error) => error.into(),
-            error @ FolderError::InUse(_) => Self::InUse(error),
+            FolderError::InUse => Self::InUse,
         }
     }
 }
