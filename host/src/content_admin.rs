@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use macula_node::{
     FetchState, NodeContent,
     auth::ucan::Ipld,
-    content::store::{Owner, Stat},
+    content::store::{Owner, Pinned, Stat},
     wire::{Fault, Mcid},
 };
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,7 @@ pub(crate) enum FetchReport {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Listed {
     pub(crate) mcid: Mcid,
+    /// 0 when its files were lost, and only who wants it is known.
     pub(crate) bytes: u64,
     pub(crate) complete: bool,
     pub(crate) pinned: bool,
@@ -123,12 +124,12 @@ fn report(content: &NodeContent, mcid: &Mcid) -> Result<FetchReport, Fault> {
 
 fn listed(stat: Stat) -> Listed {
     Listed {
-        mcid: stat.content,
-        bytes: stat.size,
-        complete: stat.groups.is_none(),
-        pinned: !stat.pins.is_empty(),
-        used: stat.used,
-        owners: stat.owners.iter().map(ToString::to_string).collect(),
+        mcid: stat.mcid,
+        bytes: stat.size.unwrap_or(0),
+        complete: stat.is_complete,
+        pinned: stat.owners.iter().any(|(_, pinned)| *pinned == Pinned::Yes),
+        used: stat.last_use,
+        owners: stat.owners.iter().map(|(owner, _)| owner.to_string()).collect(),
     }
 }
 

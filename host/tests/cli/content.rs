@@ -34,7 +34,7 @@ fn content_is_stored_and_fetched() {
     assert!(!home.path().join("copy.part").exists());
     assert_eq!(home.output(&["content", "providers", &mcid]).succeeded().lines().count(), 1);
     home.output(&["content", "pin", &mcid]).succeeded();
-    assert!(home.output(&["status"]).succeeded().contains("content 2.87 MiB of 10.00 GiB, 1 stored"));
+    assert!(home.output(&["status"]).succeeded().contains("content 2.88 MiB of 10.00 GiB, 1 stored"));
     let (_, metrics) = node.page("/metrics", "localhost");
     assert!(metrics.contains("macula_content_contents 1") && metrics.contains("macula_relay_contents 1"), "{metrics}");
     assert!(home.output(&["content", "ls"]).succeeded().contains("complete, pinned"));
@@ -118,9 +118,24 @@ fn spoiled_bytes_reach_nobody() {
     home.output(&["content", "verify"]).failed(1, "damaged");
     assert!(home.output(&["content", "ls"]).succeeded().contains("in part"));
     home.output(&["content", "get", &mcid, "--timeout", "1s"]).failed(4, "nobody provides");
+    home.output(&["content", "providers", &mcid]).failed(4, "nobody provides");
     assert_eq!(home.output_with(&["content", "add", "-"], &bytes).succeeded().trim(), mcid);
     home.output(&["content", "verify"]).succeeded();
+    assert_eq!(home.output(&["content", "providers", &mcid]).succeeded().lines().count(), 1, "again");
     node.stop();
+}
+
+/// Goal: two processes never write to one store, whatever has become of the lock of the node.
+#[test]
+fn a_store_is_had_by_one_process_at_a_time() {
+    let home = Home::new();
+    home.node(&["run"]).stop();
+    let lock = fs::File::open(home.path().join("nodes/host/content/lock")).unwrap();
+    lock.try_lock().expect("nobody has it any more");
+    let refused = home.output(&["run", "--health", "127.0.0.1:0"]);
+    refused.failed(1, "another process has it open");
+    drop(lock);
+    home.node(&["run"]).stop();
 }
 
 /// Goal: a host that is killed while it takes content in has nothing false afterwards, and ends up with all of it.

@@ -50,6 +50,12 @@ impl GroupSet {
         RangeSet2::new(boundaries.into()).map(Self).ok_or(GroupSetError::Order)
     }
 
+    /// As [`GroupSet::from_pairs`], but however many there are: from our own disk. `None` when they are no set.
+    pub(crate) fn from_boundaries(boundaries: Vec<u64>) -> Option<Self> {
+        let is_even = boundaries.len().is_multiple_of(2);
+        RangeSet2::new(boundaries.into()).map(Self).filter(|_| is_even)
+    }
+
     /// The boundaries: `[start, end, start, end, …]`, of all ranges, be they more than [`PAIRS_MAX`].
     pub fn pairs(&self) -> &[u64] {
         self.0.boundaries()

@@ -64,6 +64,7 @@ pub use fetch::{Failure, Fetch, FetchConfig, FetchEvent, Progress, Request, Requ
 pub use groups::{GroupSet, GroupSetError, PAIRS_MAX};
 pub use head::{Answer, Ask, HeadError, Sending};
 pub use outboard::{Finished, OutboardBuilder, Parent};
+pub use store::{Blob, Owner, Partial, Store, StoreConfig, StoreError, StoreEvent, Writer};
 pub use tree::{GROUP_BYTES, Geometry, PARENT_BYTES};
 pub use walk::{Node, Walk, WalkError};
 pub use whole::{WHOLE_BYTES_MAX, WholeError, WholeHash};

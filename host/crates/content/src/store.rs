@@ -1,64 +1,514 @@
-//! Content on disk: what is here, on whose behalf, and how much of it may be.
+//! The store: content on a disk, whole or in part, with who wants it.
 //!
-//! ```text
-//! index.redb            what is here: size, groups, owners, pins, last use
-//! data/ab/bafk….data    the bytes
-//! data/ab/bafk….tree    the outboard, if there is more than one group
-//! draft/1.data, .tree   being written; removed at the next start
+//! Owns the files, their index, quotas, pins and what has to go when there is no room. Leaves to others who may have
+//! what, and what time it is: `now` is Unix time in milliseconds everywhere, and orders uses, nothing else. Everything
+//! blocks for as long as the disk does.
+//!
+//! How it works:
+//!
+//! 1. All records are in memory (`ledger`), and looked at under a lock that is never held while something is read,
+//!    written or hashed.
+//! 2. What changes records goes one after the other: it plans, makes files durable under their names, commits the rows
+//!    to the index, and only then changes the records in memory. Files of content that goes are removed last.
+//! 3. Content comes in by a [`Writer`] (all of it, here) or a [`Partial`] (by groups, from elsewhere), and goes out by
+//!    a [`Blob`].
+//!
+//! What holds: bytes that a [`Blob`] gives belong to the MCID; a group that the index lists was durable before it was
+//! listed; what was acknowledged outlives a crash; files that no record wants are removed at the next start. Specified
+//! in `docs/protocol/content.md`, “Stored”.
+//!
 //! ```
+//! use macula_content::{Owner, Store, StoreConfig, disk::MemoryDisk};
 //!
-//! The index is in memory as well, and there it is looked up; a change counts when it is on the disk. Bytes are made durable
-//! before the index says that they are here, so it never says too much: files that it does not know are removed at the
-//! next start. What is read is verified against the MCID, and struck from the index when it does not belong to it.
-//!
-//! Who [`Writer`] and [`Partial`] write for pays with a quota before the disk is touched. When the node's is used up, content
-//! that was used longest ago goes, but none that is pinned, open, or being written.
-//!
-//! No lock is held while bytes are read, written or hashed. Bounds: [`CONTENTS_MAX`] contents, [`CONTENT_BYTES_MAX`] each,
-//! [`OWNERS_MAX`] owners each. Specified in `docs/protocol/content.md`, “Stored”.
+//! let (store, _) = Store::open(MemoryDisk::new(), StoreConfig::default())?;
+//! let mcid = store.put(&Owner::Operator, b"hello", 1)?;
+//! let blob = store.open_blob(&Owner::Operator, &mcid, 2)?;
+//! assert_eq!(blob.read(1, 3)?, b"ell");
+//! # Ok::<(), macula_content::StoreError>(())
+//! ```
 
 mod blob;
-mod entry;
-mod files;
+mod draft;
+mod error;
 mod index;
+mod ledger;
+mod opening;
 mod partial;
-#[cfg(test)]
-mod tests;
+mod record;
+mod scan;
 mod writer;
 
-use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
-    io,
-    sync::Arc,
+use std::{fmt, sync::Arc};
+
+use macula_wire::{Digest, Mcid, PluginName, RealmId};
+use parking_lot::{Mutex, MutexGuard};
+
+pub use blob::Blob;
+pub use error::{Misuse, Quota, StoreError};
+pub use opening::Opened;
+pub use partial::Partial;
+pub use scan::Verified;
+pub use writer::Writer;
+
+use crate::{
+    GroupSet,
+    disk::{Disk, Name},
 };
+use index::Index;
+use ledger::{Changes, Ledger, Need, without};
+use record::{Holder, Record};
 
-use macula_wire::{Digest, Fault, Mcid};
-use parking_lot::Mutex;
-
-pub use self::{blob::Blob, entry::Owner, partial::Partial, writer::Writer};
-use self::{
-    entry::{Entry, data_name, tree_name},
-    files::Files,
-    index::{Index, Loaded},
-};
-use crate::{Geometry, GroupSet, Node, Walk, disk::Disk};
-
-/// Contents that one store holds. As many can be provided on one link; the index of so many takes about 30 MB of memory.
-pub const CONTENTS_MAX: usize = 65_536;
-/// Bytes of one content: 1 TiB, an outboard of 4 GiB.
+/// Bytes of one content: 1 TiB, whose outboard has 4 GiB. More would not fit on the disks that nodes have.
 pub const CONTENT_BYTES_MAX: u64 = 1 << 40;
-/// Owners of one content, so that a record stays small.
-pub const OWNERS_MAX: usize = 256;
-/// Things that have happened and were not asked for; older ones are dropped.
-const EVENTS_MAX: usize = 4096;
 
-/// How much may be here.
-#[derive(Debug, Clone)]
+/// Contents of a node: their records take 300 MiB of memory then, and the quota is reached before unless they are tiny.
+/// When full, the longest unused goes.
+pub const ENTRIES_MAX: usize = 1 << 20;
+
+/// Owners of one content, so that a record stays small: more than a node has plugins. A further one is refused.
+pub const OWNERS_MAX: usize = 256;
+
+/// A part that nobody has used for so long is removed by [`Store::gc`]: a week, in milliseconds.
+const PARTIAL_UNUSED_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
+
+/// Kept free on the disk, so that the index can still be written, and what else the host has to say: 16 MiB.
+const FREE_BYTES_MIN: u64 = 16 << 20;
+
+/// For whom content is kept. [`Owner::Operator`] sees all of it, a plugin what it stored, fetched or adopted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Owner {
+    /// Who runs the node. Has no quota but the node's.
+    Operator,
+    /// A plugin in a realm.
+    Plugin(RealmId, PluginName),
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Operator => f.write_str("the operator"),
+            Self::Plugin(realm, name) => write!(f, "plugin {name} in realm {}", realm.short()),
+        }
+    }
+}
+
+/// How much may be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreConfig {
-    /// Bytes of all content with its outboards. Default 10 GiB.
+    /// Bytes in all, counted in blocks of 4 KiB with outboards, and as a whole from when the size is known. Default 10
+    /// GiB. May be lowered: [`Store::gc`] gives up what is too much.
     pub bytes_max: u64,
-    /// Bytes of the content of one plugin. The operator has no bound but the node's. Default 256 MiB.
+    /// Bytes of one plugin, counted in the same way; what several own counts for each. Default 256 MiB.
     pub plugin_bytes_max: u64,
+}
+
+/// Something that others may have to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreEvent {
+    /// All of it is here now.
+    Stored(Mcid),
+    /// Nothing of it is here any longer.
+    Gone(Mcid),
+    /// It was complete, and is no longer: the disk spoiled a part.
+    Damaged(Mcid),
+    /// Nobody asked for too long, and events were dropped. [`Store::provided`] says how things are.
+    Missed,
+}
+
+/// What is known of one content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stat {
+    /// What it is called.
+    pub mcid: Mcid,
+    /// In bytes; `None` when only who wants it is known, after its files were lost.
+    pub size: Option<u64>,
+    /// Groups that are here.
+    pub groups: GroupSet,
+    /// Whether that is all of them.
+    pub is_complete: bool,
+    /// For whom it is kept, and who pinned it.
+    pub owners: Vec<(Owner, Pinned)>,
+    /// When it was used last, in Unix milliseconds.
+    pub last_use: u64,
+    /// Whether somebody has it open.
+    pub is_open: bool,
+}
+
+/// Whether an owner pinned a content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pinned {
+    /// It stays.
+    Yes,
+    /// It may be evicted.
+    No,
+}
+
+/// How much room is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// Contents, complete or not.
+    pub contents: u64,
+    /// Bytes of quota that they take; see [`StoreConfig::bytes_max`].
+    pub bytes: u64,
+    /// Bytes set aside for what is being written.
+    pub reserved_bytes: u64,
+    /// Contents and bytes of each owner, in no order.
+    pub owners: Vec<(Owner, u64, u64)>,
+}
+
+/// What [`Store::gc`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Contents that were removed.
+    pub contents: u64,
+    /// Bytes of quota that they took.
+    pub bytes: u64,
+}
+
+/// See the module. A handle: clones are the same store.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    disk: Arc<dyn Disk>,
+    ledger: Mutex<Ledger>,
+    /// Whoever holds it is the one who changes records. Taken before the ledger's lock, never after.
+    index: Mutex<Index>,
+}
+
+impl Store {
+    /// Opens the store on a disk, or makes one there. Removes drafts of processes that were killed; an index that is
+    /// damaged is set aside, and made anew from the content (see [`Opened`]), which takes as long as reading all of it.
+    ///
+    /// Only one may be open on a disk at a time: a [`FolderDisk`](crate::disk::FolderDisk) sees to that by a lock, of other
+    /// disks whoever calls has to.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::DiskFull`], [`StoreError::Version`]; a later try finds everything as it was.
+    pub fn open(disk: impl Disk, config: StoreConfig) -> Result<(Self, Opened), StoreError> {
+        let disk: Arc<dyn Disk> = Arc::new(disk);
+        let (index, records, opened) = opening::open(&disk)?;
+        let ledger = Mutex::new(Ledger::new(config, records));
+        Ok((Self(Arc::new(Inner { disk, ledger, index: Mutex::new(index) })), opened))
+    }
+
+    /// How much may be stored.
+    pub fn config(&self) -> StoreConfig {
+        self.0.ledger.lock().config()
+    }
+
+    /// Begins content that is here, in pieces, of unknown size.
+    ///
+    /// # Errors
+    /// [`StoreError::DiskFull`], [`StoreError::Io`].
+    pub fn writer(&self, owner: &Owner) -> Result<Writer, StoreError> {
+        Writer::new(Arc::clone(&self.0), owner.clone())
+    }
+
+    /// Stores bytes durably, and gives their id. When they are here already nothing is written; the owner is added.
+    ///
+    /// # Errors
+    /// As [`Writer::write`] and [`Writer::finish`].
+    pub fn put(&self, owner: &Owner, bytes: &[u8], now: u64) -> Result<Mcid, StoreError> {
+        let mcid = Mcid::of(bytes);
+        if self.has(&Owner::Operator, &mcid) {
+            match self.adopt(owner, &mcid, now) {
+                // It went in between.
+                Err(StoreError::NotFound) => {}
+                outcome => return outcome.map(|()| mcid),
+            }
+        }
+        let mut writer = self.writer(owner)?;
+        writer.write(bytes)?;
+        writer.finish(now)
+    }
+
+    /// Begins or continues to receive content from elsewhere. What is complete already can be completed at once.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] while another [`Partial`] of it is alive; [`StoreError::QuotaExceeded`],
+    /// [`StoreError::Io`].
+    pub fn partial(&self, owner: &Owner, mcid: &Mcid, now: u64) -> Result<Partial, StoreError> {
+        Partial::new(Arc::clone(&self.0), owner.clone(), mcid, now)
+    }
+
+    /// Opens content for reading, be it complete or not. It is not evicted while open, and counts as used.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError::Incomplete`] when no part of it could be read: its size is not known, or
+    /// it is named by SHA-256; [`StoreError::Io`].
+    pub fn open_blob(&self, owner: &Owner, mcid: &Mcid, now: u64) -> Result<Blob, StoreError> {
+        Blob::open(Arc::clone(&self.0), owner, mcid, now)
+    }
+
+    /// Whether all of it is here, and the owner may see it.
+    pub fn has(&self, owner: &Owner, mcid: &Mcid) -> bool {
+        let ledger = self.0.ledger.lock();
+        ledger.record(&mcid.digest()).is_some_and(|record| record.is_visible(owner) && record.is_complete())
+    }
+
+    /// What is known of a content; `None` when that is nothing.
+    pub fn stat(&self, mcid: &Mcid) -> Option<Stat> {
+        let ledger = self.0.ledger.lock();
+        ledger.record(&mcid.digest()).map(|record| Stat::new(mcid.digest(), record, &ledger))
+    }
+
+    /// All contents, or those of an owner, in no order.
+    pub fn list(&self, owner: Option<&Owner>) -> Vec<Stat> {
+        let ledger = self.0.ledger.lock();
+        let wanted = ledger.iter().filter(|(_, record)| owner.is_none_or(|owner| record.holder(owner).is_some()));
+        wanted.map(|(digest, record)| Stat::new(*digest, record, &ledger)).collect()
+    }
+
+    /// Everything of which something is here, to tell others.
+    pub fn provided(&self) -> impl Iterator<Item = Mcid> + use<> {
+        let ledger = self.0.ledger.lock();
+        let here = ledger.iter().filter(|(_, record)| !record.groups.is_empty());
+        here.map(|(digest, _)| *digest).collect::<Vec<_>>().into_iter().map(Mcid::from)
+    }
+
+    /// Keeps complete content from being evicted, on behalf of an owner of it, durably. Twice is once. The operator
+    /// need not be an owner before, and is one then.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Incomplete`], [`StoreError::Io`], [`StoreError::DiskFull`].
+    pub fn pin(&self, owner: &Owner, mcid: &Mcid) -> Result<(), StoreError> {
+        self.0.set_pinned(owner, mcid.digest(), Pinned::Yes)
+    }
+
+    /// Takes the owner's pin back. Without one nothing happens.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::DiskFull`].
+    pub fn unpin(&self, owner: &Owner, mcid: &Mcid) -> Result<(), StoreError> {
+        match self.0.set_pinned(owner, mcid.digest(), Pinned::No) {
+            Err(StoreError::NotFound) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Makes somebody an owner of content that is here, complete or not: from now on it sees it, and it counts in its
+    /// quota.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::QuotaExceeded`], [`StoreError::Io`], [`StoreError::DiskFull`].
+    pub fn adopt(&self, owner: &Owner, mcid: &Mcid, now: u64) -> Result<(), StoreError> {
+        let mut index = self.0.index.lock();
+        let changes = self.0.add_owner(owner, mcid.digest(), now)?;
+        self.0.commit(&mut index, changes)
+    }
+
+    /// Takes content from an owner, with its pin. The last owner gone, the files go too, and who has it open finds
+    /// nothing further. The operator takes it from everybody.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when it is not its own; [`StoreError::Busy`] while it is being fetched;
+    /// [`StoreError::Io`], [`StoreError::DiskFull`].
+    pub fn remove(&self, owner: &Owner, mcid: &Mcid) -> Result<(), StoreError> {
+        let mut index = self.0.index.lock();
+        let digest = mcid.digest();
+        let left = {
+            let ledger = self.0.ledger.lock();
+            let record = ledger.record(&digest).filter(|record| record.is_visible(owner));
+            let left = without(record.ok_or(StoreError::NotFound)?, owner).filter(|_| *owner != Owner::Operator);
+            if left.is_none() && ledger.is_fetched(&digest) {
+                return Err(StoreError::Busy);
+            }
+            left
+        };
+        self.0.commit(&mut index, Changes::from([(digest, left)]))
+    }
+
+    /// Gives up what is above the quotas, and parts that nobody used for a week; writes down when contents were used.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::DiskFull`].
+    pub fn gc(&self, now: u64) -> Result<Collected, StoreError> {
+        let mut index = self.0.index.lock();
+        let before = self.0.ledger.lock().total();
+        let changes = self.0.ledger.lock().collect(now.saturating_sub(PARTIAL_UNUSED_MS_MAX));
+        self.0.commit(&mut index, changes)?;
+        let after = self.0.ledger.lock().total();
+        Ok(Collected {
+            contents: before.contents.saturating_sub(after.contents),
+            bytes: before.bytes.saturating_sub(after.bytes),
+        })
+    }
+
+    /// Reads all that is here of a content and verifies it. What is corrupt is struck from the list of what is here; an
+    /// outboard that is corrupt while the content is not is made anew. `progress` is told groups that were looked at,
+    /// and how many there are.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Incomplete`] (see [`Store::open_blob`]), [`StoreError::Io`],
+    /// [`StoreError::DiskFull`].
+    pub fn verify(&self, mcid: &Mcid, now: u64, progress: impl FnMut(u64, u64)) -> Result<Verified, StoreError> {
+        scan::verify(&self.open_blob(&Owner::Operator, mcid, now)?, &self.0, progress)
+    }
+
+    /// How much room is taken, and by whom.
+    pub fn usage(&self) -> Usage {
+        let ledger = self.0.ledger.lock();
+        let total = ledger.total();
+        let owners = ledger.accounts().map(|(owner, account)| (owner.clone(), account.contents, account.bytes));
+        Usage { contents: total.contents, bytes: total.bytes, reserved_bytes: total.reserved, owners: owners.collect() }
+    }
+
+    /// What happened next; `None` when nothing more did.
+    pub fn poll_event(&self) -> Option<StoreEvent> {
+        self.0.ledger.lock().poll_event()
+    }
+}
+
+impl Inner {
+    /// Writes changes to the index, then to the ledger, then removes files. With what was used, and what the index may
+    /// have wrong.
+    fn commit(&self, index: &mut MutexGuard<'_, Index>, changes: Changes) -> Result<(), StoreError> {
+        let rows = {
+            let mut ledger = self.ledger.lock();
+            let mut also = ledger.take_touched();
+            also.extend(&index.unsure);
+            let mut rows: Vec<_> = changes.iter().map(|(digest, record)| (*digest, record.as_ref())).collect();
+            also.retain(|digest| !changes.contains_key(digest));
+            rows.extend(also.iter().map(|digest| (*digest, ledger.record(digest))));
+            rows.into_iter().map(|(digest, record)| (digest, record.map(Record::to_bytes))).collect::<Vec<_>>()
+        };
+        let written = index.write(&rows);
+        let mut ledger = self.ledger.lock();
+        if let Err(error) = written {
+            ledger.spare(&changes);
+            return Err(error);
+        }
+        let gone: Vec<_> = changes.iter().filter(|(_, record)| record.is_none()).map(|(digest, _)| *digest).collect();
+        for (digest, record) in changes {
+            ledger.apply(digest, record);
+        }
+        drop(ledger);
+        for digest in gone {
+            self.remove_files(digest);
+        }
+        Ok(())
+    }
+
+    /// What cannot be removed now is removed at the next start.
+    fn remove_files(&self, digest: Digest) {
+        let _ = self.disk.remove(&Name::Data(digest));
+        let _ = self.disk.remove(&Name::Tree(digest));
+    }
+
+    /// Plans to make `owner` one of the owners of what is here.
+    fn add_owner(&self, owner: &Owner, digest: Digest, now: u64) -> Result<Changes, StoreError> {
+        let mut ledger = self.ledger.lock();
+        let mut record = ledger.record(&digest).ok_or(StoreError::NotFound)?.clone();
+        ledger.touch(&digest, now);
+        if record.holder(owner).is_some() {
+            return Ok(Changes::new());
+        }
+        record.add_holder(owner)?;
+        let need = Need { owner_bytes: record.charge(), ..Need::default() };
+        let mut changes = ledger.make_room(owner, need, &digest)?;
+        changes.insert(digest, Some(record));
+        Ok(changes)
+    }
+
+    fn set_pinned(&self, owner: &Owner, digest: Digest, pinned: Pinned) -> Result<(), StoreError> {
+        let mut index = self.index.lock();
+        let mut record = {
+            let ledger = self.ledger.lock();
+            let record = ledger.record(&digest).filter(|record| record.is_visible(owner));
+            record.ok_or(StoreError::NotFound)?.clone()
+        };
+        let is_pinned = pinned == Pinned::Yes;
+        if is_pinned && !record.is_complete() {
+            return Err(StoreError::Incomplete);
+        }
+        if is_pinned {
+            // Only the operator may see it without being an owner.
+            record.add_holder(owner)?;
+        }
+        match record.holders.iter_mut().find(|holder| holder.owner == *owner) {
+            Some(holder) if holder.is_pinned != is_pinned => holder.is_pinned = is_pinned,
+            _ => return Ok(()),
+        }
+        self.commit(&mut index, Changes::from([(digest, Some(record))]))
+    }
+
+    /// Groups turned out not to be what they were. Whatever the index says: they are not given out any more.
+    fn strike(&self, digest: Digest, struck: &GroupSet) {
+        let mut index = self.index.lock();
+        let record = {
+            let mut ledger = self.ledger.lock();
+            if let Some(fetching) = ledger.fetching(&digest) {
+                fetching.written.remove(struck);
+                fetching.struck.insert(struck);
+            }
+            let Some(mut record) = ledger.record(&digest).cloned() else { return };
+            if record.groups.intersection(struck).is_empty() {
+                return;
+            }
+            match digest {
+                Digest::Blake3(_) => record.groups.remove(struck),
+                // It is only ever received whole.
+                Digest::Sha256(_) => record.groups = GroupSet::new(),
+            }
+            record
+        };
+        let changes = Changes::from([(digest, Some(record.clone()))]);
+        if self.commit(&mut index, changes).is_err() {
+            self.ledger.lock().apply(digest, Some(record));
+        }
+    }
+
+    /// Sets room aside for what is being written; gives up something else for it, if need be.
+    fn reserve(&self, owner: &Owner, bytes: u64) -> Result<(), StoreError> {
+        self.check_free(bytes)?;
+        if self.ledger.lock().try_reserve(owner, bytes) {
+            return Ok(());
+        }
+        let mut index = self.index.lock();
+        let changes = {
+            let mut ledger = self.ledger.lock();
+            let need = Need { owner_bytes: bytes, node_bytes: bytes, contents: 0 };
+            let nothing = Digest::Blake3([0; 32]);
+            let changes = ledger.make_room(owner, need, &nothing)?;
+            // At once, so that nobody else takes it.
+            ledger.reserve(owner, bytes);
+            changes
+        };
+        self.commit(&mut index, changes).inspect_err(|_| self.ledger.lock().release(owner, bytes))
+    }
+
+    fn check_free(&self, bytes: u64) -> Result<(), StoreError> {
+        if self.disk.free_bytes()? < bytes.saturating_add(FREE_BYTES_MIN) { Err(StoreError::DiskFull) } else { Ok(()) }
+    }
+}
+
+impl Record {
+    fn add_holder(&mut self, owner: &Owner) -> Result<(), StoreError> {
+        if self.holder(owner).is_none() {
+            if self.holders.len() >= OWNERS_MAX {
+                return Err(StoreError::QuotaExceeded { whose: Quota::Owners });
+            }
+            self.holders.push(Holder::new(owner.clone()));
+        }
+        Ok(())
+    }
+}
+
+impl Stat {
+    fn new(digest: Digest, record: &Record, ledger: &Ledger) -> Self {
+        let pinned = |holder: &Holder| if holder.is_pinned { Pinned::Yes } else { Pinned::No };
+        Self {
+            mcid: digest.into(),
+            size: record.size,
+            groups: ledger.groups(&digest),
+            is_complete: record.is_complete(),
+            owners: record.holders.iter().map(|holder| (holder.owner.clone(), pinned(holder))).collect(),
+            last_use: record.last_use,
+            is_open: ledger.is_open(&digest),
+        }
+    }
 }
 
 impl Default for StoreConfig {
@@ -67,581 +517,12 @@ impl Default for StoreConfig {
     }
 }
 
-/// Why something cannot be done. Unless said otherwise, nothing has changed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// It is not here, or is not this owner's.
-    #[error("{0} is not here")]
-    NotFound(Mcid),
-    /// Some of it is missing.
-    #[error("{0} is not complete here")]
-    Incomplete(Mcid),
-    /// A quota is used up, and nothing can go.
-    #[error("the quota of {whose} is used up: {bytes_max} bytes")]
-    QuotaExceeded {
-        /// Whose: `the node`, or an owner's.
-        whose: String,
-        /// How large it is.
-        bytes_max: u64,
-    },
-    /// The disk is full. What was begun is given up.
-    #[error("the disk is full")]
-    DiskFull,
-    /// More than [`CONTENT_BYTES_MAX`], or than SHA-256 content may have.
-    #[error("more than {0} bytes")]
-    TooLarge(u64),
-    /// More than [`CONTENTS_MAX`], or [`OWNERS_MAX`] of one.
-    #[error("too many {0}")]
-    TooMany(&'static str),
-    /// It is being written already.
-    #[error("{0} is being written")]
-    Busy(Mcid),
-    /// What is on the disk does not belong to it. That is not here any more, and can be fetched again.
-    #[error("{0} is damaged on the disk")]
-    Corrupt(Mcid),
-    /// The disk. What was begun is given up.
-    #[error("the disk: {0}")]
-    Io(io::Error),
-}
-
-impl StoreError {
-    /// What whoever asked for it is told.
-    pub fn fault(&self) -> Fault {
-        let text = self.to_string();
-        match self {
-            Self::NotFound(_) | Self::Incomplete(_) | Self::Corrupt(_) => Fault::NotFound(text),
-            Self::QuotaExceeded { .. } | Self::TooMany(_) | Self::TooLarge(_) => Fault::QuotaExceeded(text),
-            Self::Busy(_) => Fault::Conflict(text),
-            Self::DiskFull | Self::Io(_) => Fault::Unavailable(text),
-        }
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let total = self.0.ledger.lock().total();
+        f.debug_struct("Store").field("contents", &total.contents).field("bytes", &total.bytes).finish_non_exhaustive()
     }
 }
 
-impl From<io::Error> for StoreError {
-    fn from(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::StorageFull { Self::DiskFull } else { Self::Io(error) }
-    }
-}
-
-/// What has become of content, for those who tell others of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreEvent {
-    /// All of it is here.
-    Complete(Mcid),
-    /// It is not, or not all of it any more.
-    Gone(Mcid),
-}
-
-/// One content, as it is listed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stat {
-    /// Its id.
-    pub content: Mcid,
-    /// In bytes.
-    pub size: u64,
-    /// The groups that are here; `None` when all are.
-    pub groups: Option<GroupSet>,
-    /// On whose behalf.
-    pub owners: BTreeSet<Owner>,
-    /// Who keeps it from being evicted.
-    pub pins: BTreeSet<Owner>,
-    /// When it was used last, in ms since 1970.
-    pub used: u64,
-}
-
-/// What [`Store::open`] found to mend.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Mended {
-    /// The index could not be read: it was set aside, and what is on the disk and verifies is the operator's now. Of content that is
-    /// named by SHA-256, nothing is.
-    pub index_was_damaged: bool,
-    /// Contents whose files were gone or cut.
-    pub lost: Vec<Mcid>,
-    /// Files that nobody knows, of writes that were cut short; removed.
-    pub files_removed: usize,
-}
-
-/// See the module. Clones are the same store.
-#[derive(Clone)]
-pub struct Store(Arc<Inner>);
-
-struct Inner {
-    disk: Arc<dyn Disk>,
-    config: StoreConfig,
-    /// Taken before `state`, and held while a change is made durable, so that the last one to be is the newest.
-    index: Mutex<Index>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    entries: HashMap<Mcid, Entry>,
-    /// Blobs that are open.
-    open: HashMap<Mcid, usize>,
-    writing: BTreeSet<Mcid>,
-    /// Bytes of entries, and of what is being written.
-    bytes: u64,
-    by_owner: HashMap<Owner, u64>,
-    drafts: u64,
-    events: VecDeque<StoreEvent>,
-}
-
-impl std::fmt::Debug for Store {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Store")
-    }
-}
-
-impl Store {
-    /// Opens the store on a disk, one process at a time, and removes what writes that were cut short have left.
-    ///
-    /// # Errors
-    /// As the disk says.
-    pub fn open(disk: Arc<dyn Disk>, config: StoreConfig) -> Result<(Self, Mended), StoreError> {
-        let Loaded { index, entries, was_damaged } = Index::open(&disk)?;
-        let files: HashMap<String, u64> = disk.list()?.into_iter().collect();
-        let mut mended = Mended { index_was_damaged: was_damaged, ..Mended::default() };
-        let (mut state, mut known) = (State::default(), BTreeSet::new());
-        let found = if was_damaged { find_contents(&*disk, &files)? } else { Vec::new() };
-        let mut changed: Vec<_> = found.iter().map(|(content, entry)| (content.clone(), Some(entry.clone()))).collect();
-        for (content, entry) in entries.into_iter().chain(found) {
-            let has = |name: &str, bytes: u64| bytes == 0 || files.get(name).is_some_and(|found| *found >= bytes);
-            let (data, tree) = (data_name(&content), tree_name(&content));
-            if has(&data, entry.size) && has(&tree, entry.geometry().outboard_bytes()) {
-                known.extend([data, tree]);
-                state.add(&content, entry);
-            } else {
-                changed.push((content.clone(), None));
-                mended.lost.push(content);
-            }
-        }
-        let store = Self(Arc::new(Inner { disk, config, index: Mutex::new(index), state: Mutex::new(state) }));
-        if !changed.is_empty() {
-            store.0.index.lock().commit(&changed)?;
-        }
-        for name in files.keys() {
-            let is_ours = name.starts_with("data/") || name.starts_with("draft/");
-            if is_ours && !known.contains(name) {
-                store.0.disk.remove(name)?;
-                mended.files_removed += 1;
-            }
-        }
-        Ok((store, mended))
-    }
-
-    /// How much may be here.
-    pub fn config(&self) -> &StoreConfig {
-        &self.0.config
-    }
-
-    /// Begins content whose id is not known yet.
-    ///
-    /// # Errors
-    /// As the disk says.
-    pub fn writer(&self, owner: Owner) -> Result<Writer, StoreError> {
-        Writer::new(self.clone(), owner)
-    }
-
-    /// Stores bytes, as of `now` in ms since 1970. The same bytes again cost nothing.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub fn put(&self, owner: Owner, bytes: &[u8], now: u64) -> Result<Mcid, StoreError> {
-        let mut writer = self.writer(owner)?;
-        writer.write(bytes)?;
-        writer.finish(now)
-    }
-
-    /// Begins to take in content that is known by its id, or goes on with it.
-    ///
-    /// # Errors
-    /// [`StoreError::Busy`] while somebody else does; as the disk says.
-    pub fn partial(&self, owner: Owner, content: &Mcid) -> Result<Partial, StoreError> {
-        Partial::new(self.clone(), owner, content)
-    }
-
-    /// Opens content for reading, also when only some of it is here. It is not evicted while it is open.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`]; as the disk says.
-    pub fn blob(&self, owner: &Owner, content: &Mcid, now: u64) -> Result<Blob, StoreError> {
-        let entry = {
-            let mut state = self.0.state.lock();
-            let entry = state.visible_mut(owner, content)?;
-            entry.used = now;
-            let entry = entry.clone();
-            *state.open.entry(content.clone()).or_default() += 1;
-            entry
-        };
-        Blob::new(self.clone(), content.clone(), &entry)
-    }
-
-    /// Whether all of it is here, as far as this owner may know.
-    pub fn has(&self, owner: &Owner, content: &Mcid) -> bool {
-        self.0.state.lock().visible(owner, content).is_some_and(Entry::is_complete)
-    }
-
-    /// What is here of one content.
-    pub fn stat(&self, owner: &Owner, content: &Mcid) -> Option<Stat> {
-        self.0.state.lock().visible(owner, content).map(|entry| stat(content, entry))
-    }
-
-    /// All that this owner may see, the operator everything, by id.
-    pub fn list(&self, owner: &Owner) -> Vec<Stat> {
-        let state = self.0.state.lock();
-        let visible = state.entries.iter().filter(|(_, entry)| entry.is_visible_to(owner));
-        let mut list: Vec<Stat> = visible.map(|(content, entry)| stat(content, entry)).collect();
-        list.sort_by(|one, other| one.content.cmp(&other.content));
-        list
-    }
-
-    /// How many contents are here, whole or in part.
-    pub fn contents(&self) -> usize {
-        self.0.state.lock().entries.len()
-    }
-
-    /// Bytes on the disk, of an owner or of all.
-    pub fn usage(&self, owner: Option<&Owner>) -> u64 {
-        let state = self.0.state.lock();
-        owner.map_or(state.bytes, |owner| state.by_owner.get(owner).copied().unwrap_or(0))
-    }
-
-    /// Keeps content from being evicted, on behalf of an owner that sees it. Twice is once.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::Incomplete`]; as the disk says.
-    pub fn pin(&self, owner: &Owner, content: &Mcid) -> Result<(), StoreError> {
-        self.change(content, |state| {
-            let entry = state.visible_mut(owner, content)?;
-            if !entry.is_complete() {
-                return Err(StoreError::Incomplete(content.clone()));
-            }
-            if entry.pins.len() >= OWNERS_MAX && !entry.pins.contains(owner) {
-                return Err(StoreError::TooMany("pins of one content"));
-            }
-            entry.pins.insert(owner.clone());
-            Ok(())
-        })
-    }
-
-    /// Lets it be evicted again, as far as this owner is concerned.
-    ///
-    /// # Errors
-    /// As the disk says; what is not pinned, or not here, is none.
-    pub fn unpin(&self, owner: &Owner, content: &Mcid) -> Result<(), StoreError> {
-        self.change(content, |state| {
-            if let Some(entry) = state.entries.get_mut(content) {
-                entry.pins.remove(owner);
-            }
-            Ok(())
-        })
-    }
-
-    /// Another owner has it too: it may fetch it, and need not, because it is here.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`]; its quota; as the disk says.
-    pub fn adopt(&self, owner: &Owner, content: &Mcid, now: u64) -> Result<(), StoreError> {
-        let config = &self.0.config;
-        self.change(content, |state| {
-            let entry = state.entries.get(content).ok_or_else(|| StoreError::NotFound(content.clone()))?;
-            if !entry.owners.contains(owner) {
-                if entry.owners.len() >= OWNERS_MAX {
-                    return Err(StoreError::TooMany("owners of one content"));
-                }
-                state.pay(config, owner, entry.bytes())?;
-            }
-            let entry = state.entries.get_mut(content).expect("looked up above");
-            entry.owners.insert(owner.clone());
-            entry.used = now;
-            Ok(())
-        })
-    }
-
-    /// This owner has no use for it any more, nor a pin. It goes when it is nobody's. The operator removes it for all.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`]; [`StoreError::Busy`] while it is being written; as the disk says.
-    pub fn remove(&self, owner: &Owner, content: &Mcid) -> Result<(), StoreError> {
-        let is_gone = {
-            let mut state = self.0.state.lock();
-            if state.writing.contains(content) {
-                return Err(StoreError::Busy(content.clone()));
-            }
-            let entry = state.visible_mut(owner, content)?;
-            let bytes = entry.bytes();
-            entry.pins.remove(owner);
-            let was_owner = entry.owners.remove(owner);
-            let is_gone = entry.owners.is_empty() || *owner == Owner::Operator;
-            if was_owner {
-                state.give_back(owner, bytes);
-            }
-            if is_gone {
-                state.forget(content);
-            }
-            is_gone
-        };
-        self.commit([content.clone()])?;
-        if is_gone { self.remove_files(content) } else { Ok(()) }
-    }
-
-    /// Reads all of a content and verifies it; `progress` is told of bytes done. What is damaged is struck.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`]; [`StoreError::Corrupt`]; as the disk says.
-    pub fn verify(&self, content: &Mcid, now: u64, mut progress: impl FnMut(u64)) -> Result<(), StoreError> {
-        let blob = self.blob(&Owner::Operator, content, now)?;
-        let mut damaged = Vec::new();
-        let mut done = 0;
-        scan(blob.files(), blob.root(), blob.groups(), |node, bytes, is_good| {
-            if !is_good {
-                damaged.push(node);
-            }
-            done += bytes;
-            progress(done);
-        })?;
-        for node in &damaged {
-            self.strike(content, *node)?;
-        }
-        if damaged.is_empty() { Ok(()) } else { Err(StoreError::Corrupt(content.clone())) }
-    }
-
-    /// What has become complete or is gone, in order.
-    pub fn poll_event(&self) -> Option<StoreEvent> {
-        self.0.state.lock().events.pop_front()
-    }
-
-    /// What was read does not belong to the content: it is not here any more. Of a damaged parent, nothing is.
-    ///
-    /// # Errors
-    /// As the disk says; it is struck all the same until the store is opened again.
-    pub fn strike(&self, content: &Mcid, node: Node) -> Result<(), StoreError> {
-        self.change(content, |state| {
-            let Some(entry) = state.entries.get_mut(content) else { return Ok(()) };
-            let was_complete = entry.is_complete();
-            let mut groups = entry.present();
-            match node {
-                Node::Group(group) => groups.remove(&GroupSet::from(group..group + 1)),
-                Node::Parent(_) => groups = GroupSet::new(),
-            }
-            entry.groups = Some(groups);
-            if was_complete {
-                state.say(StoreEvent::Gone(content.clone()));
-            }
-            Ok(())
-        })
-    }
-
-    /// Makes a change to one content, and then makes it durable.
-    fn change(
-        &self,
-        content: &Mcid,
-        change: impl FnOnce(&mut State) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        change(&mut self.0.state.lock())?;
-        self.commit([content.clone()])
-    }
-
-    /// Makes durable what the state says of these contents.
-    fn commit(&self, contents: impl IntoIterator<Item = Mcid>) -> Result<(), StoreError> {
-        let mut index = self.0.index.lock();
-        let records: Vec<_> = {
-            let state = self.0.state.lock();
-            contents.into_iter().map(|content| (content.clone(), state.entries.get(&content).cloned())).collect()
-        };
-        Ok(index.commit(&records)?)
-    }
-
-    /// Makes room for what an owner is about to write: what was used longest ago goes.
-    fn reserve(&self, owner: &Owner, bytes: u64) -> Result<(), StoreError> {
-        let victims = {
-            let mut state = self.0.state.lock();
-            let victims = state.victims(&self.0.config, bytes)?;
-            state.pay(&self.0.config, owner, bytes)?;
-            state.bytes += bytes;
-            for victim in &victims {
-                state.forget(victim);
-            }
-            victims
-        };
-        if victims.is_empty() {
-            return Ok(());
-        }
-        let removed = self.commit(victims.iter().cloned());
-        let removed = removed.and_then(|()| victims.iter().try_for_each(|victim| self.remove_files(victim)));
-        if removed.is_err() {
-            self.release(owner, bytes);
-        }
-        removed
-    }
-
-    fn release(&self, owner: &Owner, bytes: u64) {
-        let mut state = self.0.state.lock();
-        state.bytes -= bytes;
-        state.give_back(owner, bytes);
-    }
-
-    fn remove_files(&self, content: &Mcid) -> Result<(), StoreError> {
-        self.0.disk.remove(&data_name(content))?;
-        Ok(self.0.disk.remove(&tree_name(content))?)
-    }
-}
-
-/// Reads and verifies groups, and what leads to them; tells of each node, how many bytes it has, and whether it is good. Of
-/// what is below a parent that is not, nothing can be told.
-fn scan(
-    files: &Files,
-    root: [u8; 32],
-    groups: &GroupSet,
-    mut tell: impl FnMut(Node, u64, bool),
-) -> Result<(), StoreError> {
-    let mut walk = Walk::new(root, files.geometry, groups.clone());
-    while let Some(node) = walk.node() {
-        let bytes = files.read(node)?;
-        let is_good = walk.accept(&bytes).is_ok();
-        tell(node, bytes.len() as u64, is_good);
-        match node {
-            Node::Group(group) if !is_good => {
-                // On behind it, by the way from the root.
-                let ahead = groups.difference(&GroupSet::from(0..group + 1));
-                walk = Walk::new(root, files.geometry, ahead);
-            }
-            Node::Parent(_) if !is_good => break,
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// What can be told of content without an index: by its name, its length, and what verifies.
-fn find_contents(disk: &dyn Disk, files: &HashMap<String, u64>) -> Result<Vec<(Mcid, Entry)>, StoreError> {
-    let mut found = Vec::new();
-    for (name, size) in files {
-        let id = name.strip_suffix(".data").and_then(|name| name.rsplit('/').next());
-        let Some(content) = id.and_then(|id| id.parse::<Mcid>().ok()).filter(|content| data_name(content) == *name)
-        else {
-            continue;
-        };
-        let Digest::Blake3(root) = content.digest() else { continue };
-        let geometry = Geometry::of(*size);
-        let Ok(opened) = Files::open(disk, &content, geometry) else { continue };
-        let (all, mut good) = (GroupSet::from(0..geometry.groups()), GroupSet::new());
-        // Files that are cut say so here: then what verified before counts.
-        let _ = scan(&opened, root, &all, |node, _, is_good| {
-            if let (Node::Group(group), true) = (node, is_good) {
-                good.insert(&GroupSet::from(group..group + 1));
-            }
-        });
-        // Without the last group, the length says nothing of the size.
-        if good.contains(geometry.last_group()) {
-            let groups = (good != all).then_some(good);
-            let owners = [Owner::Operator].into();
-            found.push((content, Entry { size: *size, root, groups, owners, pins: BTreeSet::new(), used: 0 }));
-        }
-    }
-    Ok(found)
-}
-
-fn stat(content: &Mcid, entry: &Entry) -> Stat {
-    Stat {
-        content: content.clone(),
-        size: entry.size,
-        groups: entry.groups.clone(),
-        owners: entry.owners.clone(),
-        pins: entry.pins.clone(),
-        used: entry.used,
-    }
-}
-
-impl State {
-    /// Counts a content that is here.
-    fn add(&mut self, content: &Mcid, entry: Entry) {
-        self.bytes += entry.bytes();
-        for owner in &entry.owners {
-            *self.by_owner.entry(owner.clone()).or_default() += entry.bytes();
-        }
-        self.entries.insert(content.clone(), entry);
-    }
-
-    /// The reverse; its files are for the caller to remove.
-    fn forget(&mut self, content: &Mcid) {
-        let Some(entry) = self.entries.remove(content) else { return };
-        self.bytes -= entry.bytes();
-        for owner in &entry.owners {
-            self.give_back(owner, entry.bytes());
-        }
-        if entry.is_complete() {
-            self.say(StoreEvent::Gone(content.clone()));
-        }
-    }
-
-    fn visible(&self, owner: &Owner, content: &Mcid) -> Option<&Entry> {
-        self.entries.get(content).filter(|entry| entry.is_visible_to(owner))
-    }
-
-    fn visible_mut(&mut self, owner: &Owner, content: &Mcid) -> Result<&mut Entry, StoreError> {
-        let entry = self.entries.get_mut(content).filter(|entry| entry.is_visible_to(owner));
-        entry.ok_or_else(|| StoreError::NotFound(content.clone()))
-    }
-
-    /// Takes bytes from an owner's quota.
-    fn pay(&mut self, config: &StoreConfig, owner: &Owner, bytes: u64) -> Result<(), StoreError> {
-        let used = self.by_owner.entry(owner.clone()).or_default();
-        if *owner != Owner::Operator && *used + bytes > config.plugin_bytes_max {
-            return Err(StoreError::QuotaExceeded { whose: owner.to_string(), bytes_max: config.plugin_bytes_max });
-        }
-        *used += bytes;
-        Ok(())
-    }
-
-    fn give_back(&mut self, owner: &Owner, bytes: u64) {
-        if let Some(used) = self.by_owner.get_mut(owner) {
-            *used = used.saturating_sub(bytes);
-            if *used == 0 {
-                self.by_owner.remove(owner);
-            }
-        }
-    }
-
-    /// What has to go so that `bytes` more fit.
-    fn victims(&self, config: &StoreConfig, bytes: u64) -> Result<Vec<Mcid>, StoreError> {
-        let mut over = (self.bytes + bytes).saturating_sub(config.bytes_max);
-        if over == 0 {
-            return Ok(Vec::new());
-        }
-        let may_go = |(content, entry): &(&Mcid, &Entry)| {
-            entry.pins.is_empty() && !self.open.contains_key(*content) && !self.writing.contains(*content)
-        };
-        let mut candidates: Vec<_> = self.entries.iter().filter(may_go).collect();
-        candidates.sort_by_key(|(content, entry)| (entry.used, *content));
-        let mut victims = Vec::new();
-        for (content, entry) in candidates {
-            if over == 0 {
-                break;
-            }
-            over = over.saturating_sub(entry.bytes());
-            victims.push(content.clone());
-        }
-        if over > 0 {
-            return Err(StoreError::QuotaExceeded { whose: "the node".into(), bytes_max: config.bytes_max });
-        }
-        Ok(victims)
-    }
-
-    fn say(&mut self, event: StoreEvent) {
-        if self.events.len() >= EVENTS_MAX {
-            self.events.pop_front();
-        }
-        self.events.push_back(event);
-    }
-
-    fn closed(&mut self, content: &Mcid) {
-        if let Some(count) = self.open.get_mut(content) {
-            *count -= 1;
-            if *count == 0 {
-                self.open.remove(content);
-            }
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

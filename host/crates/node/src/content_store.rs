@@ -1,23 +1,32 @@
 //! A node's content: its store on disk, given to the realm and filled from it.
 //!
-//! What becomes complete is provided, what goes is not any more. A content is fetched once at a time, whoever asks for it,
-//! and a fetch that was cut short goes on at the next start when somebody asks for it again.
+//! What is complete and for everybody in the realm is provided; what goes, or turns out to be damaged, is not any more, until
+//! it was fetched again. A content is fetched once at a time, whoever asks for it, and a fetch that was cut short goes on at
+//! the next start when somebody asks for it again. At the start and every [`TIDY_INTERVAL`] what is above the quotas or unused
+//! is given up.
+//!
+//! Bounds: those of the store, and [`OFFERS_MAX`] contents that are provided, those that were used last.
 
 use std::{
-    collections::HashMap,
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap},
     io,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use macula_content::{
-    GroupSet, Node, Parent, Progress,
+    GROUP_BYTES, Geometry, GroupSet, Node, Parent, Progress,
     disk::FolderDisk,
-    store::{Blob, Mended, Owner, Partial, Stat, Store, StoreConfig, StoreError, StoreEvent},
+    store::{Blob, Opened, Owner, Partial, Stat, Store, StoreConfig, StoreError, StoreEvent},
 };
-use macula_wire::{Fault, Mcid, RealmId};
+use macula_wire::{Digest, Fault, Mcid, RealmId};
 use parking_lot::Mutex;
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::{
+    sync::watch,
+    task::{AbortHandle, spawn_blocking},
+    time::{Instant, MissedTickBehavior, interval_at},
+};
 
 use crate::{
     NodeState,
@@ -38,7 +47,7 @@ pub enum FetchState {
 /// How full a node's store is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ContentUsage {
-    /// Bytes of content on the disk.
+    /// Bytes of content on the disk, in whole blocks, with outboards.
     pub bytes: u64,
     /// How many there may be.
     pub bytes_max: u64,
@@ -56,32 +65,49 @@ struct Inner {
     mesh: Mesh,
     realm: RealmId,
     fetches: Mutex<HashMap<Mcid, watch::Receiver<FetchState>>>,
+    /// What the realm was told that is here. Locked while it is told, so that it hears things in the order in which they were.
+    offers: Mutex<BTreeSet<Mcid>>,
+    /// The task that tidies up; it ends with this.
+    tidying: AbortHandle,
 }
 
 /// Ends of fetches that are remembered for those who ask.
 const ENDED_MAX: usize = 1024;
+/// Contents that are provided at a time: as many as a relay takes of one link. Of more, those that were used last are.
+const OFFERS_MAX: usize = 65_536;
+/// How often the store is tidied up. Parts that are not used stay for a week, so it need not be often.
+const TIDY_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+/// Bytes that are read of a content at a time.
+const READ_BYTES: usize = 4 << 20;
 
 impl NodeContent {
-    /// Opens a node's store, and provides in the realm of `mesh` what is complete there.
+    /// Opens a node's store, tidies it up, and provides in the realm of `mesh` what is complete there. In a tokio runtime:
+    /// there it is tidied up again now and then, until the last clone is dropped.
     ///
     /// # Errors
-    /// As the disk says.
+    /// [`StoreError::InUse`] while another process has the store; as the disk says.
     pub fn start(state: &NodeState, config: StoreConfig, mesh: &Mesh) -> Result<Self, StoreError> {
-        let disk = FolderDisk::new(&state.path().join("content"))?;
-        let (store, mended) = Store::open(Arc::new(disk), config)?;
-        log(&mended);
-        let content =
-            Self(Arc::new(Inner { store, mesh: mesh.clone(), realm: mesh.realm_id(), fetches: Mutex::default() }));
-        let list = content.0.store.list(&Owner::Operator).into_iter();
-        let complete = list.filter(|stat| stat.groups.is_none() && content.0.is_shared(stat));
-        mesh.provide(&complete.map(|stat| stat.content).collect::<Vec<_>>());
+        let disk = FolderDisk::new(state.path().join("content"))?;
+        let (store, opened) = Store::open(disk, config)?;
+        log(&opened);
+        let content = Self(Arc::new_cyclic(|content| Inner {
+            store,
+            mesh: mesh.clone(),
+            realm: mesh.realm_id(),
+            fetches: Mutex::default(),
+            offers: Mutex::default(),
+            tidying: tokio::spawn(keep_tidy(content.clone())).abort_handle(),
+        }));
+        content.0.tidy();
         mesh.set_content_source(Arc::new(Source(Arc::downgrade(&content.0))));
         Ok(content)
     }
 
-    /// What is here.
+    /// What is here, by id.
     pub fn list(&self) -> Vec<Stat> {
-        self.0.store.list(&Owner::Operator)
+        let mut list = self.0.store.list(None);
+        list.sort_unstable_by(|one, other| one.mcid.cmp(&other.mcid));
+        list
     }
 
     /// How the last fetch of a content is getting on, or has ended; none since the start, or long ago.
@@ -91,12 +117,8 @@ impl NodeContent {
 
     /// How full the store is.
     pub fn usage(&self) -> ContentUsage {
-        let store = &self.0.store;
-        ContentUsage {
-            bytes: store.usage(None),
-            bytes_max: store.config().bytes_max,
-            contents: store.contents() as u64,
-        }
+        let (usage, config) = (self.0.store.usage(), self.0.store.config());
+        ContentUsage { bytes: usage.bytes, bytes_max: config.bytes_max, contents: usage.contents }
     }
 
     /// Begins to fetch content for an owner, or goes on; how it gets on. The fetch goes on without anybody looking.
@@ -125,7 +147,9 @@ impl NodeContent {
         let (this, content) = (self.clone(), content.clone());
         tokio::spawn(async move {
             let outcome = this.run_fetch(owner, &content, patience, &state).await;
-            this.announce();
+            this.0.announce();
+            // Who has it may be another now, and so who else may have it.
+            this.0.review(&content);
             state.send_replace(outcome.map_or_else(FetchState::Failed, |()| FetchState::Done));
         });
         watched
@@ -157,13 +181,16 @@ impl NodeContent {
         let (store, id) = (self.0.store.clone(), content.clone());
         let begun = spawn_blocking(move || {
             if store.has(&Owner::Operator, &id) {
-                store.adopt(&owner, &id, now_ms())?;
-                return Ok(None);
+                match store.adopt(&owner, &id, now_ms()) {
+                    // It went in between.
+                    Err(StoreError::NotFound) => {}
+                    adopted => return adopted.map(|()| None),
+                }
             }
-            store.partial(owner, &id).map(Some)
+            store.partial(&owner, &id, now_ms()).map(Some)
         });
         let Some(partial) = begun.await.map_err(|_| FetchError::Cancelled)?.map_err(sink)? else { return Ok(()) };
-        let options = FetchOptions { size: partial.size(), have: partial.groups().clone(), patience };
+        let options = FetchOptions { size: partial.size(), have: partial.groups(), patience };
         let fetching = self.0.mesh.fetch(content, Box::new(StoreSink(Some(partial))), options);
         let mut progress = fetching.progress();
         let finish = fetching.finish();
@@ -201,27 +228,40 @@ impl NodeContent {
         self.on_disk(move |store| store.remove(&Owner::Operator, &id)).await
     }
 
-    /// Reads all of a content and checks it. What is damaged is not here any more, and can be fetched again.
+    /// Reads all of a content and checks it. What is damaged is not here any more, and can be fetched again; an outboard that
+    /// is damaged while the content is not is made anew.
     ///
     /// # Errors
-    /// See [`Store::verify`].
+    /// [`StoreError::Corrupt`] for the first group that is damaged; see [`Store::verify`].
     pub async fn verify(&self, content: &Mcid) -> Result<(), StoreError> {
         let id = content.clone();
-        self.on_disk(move |store| store.verify(&id, now_ms(), |_| {})).await
+        self.on_disk(move |store| {
+            let verified = store.verify(&id, now_ms(), |_, _| {})?;
+            if verified.is_tree_repaired {
+                tracing::warn!(content = %id, "the outboard of content was damaged; it was made anew");
+            }
+            verified.struck.first().map_or(Ok(()), |group| Err(StoreError::Corrupt { group }))
+        })
+        .await
     }
 
     /// All bytes of content that is here, verified.
     ///
     /// # Errors
-    /// As [`Store::blob`] and [`Blob::read`]; [`StoreError::TooLarge`] above `bytes_max`.
+    /// As [`Store::open_blob`] and [`Blob::read`]; [`StoreError::TooLarge`] above `bytes_max`.
     pub async fn read(&self, content: &Mcid, bytes_max: u64) -> Result<Vec<u8>, StoreError> {
         let id = content.clone();
         self.on_disk(move |store| {
-            let blob = store.blob(&Owner::Operator, &id, now_ms())?;
-            if blob.size() > bytes_max {
-                return Err(StoreError::TooLarge(bytes_max));
+            let blob = store.open_blob(&Owner::Operator, &id, now_ms())?;
+            let size = blob.size();
+            if size > bytes_max {
+                return Err(StoreError::TooLarge { bytes: size, bytes_max });
             }
-            blob.read(0, blob.size() as usize)
+            let mut bytes = Vec::with_capacity(size as usize);
+            while (bytes.len() as u64) < size {
+                bytes.extend(blob.read(bytes.len() as u64, READ_BYTES)?);
+            }
+            Ok(bytes)
         })
         .await
     }
@@ -232,19 +272,19 @@ impl NodeContent {
     ) -> Result<T, StoreError> {
         let store = self.0.store.clone();
         let done = spawn_blocking(move || work(&store)).await;
-        self.announce();
-        done.unwrap_or_else(|error| Err(StoreError::Io(io::Error::other(error.to_string()))))
-    }
-
-    fn announce(&self) {
         self.0.announce();
+        done.unwrap_or_else(|error| Err(StoreError::Io(io::Error::other(error.to_string()))))
     }
 }
 
 impl Inner {
-    /// Whether content is for everybody in the realm: the operator's, and what a plugin has there.
+    /// Whether content is complete, and for everybody in the realm: the operator's, and what a plugin has there.
+    fn is_offered(&self, stat: &Stat) -> bool {
+        stat.is_complete && self.is_shared(stat)
+    }
+
     fn is_shared(&self, stat: &Stat) -> bool {
-        stat.owners.iter().any(|owner| match owner {
+        stat.owners.iter().any(|(owner, _)| match owner {
             Owner::Operator => true,
             Owner::Plugin(realm, _) => *realm == self.realm,
         })
@@ -254,27 +294,85 @@ impl Inner {
     fn announce(&self) {
         while let Some(event) = self.store.poll_event() {
             match event {
-                StoreEvent::Complete(content) => {
-                    let stat = self.store.stat(&Owner::Operator, &content);
-                    if stat.is_some_and(|stat| self.is_shared(&stat)) {
-                        self.mesh.provide(&[content]);
-                    }
+                StoreEvent::Stored(content) | StoreEvent::Gone(content) => self.review(&content),
+                StoreEvent::Damaged(content) => {
+                    tracing::warn!(%content, "content is damaged on the disk; what was hit has to be fetched again");
+                    self.review(&content);
                 }
-                StoreEvent::Gone(content) => self.mesh.unprovide(&[content]),
+                // `Missed`, and what a later store may have to say.
+                _ => self.review_all(),
             }
         }
     }
+
+    /// Tells the realm of a content what is the case by now, if it was told something else.
+    fn review(&self, content: &Mcid) {
+        let mut offers = self.offers.lock();
+        let is_offered = self.store.stat(content).is_some_and(|stat| self.is_offered(&stat));
+        if !is_offered {
+            if offers.remove(content) {
+                self.mesh.unprovide(std::slice::from_ref(content));
+            }
+        } else if offers.len() < OFFERS_MAX && offers.insert(content.clone()) {
+            self.mesh.provide(std::slice::from_ref(content));
+        }
+    }
+
+    /// The same of everything.
+    fn review_all(&self) {
+        let mut offers = self.offers.lock();
+        let mut here = self.store.list(None);
+        here.retain(|stat| self.is_offered(stat));
+        here.sort_unstable_by_key(|stat| Reverse(stat.last_use));
+        let wanted: BTreeSet<Mcid> = here.into_iter().take(OFFERS_MAX).map(|stat| stat.mcid).collect();
+        let gone: Vec<Mcid> = offers.difference(&wanted).cloned().collect();
+        let new: Vec<Mcid> = wanted.difference(&offers).cloned().collect();
+        self.mesh.unprovide(&gone);
+        self.mesh.provide(&new);
+        *offers = wanted;
+    }
+
+    /// Gives up what is above the quotas or unused, and offers what is left. Blocks.
+    fn tidy(&self) {
+        match self.store.gc(now_ms()) {
+            Ok(collected) if collected.contents > 0 => {
+                tracing::info!(contents = collected.contents, bytes = collected.bytes, "content was given up");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the content store could not be tidied up"),
+        }
+        self.announce();
+        self.review_all();
+    }
 }
 
-fn log(mended: &Mended) {
-    if mended.index_was_damaged {
-        tracing::warn!("the index of the content store was damaged; it was made anew from what verifies");
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.tidying.abort();
     }
-    for content in &mended.lost {
-        tracing::warn!(%content, "content is gone from the disk");
+}
+
+async fn keep_tidy(content: Weak<Inner>) {
+    let mut ticks = interval_at(Instant::now() + TIDY_INTERVAL, TIDY_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(content) = content.upgrade() else { return };
+        // Ends otherwise only when the runtime does.
+        let _ = spawn_blocking(move || content.tidy()).await;
     }
-    if mended.files_removed > 0 {
-        tracing::info!(files = mended.files_removed, "left-over files of the content store were removed");
+}
+
+fn log(opened: &Opened) {
+    if let Some(name) = &opened.set_aside {
+        tracing::warn!(kept_as = %name, "the index of the content store was damaged; it was made anew from what verifies");
+    }
+    for content in &opened.damaged {
+        tracing::warn!(%content, "files of content are gone from the disk, or not what they were");
+    }
+    if opened.drafts_removed + opened.strays_removed > 0 {
+        let (drafts, strays) = (opened.drafts_removed, opened.strays_removed);
+        tracing::info!(drafts, strays, "left-over files of the content store were removed");
     }
 }
 
@@ -284,49 +382,55 @@ fn now_ms() -> u64 {
 }
 
 /// Gives out what is here for everybody in the realm. Holds the store only weakly: it ends with the node.
-struct Source(std::sync::Weak<Inner>);
+struct Source(Weak<Inner>);
 
 impl ContentSource for Source {
     fn open(&self, content: &Mcid) -> Option<Box<dyn ContentBytes>> {
         let inner = self.0.upgrade()?;
-        let stat = inner.store.stat(&Owner::Operator, content)?;
+        let stat = inner.store.stat(content)?;
         if !inner.is_shared(&stat) {
             return None;
         }
-        let blob = inner.store.blob(&Owner::Operator, content, now_ms()).ok()?;
-        Some(Box::new(Opened { blob, is_complete: stat.groups.is_none(), inner }))
+        let blob = inner.store.open_blob(&Owner::Operator, content, now_ms()).ok()?;
+        Some(Box::new(Served { blob, inner }))
     }
 }
 
-struct Opened {
+struct Served {
     blob: Blob,
-    is_complete: bool,
     inner: Arc<Inner>,
 }
 
-impl ContentBytes for Opened {
+impl ContentBytes for Served {
     fn size(&self) -> u64 {
         self.blob.size()
     }
 
     fn groups(&self) -> Option<GroupSet> {
-        (!self.is_complete).then(|| self.blob.groups().clone())
+        let (groups, all) = (self.blob.groups(), Geometry::of(self.blob.size()).groups());
+        (groups.count() < all).then_some(groups)
     }
 
     fn parent(&mut self, index: u64) -> io::Result<[u8; 64]> {
-        let pair = self.blob.node(Node::Parent(index)).map_err(io::Error::other)?;
-        pair.try_into().map_err(|_| io::ErrorKind::UnexpectedEof.into())
+        self.blob.parent_raw(index).map_err(io::Error::other)
     }
 
     fn group(&mut self, group: u64, into: &mut Vec<u8>) -> io::Result<()> {
-        into.extend(self.blob.node(Node::Group(group)).map_err(io::Error::other)?);
+        let read = match self.blob.mcid().digest() {
+            // Verified by who encodes it.
+            Digest::Blake3(_) => self.blob.read_raw(group),
+            // There, only who gets it would find out, when all of it has gone over the wire.
+            Digest::Sha256(_) => self.blob.read(group * GROUP_BYTES, GROUP_BYTES as usize),
+        };
+        if matches!(read, Err(StoreError::Corrupt { .. })) {
+            self.inner.announce();
+        }
+        into.extend(read.map_err(io::Error::other)?);
         Ok(())
     }
 
     fn damaged(&mut self, node: Node) {
-        if let Err(error) = self.blob.strike(node) {
-            tracing::warn!(%error, "damaged content could not be struck from the index");
-        }
+        self.blob.strike(node);
         self.inner.announce();
     }
 }
@@ -335,15 +439,15 @@ impl ContentBytes for Opened {
 struct StoreSink(Option<Partial>);
 
 impl StoreSink {
-    fn with(&mut self, work: impl FnOnce(&mut Partial) -> Result<(), StoreError>) -> Result<(), Fault> {
-        let Some(partial) = &mut self.0 else { return Ok(()) };
+    fn with(&self, work: impl FnOnce(&Partial) -> Result<(), StoreError>) -> Result<(), Fault> {
+        let Some(partial) = &self.0 else { return Ok(()) };
         work(partial).map_err(|error| error.fault())
     }
 }
 
 impl ContentSink for StoreSink {
     fn set_size(&mut self, size: u64) -> Result<(), Fault> {
-        self.with(|partial| partial.set_size(size))
+        self.with(|partial| partial.set_size(size, now_ms()))
     }
 
     fn write_parent(&mut self, parent: &Parent) -> Result<(), Fault> {

@@ -1,128 +1,134 @@
-//! A real folder.
+//! A folder of the operating system, for this user alone.
 
 use std::{
-    fs, io,
+    fs::{self, DirBuilder, OpenOptions},
+    io,
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use super::{Disk, File};
+use rustix::fs::OFlags;
 
-/// A folder of the file system, for this user alone: files 0600, folders 0700.
-#[derive(Debug)]
+use super::{Disk, File, Name};
+
+/// The file that is locked while the folder is in use. It is no [`Name`], and stays.
+const LOCK_NAME: &str = "lock";
+
+/// See the module. Folders inside are made when they are needed and stay when they are empty. One process has a folder at
+/// a time; clones are the same, and the last of them lets it go.
+#[derive(Debug, Clone)]
 pub struct FolderDisk {
-    root: PathBuf,
+    folder: PathBuf,
+    _lock: Arc<fs::File>,
+}
+
+/// Why a folder cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FolderError {
+    /// Somebody has it, mostly another process. Nothing was touched.
+    #[error("another process has it open")]
+    InUse,
+    /// It cannot be made, or not locked.
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 impl FolderDisk {
-    /// The folder `root`, made when it is not there.
+    /// Of the folder at `path`, which is made if it is not there (mode 0700), durably. One that is there keeps its mode.
     ///
     /// # Errors
-    /// As the system says.
-    pub fn new(root: &Path) -> io::Result<Self> {
-        make(root)?;
-        sync_folder(root)?;
-        Ok(Self { root: root.to_owned() })
-    }
-
-    fn path(&self, name: &str) -> io::Result<PathBuf> {
-        let is_plain = |segment: &str| {
-            let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
-            !segment.is_empty() && !segment.starts_with('.') && segment.bytes().all(known)
-        };
-        if name.split('/').all(is_plain) {
-            return Ok(self.root.join(name));
+    /// See [`FolderError`].
+    pub fn new(path: impl Into<PathBuf>) -> Result<Self, FolderError> {
+        let folder = path.into();
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_folder(parent)?;
         }
-        Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is no name of a store's file")))
+        let path = folder.join(LOCK_NAME);
+        let lock = open_file(&path, OpenOptions::new().create(true).truncate(false).mode(0o600))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { folder, _lock: Arc::new(lock) }),
+            Err(fs::TryLockError::WouldBlock) => Err(FolderError::InUse),
+            Err(fs::TryLockError::Error(error)) => Err(error.into()),
+        }
     }
 
-    /// Makes the folder that a file is in, to last.
-    fn make_folder_of(&self, path: &Path) -> io::Result<()> {
-        let folder = path.parent().unwrap_or(&self.root);
-        if !folder.exists() {
-            make(folder)?;
-            // Its parent may be new as well: `data`, and in it `ab`.
-            let mut made = folder;
-            while made != self.root {
-                sync_folder(made)?;
-                made = made.parent().unwrap_or(&self.root);
+    fn path(&self, name: &Name) -> PathBuf {
+        self.folder.join(name.to_string())
+    }
+
+    /// Makes the folders above `path`, each durably.
+    fn make_way(&self, path: &Path) -> io::Result<()> {
+        let parent = path.parent().expect("a name stands in the folder");
+        if parent == self.folder {
+            return Ok(());
+        }
+        match fs::symlink_metadata(parent) {
+            Ok(found) if found.is_dir() => return Ok(()),
+            // A link could lead out of the folder.
+            Ok(_) => return Err(no_file(parent)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        self.make_way(parent)?;
+        match DirBuilder::new().mode(0o700).create(parent) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => sync_folder(parent.parent().expect("it is inside the folder")),
+        }
+    }
+
+    fn list_into(&self, folder: &Path, depth: u32, files: &mut Vec<(Name, u64)>) -> io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_dir() && depth > 0 {
+                self.list_into(&entry.path(), depth - 1, files)?;
+            } else if kind.is_file() {
+                let path = entry.path();
+                let inside = path.strip_prefix(&self.folder).expect("listed inside the folder");
+                if let Some(name) = inside.to_str().and_then(Name::parse) {
+                    files.push((name, entry.metadata()?.len()));
+                }
             }
         }
         Ok(())
     }
-
-    fn open_with(&self, name: &str, options: &mut fs::OpenOptions) -> io::Result<Arc<dyn File>> {
-        let path = self.path(name)?;
-        // Neither a link to somewhere else nor a pipe, which would wait for somebody at its other end.
-        match fs::symlink_metadata(&path) {
-            Ok(known) if !known.is_file() => {
-                Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is no file", path.display())))
-            }
-            _ => Ok(Arc::new(options.read(true).write(true).mode(0o600).open(&path)?)),
-        }
-    }
-}
-
-fn make(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-fn sync_folder(of: &Path) -> io::Result<()> {
-    fs::File::open(of.parent().unwrap_or(of))?.sync_all()
 }
 
 impl Disk for FolderDisk {
-    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.open_with(name, &mut fs::OpenOptions::new())
+    fn create(&self, name: &Name) -> io::Result<Arc<dyn File>> {
+        let path = self.path(name);
+        self.make_way(&path)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        Ok(Arc::new(file))
     }
 
-    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let path = self.path(name)?;
-        self.make_folder_of(&path)?;
-        let file = self.open_with(name, fs::OpenOptions::new().create_new(true))?;
-        sync_folder(&path)?;
-        Ok(file)
+    fn open(&self, name: &Name) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(open_file(&self.path(name), &mut OpenOptions::new())?))
     }
 
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let (from, to) = (self.path(from)?, self.path(to)?);
-        self.make_folder_of(&to)?;
-        fs::rename(&from, &to)?;
-        sync_folder(&to)?;
-        if from.parent() == to.parent() { Ok(()) } else { sync_folder(&from) }
+    fn rename(&self, from: &Name, to: &Name) -> io::Result<()> {
+        let (from, to) = (self.path(from), self.path(to));
+        self.make_way(&to)?;
+        fs::rename(from, &to)?;
+        sync_folder(to.parent().expect("a name stands in the folder"))
     }
 
-    fn remove(&self, name: &str) -> io::Result<()> {
-        match fs::remove_file(self.path(name)?) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+    fn remove(&self, name: &Name) -> io::Result<()> {
+        fs::remove_file(self.path(name))
     }
 
-    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+    fn list(&self) -> io::Result<Vec<(Name, u64)>> {
         let mut files = Vec::new();
-        let mut folders = vec![self.root.clone()];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(&folder)? {
-                let entry = entry?;
-                let kind = entry.file_type()?;
-                if kind.is_dir() {
-                    folders.push(entry.path());
-                } else if let Ok(name) = entry.path().strip_prefix(&self.root)
-                    && let Some(name) = name.to_str()
-                    && kind.is_file()
-                {
-                    files.push((name.to_owned(), entry.metadata()?.len()));
-                }
-            }
-        }
+        self.list_into(&self.folder, 2, &mut files)?;
         Ok(files)
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        let system = rustix::fs::statvfs(&self.root)?;
-        Ok(system.f_bavail.saturating_mul(system.f_frsize))
+        let about = rustix::fs::statvfs(&self.folder)?;
+        Ok(about.f_bavail.saturating_mul(about.f_frsize))
     }
 }
 
@@ -135,12 +141,12 @@ impl File for fs::File {
         self.write_all_at(bytes, offset)
     }
 
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
-    }
-
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         fs::File::set_len(self, bytes)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -148,32 +154,20 @@ impl File for fs::File {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Opens a regular file, and nothing else.
+fn open_file(path: &Path, options: &mut OpenOptions) -> io::Result<fs::File> {
+    // Without waiting: what stands there might be a pipe.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC).bits();
+    let opened = options.read(true).write(true).custom_flags(flags.cast_signed()).open(path);
+    let is_link = |error: &io::Error| error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    let file = opened.map_err(|error| if is_link(&error) { no_file(path) } else { error })?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(no_file(path)) }
+}
 
-    #[test]
-    fn only_its_own_names_and_regular_files() {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = FolderDisk::new(&folder.path().join("content")).unwrap();
-        for name in ["", "/etc/passwd", "../x", "a/../b", "a//b", ".hidden", "A", "a b"] {
-            assert!(disk.create(name).is_err(), "{name}");
-            assert!(disk.open(name).is_err(), "{name}");
-        }
-        std::os::unix::fs::symlink("/etc/passwd", folder.path().join("content/link")).unwrap();
-        assert!(disk.open("link").is_err());
-        let file = disk.create("data/ab/x.data").unwrap();
-        assert!(disk.create("data/ab/x.data").is_err(), "it is there");
-        file.write_at(3, b"abc").unwrap();
-        file.sync().unwrap();
-        disk.rename("data/ab/x.data", "data/cd/y.data").unwrap();
-        assert_eq!(disk.list().unwrap(), [("data/cd/y.data".to_owned(), 6)]);
-        let mut read = [9; 6];
-        disk.open("data/cd/y.data").unwrap().read_at(0, &mut read).unwrap();
-        assert_eq!(&read, b"\0\0\0abc");
-        assert!(disk.open("data/cd/y.data").unwrap().read_at(4, &mut read).is_err(), "beyond the end");
-        disk.remove("data/cd/y.data").unwrap();
-        disk.remove("data/cd/y.data").unwrap();
-        assert!(disk.free_bytes().unwrap() > 0);
-    }
+fn sync_folder(path: &Path) -> io::Result<()> {
+    fs::File::open(path)?.sync_all()
+}
+
+fn no_file(path: &Path) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("{} is a link, or no regular file", path.display()))
 }

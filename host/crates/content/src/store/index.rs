@@ -1,158 +1,187 @@
-//! The index on disk: one record for each content, changed together or not at all.
+//! The index: one row for each content, in a redb database on the store's [`Disk`].
+//!
+//! A commit that fails leaves it open whether it is on the disk. So the database is then opened anew, and the rows that
+//! were concerned are written once more, as they are by then, with the next commit.
 
-use std::{fmt, io, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
-use macula_wire::Mcid;
-use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use macula_wire::{Digest, Mcid};
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
 
-use super::entry::Entry;
-use crate::disk::{Disk, File};
+use super::{StoreError, record::Record};
+use crate::disk::{Disk, File, Name};
 
-const NAME: &str = "index.redb";
-/// Where an index is put that cannot be read.
-const ASIDE: &str = "index.damaged";
-/// By binary MCID; DAG-CBOR.
+/// Binary MCID to [`Record`].
 const CONTENTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("contents");
-/// Bytes of the index that are kept in memory. All of it that matters is in memory anyway.
-const CACHE_BYTES: usize = 1 << 20;
+/// What is said of the index itself.
+const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
+const VERSION_KEY: &str = "version";
+const VERSION: u64 = 1;
 
-/// See the module.
+/// All rows are in memory besides, and those that change are written: little is read twice.
+const CACHE_BYTES: usize = 8 << 20;
+
 pub(super) struct Index {
     disk: Arc<dyn Disk>,
-    /// Gone after an error: it is opened again for the next change, which repairs it.
+    /// `None` after it failed: it is opened anew.
     database: Option<Database>,
+    /// Whose row on the disk may be another than in memory.
+    pub(super) unsure: BTreeSet<Digest>,
 }
 
-/// What was found.
-pub(super) struct Loaded {
-    pub(super) index: Index,
-    pub(super) entries: Vec<(Mcid, Entry)>,
-    /// The index could not be read, and was set aside.
-    pub(super) was_damaged: bool,
+/// A row to write; without a record, to remove.
+pub(super) type Row = (Digest, Option<Vec<u8>>);
+
+/// Why an index could not be opened.
+pub(super) enum IndexError {
+    /// What is there is not an index.
+    Damaged,
+    Store(StoreError),
 }
 
 impl Index {
-    /// Opens the index, or makes one. One that cannot be read is set aside, and a new one made.
-    pub(super) fn open(disk: &Arc<dyn Disk>) -> io::Result<Loaded> {
-        let mut index = Self { disk: Arc::clone(disk), database: None };
-        match index.load() {
-            Ok(entries) => Ok(Loaded { index, entries, was_damaged: false }),
-            Err(error) if is_damage(&error) => {
-                index.database = None;
-                disk.rename(NAME, ASIDE)?;
-                let entries = index.load().map_err(into_io)?;
-                Ok(Loaded { index, entries, was_damaged: true })
+    /// An index of these rows, in place of the one that is there. `draft` is a name that is free.
+    pub(super) fn create(disk: Arc<dyn Disk>, draft: &Name, rows: &[Row]) -> Result<Self, StoreError> {
+        let file = disk.create(draft)?;
+        let database = open(file).map_err(into_store)?;
+        let transaction = database.begin_write().map_err(into_store)?;
+        transaction.open_table(ABOUT).map_err(into_store)?.insert(VERSION_KEY, VERSION).map_err(into_store)?;
+        write_rows(&transaction, rows).map_err(into_store)?;
+        transaction.commit().map_err(into_store)?;
+        // Not before it is whole: a crash leaves no index, or a good one.
+        disk.rename(draft, &Name::Index)?;
+        Ok(Self { disk, database: Some(database), unsure: BTreeSet::new() })
+    }
+
+    /// Opens the index that is there, and gives its rows.
+    pub(super) fn open(disk: Arc<dyn Disk>) -> Result<(Self, Vec<(Digest, Record)>), IndexError> {
+        let file = disk.open(&Name::Index).map_err(|error| IndexError::Store(error.into()))?;
+        // What is damaged is found by checksums. Should that fail to find something, it must not end the node either.
+        let loaded = catch_unwind(AssertUnwindSafe(|| {
+            let database = open(file).map_err(into_index)?;
+            let rows = rows(&database)?;
+            Ok((database, rows))
+        }));
+        let (database, rows) = loaded.unwrap_or(Err(IndexError::Damaged))?;
+        Ok((Self { disk, database: Some(database), unsure: BTreeSet::new() }, rows))
+    }
+
+    /// Writes rows, all or none, durably.
+    pub(super) fn write(&mut self, rows: &[Row]) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let written = self.try_write(rows);
+        match written {
+            Ok(()) => self.unsure.clear(),
+            Err(_) => {
+                // After a failure it refuses everything.
+                self.database = None;
+                self.unsure.extend(rows.iter().map(|(digest, _)| *digest));
             }
-            Err(error) => Err(into_io(error)),
         }
+        written.map_err(into_store)
     }
 
-    fn database(&mut self) -> Result<&Database, redb::Error> {
-        if self.database.is_none() {
-            let file = match self.disk.open(NAME) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => self.disk.create(NAME),
-                other => other,
-            };
-            let backend = Backend(file.map_err(redb::Error::Io)?);
-            self.database = Some(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?);
-        }
-        Ok(self.database.as_ref().expect("opened above"))
-    }
-
-    fn load(&mut self) -> Result<Vec<(Mcid, Entry)>, redb::Error> {
-        let database = self.database()?;
-        let reading = database.begin_read()?;
-        let table = match reading.open_table(CONTENTS) {
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            other => other?,
+    fn try_write(&mut self, rows: &[Row]) -> Result<(), redb::Error> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => open(self.disk.open(&Name::Index)?)?,
         };
-        let mut entries = Vec::new();
-        for record in table.iter()? {
-            let (key, value) = record?;
-            // A record of another form is as good as none: its files are removed as nobody's.
-            if let (Ok(content), Ok(entry)) =
-                (Mcid::from_bytes(key.value()), serde_ipld_dagcbor::from_slice(value.value()))
-            {
-                entries.push((content, entry));
-            }
-        }
-        Ok(entries)
+        let database = self.database.insert(database);
+        let transaction = database.begin_write()?;
+        write_rows(&transaction, rows)?;
+        Ok(transaction.commit()?)
     }
+}
 
-    /// Makes these records durable, those without an entry as removed. After an error none or all of them may be.
-    pub(super) fn commit(&mut self, records: &[(Mcid, Option<Entry>)]) -> io::Result<()> {
-        let committed = self.try_commit(records);
-        if committed.is_err() {
-            self.database = None;
-        }
-        committed.map_err(into_io)
+fn open(file: Arc<dyn File>) -> Result<Database, redb::Error> {
+    let mut builder = Database::builder();
+    // Without it, what is damaged is trusted.
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    Ok(builder.create_with_backend(Backend(file))?)
+}
+
+fn write_rows(transaction: &WriteTransaction, rows: &[Row]) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(CONTENTS)?;
+    for (digest, record) in rows {
+        let key = Mcid::from(*digest).to_bytes();
+        match record {
+            Some(record) => table.insert(&key[..], &record[..])?,
+            None => table.remove(&key[..])?,
+        };
     }
+    Ok(())
+}
 
-    fn try_commit(&mut self, records: &[(Mcid, Option<Entry>)]) -> Result<(), redb::Error> {
-        let writing = self.database()?.begin_write()?;
+fn rows(database: &Database) -> Result<Vec<(Digest, Record)>, IndexError> {
+    let transaction = database.begin_read().map_err(into_index)?;
+    let about = transaction.open_table(ABOUT).map_err(into_index)?;
+    let version = about.get(VERSION_KEY).map_err(into_index)?.ok_or(IndexError::Damaged)?.value();
+    if version != VERSION {
+        return Err(IndexError::Store(StoreError::Version { version, known: VERSION }));
+    }
+    let table = transaction.open_table(CONTENTS).map_err(into_index)?;
+    let mut rows = Vec::new();
+    for row in table.iter().map_err(into_index)? {
+        let (key, value) = row.map_err(into_index)?;
+        let mcid = Mcid::from_bytes(key.value()).map_err(|_| IndexError::Damaged)?;
+        rows.push((mcid.digest(), Record::from_bytes(value.value()).ok_or(IndexError::Damaged)?));
+    }
+    Ok(rows)
+}
+
+fn into_store(error: impl Into<redb::Error>) -> StoreError {
+    match error.into() {
+        redb::Error::Io(error) => error.into(),
+        error => StoreError::Io(io::Error::other(error)),
+    }
+}
+
+fn into_index(error: impl Into<redb::Error>) -> IndexError {
+    match error.into() {
+        // It says so of what is no database, and of one that was cut off.
+        redb::Error::Io(error)
+            if !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
         {
-            let mut table = writing.open_table(CONTENTS)?;
-            for (content, entry) in records {
-                let key = content.to_bytes();
-                match entry {
-                    Some(entry) => {
-                        let value = serde_ipld_dagcbor::to_vec(entry).expect("an entry always encodes");
-                        table.insert(&key[..], &value[..])?;
-                    }
-                    None => drop(table.remove(&key[..])?),
-                }
-            }
+            IndexError::Store(error.into())
         }
-        Ok(writing.commit()?)
-    }
-}
-
-/// Whether the index is at fault, and not the disk.
-fn is_damage(error: &redb::Error) -> bool {
-    match error {
-        redb::Error::Io(error) => {
-            matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
-        }
-        redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => true,
-        redb::Error::TableTypeMismatch { .. } | redb::Error::TableIsMultimap(_) => true,
-        _ => false,
-    }
-}
-
-fn into_io(error: redb::Error) -> io::Error {
-    match error {
-        redb::Error::Io(error) => error,
-        other => io::Error::other(other.to_string()),
+        _ => IndexError::Damaged,
     }
 }
 
 /// A file as redb wants it.
 struct Backend(Arc<dyn File>);
 
-impl fmt::Debug for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Backend")
-    }
-}
-
 impl StorageBackend for Backend {
-    fn len(&self) -> Result<u64, io::Error> {
+    fn len(&self) -> io::Result<u64> {
         self.0.len()
     }
 
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.0.read_at(offset, out)
     }
 
-    fn set_len(&self, len: u64) -> Result<(), io::Error> {
+    fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
     }
 
-    fn sync_data(&self) -> Result<(), io::Error> {
+    fn sync_data(&self) -> io::Result<()> {
         self.0.sync()
     }
 
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.0.write_at(offset, data)
+    }
+}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Backend")
     }
 }

@@ -1,50 +1,54 @@
-//! Content that is written before its id is known.
+//! Content that is written here, in pieces.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
-use macula_wire::Mcid;
+use macula_wire::{Digest, Mcid};
 
 use super::{
-    CONTENT_BYTES_MAX, CONTENTS_MAX, Owner, Store, StoreError, StoreEvent,
-    entry::{Entry, bytes_for, data_name, tree_name},
+    CONTENT_BYTES_MAX, Inner, Misuse, Owner, StoreError,
+    draft::{Draft, Reservation},
+    ledger::{Changes, Need},
+    record::{Record, charge},
 };
-use crate::{Finished, Geometry, OutboardBuilder, disk::File};
+use crate::{Geometry, OutboardBuilder, PARENT_BYTES, Parent, disk::Name};
 
-/// Bytes that are reserved at a time: so that a quota is not asked for each small piece.
-const RESERVE_BYTES: u64 = 1 << 20;
+/// Small pieces are gathered to so many bytes before they are written.
+const GATHERED_BYTES_MAX: usize = 64 * 1024;
 
-/// Writes a draft, and gives it its name when it is whole. Dropping it removes the draft.
+/// Parents that are gathered before they are written: 64 KiB, the tree over 16 MiB.
+const PARENTS_MAX: usize = 1024;
+
+/// See [`Store::writer`](super::Store::writer). Dropping it without [`Writer::finish`] forgets what was written.
 pub struct Writer {
-    store: Store,
+    inner: Arc<Inner>,
     owner: Owner,
-    draft: u64,
-    data: Arc<dyn File>,
-    /// Made when the first parent is known.
-    tree: Option<Arc<dyn File>>,
+    room: Reservation,
+    data: Draft,
+    tree: OutboardDraft,
     builder: OutboardBuilder,
+    gathered: Vec<u8>,
     size: u64,
-    reserved: u64,
+    is_failed: bool,
 }
 
-impl std::fmt::Debug for Writer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Writer(draft {}, {} bytes)", self.draft, self.size)
-    }
+/// An outboard that comes into being.
+pub(super) struct OutboardDraft {
+    inner: Arc<Inner>,
+    /// Content of one group has none.
+    draft: Option<Draft>,
+    gathered: Vec<Parent>,
 }
 
 impl Writer {
-    pub(super) fn new(store: Store, owner: Owner) -> Result<Self, StoreError> {
-        let draft = {
-            let mut state = store.0.state.lock();
-            state.drafts += 1;
-            state.drafts
-        };
-        let data = store.0.disk.create(&name(draft, "data"))?;
-        let builder = OutboardBuilder::new();
-        Ok(Self { store, owner, draft, data, tree: None, builder, size: 0, reserved: 0 })
+    pub(super) fn new(inner: Arc<Inner>, owner: Owner) -> Result<Self, StoreError> {
+        let room = Reservation::new(&inner, &owner);
+        let data = Draft::new(&inner)?;
+        let tree = OutboardDraft::new(&inner);
+        let (builder, gathered) = (OutboardBuilder::new(), Vec::new());
+        Ok(Self { inner, owner, room, data, tree, builder, gathered, size: 0, is_failed: false })
     }
 
-    /// Bytes written so far.
+    /// How many bytes it was given.
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -52,141 +56,178 @@ impl Writer {
     /// Adds a piece of any size.
     ///
     /// # Errors
-    /// [`StoreError::QuotaExceeded`], [`StoreError::DiskFull`], [`StoreError::TooLarge`], [`StoreError::Io`]. The draft can only be
-    /// dropped then.
+    /// [`StoreError::TooLarge`], [`StoreError::QuotaExceeded`], [`StoreError::DiskFull`], [`StoreError::Io`]. The
+    /// writer is of no use then: all that it does further is [`Misuse::Failed`].
     pub fn write(&mut self, piece: &[u8]) -> Result<(), StoreError> {
-        let size = self.size + piece.len() as u64;
-        if size > CONTENT_BYTES_MAX {
-            return Err(StoreError::TooLarge(CONTENT_BYTES_MAX));
+        if std::mem::replace(&mut self.is_failed, true) {
+            return Err(Misuse::Failed.into());
         }
-        self.reserve(bytes_for(size))?;
-        self.data.write_at(self.size, piece)?;
+        let size = self.size.saturating_add(piece.len() as u64);
+        if size > CONTENT_BYTES_MAX {
+            return Err(StoreError::TooLarge { bytes: size, bytes_max: CONTENT_BYTES_MAX });
+        }
+        self.room.grow(charge(size))?;
+        if self.gathered.len() + piece.len() > GATHERED_BYTES_MAX {
+            self.write_gathered()?;
+        }
+        if piece.len() > GATHERED_BYTES_MAX {
+            self.data.file.write_at(self.size, piece)?;
+        } else {
+            self.gathered.extend_from_slice(piece);
+        }
         self.size = size;
         self.builder.push(piece);
-        let parents = self.builder.take_parents();
-        self.write_parents(&parents)
-    }
-
-    fn reserve(&mut self, bytes: u64) -> Result<(), StoreError> {
-        if bytes <= self.reserved {
-            return Ok(());
-        }
-        let exact = bytes - self.reserved;
-        // A small quota is to be used to its last byte.
-        let more = match self.store.reserve(&self.owner, exact.max(RESERVE_BYTES)) {
-            Ok(()) => exact.max(RESERVE_BYTES),
-            Err(StoreError::QuotaExceeded { .. }) => {
-                self.store.reserve(&self.owner, exact)?;
-                exact
-            }
-            Err(error) => return Err(error),
-        };
-        self.reserved += more;
+        self.tree.add(self.builder.take_parents())?;
+        self.is_failed = false;
         Ok(())
     }
 
-    fn write_parents(&mut self, parents: &[crate::Parent]) -> Result<(), StoreError> {
-        for parent in parents {
-            let tree = match &self.tree {
-                Some(tree) => tree,
-                None => self.tree.insert(self.store.0.disk.create(&name(self.draft, "tree"))?),
-            };
-            tree.write_at(Geometry::parent_offset(parent.index), &parent.pair)?;
-        }
-        Ok(())
-    }
-
-    /// Gives the content its name, as of `now` in ms since 1970; when this returns, no crash undoes it. What is here already
-    /// is not written again.
+    /// Makes it durable and gives its id. When it is here already, the owner is added, and nothing else.
     ///
     /// # Errors
-    /// [`StoreError::Busy`] while the same content is being fetched; [`StoreError::TooMany`]; as the disk says. Nothing is kept.
+    /// As [`Writer::write`]; nothing is left behind.
     pub fn finish(mut self, now: u64) -> Result<Mcid, StoreError> {
+        if self.is_failed {
+            return Err(Misuse::Failed.into());
+        }
+        self.room.grow(charge(self.size))?;
+        self.write_gathered()?;
         let finished = std::mem::take(&mut self.builder).finish();
-        self.write_parents(&finished.parents)?;
-        let content = finished.mcid();
-        if self.adopt_known(&content, now)? {
-            return Ok(content);
+        let mcid = finished.mcid();
+        self.tree.finish(finished.parents)?;
+        // Should it go before it is entered, this is made up for.
+        if !self.is_here(&mcid) {
+            self.data.file.sync()?;
+            self.tree.sync()?;
         }
-        self.data.sync()?;
-        if let Some(tree) = &self.tree {
-            tree.sync()?;
-        }
-        let kept = self.keep(&content, &finished, now);
-        self.store.0.state.lock().writing.remove(&content);
-        kept.map(|()| content)
+        let Self { inner, owner, room, mut data, mut tree, size, .. } = self;
+        store(&inner, &owner, &mcid, Whole { size, root: finished.root }, &mut data, &mut tree, now)?;
+        // Not before it is counted as stored: so nobody takes the room in between.
+        drop(room);
+        Ok(mcid)
     }
 
-    /// Whether all of it is here; then it is this owner's too. If not, nobody else writes it from now on.
-    fn adopt_known(&mut self, content: &Mcid, now: u64) -> Result<bool, StoreError> {
-        {
-            let mut state = self.store.0.state.lock();
-            if !state.entries.get(content).is_some_and(Entry::is_complete) {
-                if state.entries.len() >= CONTENTS_MAX {
-                    return Err(StoreError::TooMany("contents"));
-                }
-                if state.writing.contains(content) || state.open.contains_key(content) {
-                    return Err(StoreError::Busy(content.clone()));
-                }
-                state.writing.insert(content.clone());
-                return Ok(false);
-            }
-        }
-        // What the draft has taken of the quota is given back first: it is the same bytes.
-        self.release();
-        self.store.adopt(&self.owner, content, now)?;
-        Ok(true)
+    fn is_here(&self, mcid: &Mcid) -> bool {
+        self.inner.ledger.lock().record(&mcid.digest()).is_some_and(Record::is_complete)
     }
 
-    fn keep(&mut self, content: &Mcid, finished: &Finished, now: u64) -> Result<(), StoreError> {
-        let disk = &self.store.0.disk;
-        if self.tree.is_some() {
-            disk.rename(&name(self.draft, "tree"), &tree_name(content))?;
-        }
-        disk.rename(&name(self.draft, "data"), &data_name(content))?;
-        self.release();
-        {
-            let mut state = self.store.0.state.lock();
-            // Of what was here in part, its owners stay.
-            let mut owners = state.entries.get(content).map(|entry| entry.owners.clone()).unwrap_or_default();
-            state.forget(content);
-            owners.insert(self.owner.clone());
-            let entry = Entry {
-                size: finished.size,
-                root: finished.root,
-                groups: None,
-                owners,
-                pins: Default::default(),
-                used: now,
-            };
-            state.add(content, entry);
-        }
-        if let Err(error) = self.store.commit([content.clone()]) {
-            self.store.0.state.lock().forget(content);
-            // Whether the index knows it is not known; without its files it does not count.
-            let _ = self.store.remove_files(content);
-            return Err(error);
-        }
-        self.store.0.state.lock().say(StoreEvent::Complete(content.clone()));
+    fn write_gathered(&mut self) -> Result<(), StoreError> {
+        let begin = self.size - self.gathered.len() as u64;
+        self.data.file.write_at(begin, &self.gathered)?;
+        self.gathered.clear();
         Ok(())
     }
-
-    fn release(&mut self) {
-        self.store.release(&self.owner, std::mem::take(&mut self.reserved));
-    }
 }
 
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.release();
-        // What cannot be removed now is at the next start.
-        let _ = self.store.0.disk.remove(&name(self.draft, "data"));
-        if self.tree.is_some() {
-            let _ = self.store.0.disk.remove(&name(self.draft, "tree"));
+/// What all of a content turned out to be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Whole {
+    pub(super) size: u64,
+    /// By BLAKE3.
+    pub(super) root: [u8; 32],
+}
+
+/// Makes drafts of all of a content durable, gives them their names, and enters it. Their room is set aside already.
+pub(super) fn store(
+    inner: &Arc<Inner>,
+    owner: &Owner,
+    mcid: &Mcid,
+    whole: Whole,
+    data: &mut Draft,
+    tree: &mut OutboardDraft,
+    now: u64,
+) -> Result<(), StoreError> {
+    let digest = mcid.digest();
+    let mut index = inner.index.lock();
+    let before = inner.ledger.lock().record(&digest).cloned();
+    if before.as_ref().is_some_and(Record::is_complete) {
+        let changes = inner.add_owner(owner, digest, now)?;
+        return inner.commit(&mut index, changes);
+    }
+    // Usually done before, without the lock; then it takes no time.
+    data.file.sync()?;
+    tree.sync()?;
+    let mut record = before.clone().unwrap_or_else(|| Record::new(digest, None, now));
+    record.add_holder(owner)?;
+    let geometry = Geometry::of(whole.size);
+    record.size = Some(whole.size);
+    record.groups = (0..geometry.groups()).into();
+    record.root = whole.root;
+    record.last_use = now;
+    let need = Need { contents: usize::from(before.is_none()), ..Need::default() };
+    let mut changes: Changes = inner.ledger.lock().make_room(owner, need, &digest)?;
+    let named = tree.keep(&Name::Tree(digest)).and_then(|()| data.keep(&Name::Data(digest)));
+    changes.insert(digest, Some(record));
+    // Before it is complete: who has the old files open would not find in them what is said to be there.
+    inner.ledger.lock().replaced(&digest);
+    if let Err(error) = named {
+        inner.ledger.lock().spare(&changes);
+        inner.forget_unnamed(digest, before.is_none());
+        return Err(error);
+    }
+    let committed = inner.commit(&mut index, changes);
+    if committed.is_err() {
+        inner.forget_unnamed(digest, before.is_none());
+    }
+    committed
+}
+
+impl Inner {
+    /// Removes files that no record knows. Those of a content that was here in part are as good as those before.
+    fn forget_unnamed(&self, digest: Digest, is_new: bool) {
+        if is_new {
+            self.remove_files(digest);
         }
     }
 }
 
-fn name(draft: u64, suffix: &str) -> String {
-    format!("draft/{draft}.{suffix}")
+impl OutboardDraft {
+    pub(super) fn new(inner: &Arc<Inner>) -> Self {
+        Self { inner: Arc::clone(inner), draft: None, gathered: Vec::new() }
+    }
+
+    /// Parents that are finished.
+    pub(super) fn add(&mut self, parents: Vec<Parent>) -> Result<(), StoreError> {
+        self.gathered.extend(parents);
+        if self.gathered.len() >= PARENTS_MAX { self.write_gathered() } else { Ok(()) }
+    }
+
+    /// The last parents; all are written then.
+    pub(super) fn finish(&mut self, parents: Vec<Parent>) -> Result<(), StoreError> {
+        self.gathered.extend(parents);
+        self.write_gathered()
+    }
+
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        self.draft.as_ref().map_or(Ok(()), |draft| Ok(draft.file.sync()?))
+    }
+
+    pub(super) fn keep(&mut self, name: &Name) -> Result<(), StoreError> {
+        self.draft.as_mut().map_or(Ok(()), |draft| draft.keep(name))
+    }
+
+    fn write_gathered(&mut self) -> Result<(), StoreError> {
+        let mut parents = std::mem::take(&mut self.gathered);
+        if parents.is_empty() {
+            return Ok(());
+        }
+        let draft = match self.draft.take() {
+            Some(draft) => draft,
+            None => Draft::new(&self.inner)?,
+        };
+        let draft = self.draft.insert(draft);
+        // Most stand one beside the other.
+        parents.sort_unstable_by_key(|parent| parent.index);
+        for run in parents.chunk_by(|one, next| one.index + 1 == next.index) {
+            let bytes: Vec<u8> = run.iter().flat_map(|parent| parent.pair).collect();
+            draft.file.write_at(run[0].index * PARENT_BYTES, &bytes)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("owner", &self.owner).field("size", &self.size).finish_non_exhaustive()
+    }
 }
