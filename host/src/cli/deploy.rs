@@ -157,7 +157,7 @@ impl<'a> Desk<'a> {
         let options = CallOptions { timeout, ..CallOptions::default() };
         let answer: Result<Bytes, CallError> = self.mesh.call(&deploy_procedure(), &payload, &options).await;
         let answer = answer.map_err(|error| match &error {
-            CallError::NotRun(Fault::NotFound(_)) => Failure::new(
+            CallError::NotRun(Fault::NotFound(what)) if what.contains(deploy_procedure().as_str()) => Failure::new(
                 Kind::Unreachable,
                 "no host is linked that takes deployments; start one with `macula-host run`",
             ),

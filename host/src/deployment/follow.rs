@@ -139,6 +139,9 @@ impl Follow {
                 () = tokio::time::sleep_until(subscribe_at), if records.is_none() => {
                     subscribe_at = tokio::time::Instant::now() + SUBSCRIBE_AGAIN;
                     records = self.subscribe().await;
+                    if records.is_some() {
+                        self.remind().await;
+                    }
                 }
                 Ok(()) = link.changed() => {
                     let is_up = matches!(*link.borrow_and_update(), LinkState::Up(_));

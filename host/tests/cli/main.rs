@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod content;
+mod deploy;
 mod life;
 mod main_job;
 mod permissions;

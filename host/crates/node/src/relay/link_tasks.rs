@@ -55,6 +55,7 @@ pub(super) async fn run(shared: Rc<Shared>, link: Link) {
     let hello = link.peer();
     let peer = Peer { node: hello.node, epoch: hello.epoch, role: hello.role };
     let id = hello.node.short();
+    end_earlier_runs(&shared, &link);
     let key = shared.relay.borrow_mut().link_opened(peer);
     let writers: Rc<RefCell<Vec<AbortHandle>>> = Rc::default();
     let wakers = register(&shared, &link, key, &writers);
@@ -95,6 +96,17 @@ pub(super) async fn run(shared: Rc<Shared>, link: Link) {
     shared.resumed.notify_waiters();
     shared.settle_rights();
     tracing::debug!(link = %id, reason = %ended, "link closed");
+}
+
+/// Ends links of earlier runs of the same node: whoever was killed says no good-bye, and until its silence is noticed its
+/// offers would be given calls.
+fn end_earlier_runs(shared: &Rc<Shared>, link: &Link) {
+    let peer = link.peer();
+    let wakers = shared.wakers.borrow();
+    let links = wakers.iter().flatten().map(|wakers| &wakers.link);
+    for old in links.filter(|old| old.peer().node == peer.node && old.peer().epoch < peer.epoch) {
+        old.close("the node has started anew");
+    }
 }
 
 fn register(shared: &Rc<Shared>, link: &Link, key: LinkKey, writers: &Rc<RefCell<Vec<AbortHandle>>>) -> Rc<LinkWakers> {
