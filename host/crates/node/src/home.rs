@@ -13,6 +13,7 @@
 //!     revocations               0600  what the host has been told
 //!     relay-revocations         0600  what the relay has been told
 //!     epoch                     the epoch of the last run, decimal
+//!     slots/<namespace>+<label>.json  0600  what a slot held, holds and may do
 //!     run.json                  0600  while running: addresses and node id
 //! ```
 //!
