@@ -212,7 +212,7 @@ impl Node {
             state_dir: Some(self.state.path().join("plugins")),
             ..RuntimeConfig::default()
         };
-        let provider = Arc::new(NodeMeshes(self.mesh.clone()));
+        let provider = Arc::new(NodeMeshes { mesh: self.mesh.clone(), content: self.content.clone() });
         let runtime = Runtime::new(config, provider).map_err(Failure::failed)?;
         self.report.set_runtime(runtime.clone());
         self.runtime = Some(runtime.clone());

@@ -11,6 +11,7 @@ mod content_admin;
 mod deployment;
 mod failure;
 mod output;
+mod plugin_content;
 mod plugin_mesh;
 
 use std::process::ExitCode;

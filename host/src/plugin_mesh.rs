@@ -7,23 +7,32 @@ use std::{
 
 use bytes::Bytes;
 use macula_node as node;
+use macula_node::content::store::Owner;
 use macula_node::wire::{
     CallError, Delivery, Fault, HandlerError, Message, NodeId, Operation, Pattern, PluginName, RealmName, Topic,
 };
 use macula_runtime::mesh::{
-    Answer, Call, Inbox, IncomingCall, Mesh, MeshProvider, Offer, Pending, Publication, Publishing, SubscribeOptions,
+    Answer, Call, Content, Inbox, IncomingCall, Mesh, MeshProvider, Offer, Pending, Publication, Publishing,
+    SubscribeOptions,
 };
 
-/// Gives each plugin the node's mesh, in its own name.
-pub(crate) struct NodeMeshes(pub(crate) node::Mesh);
+use crate::plugin_content::PluginContent;
+
+/// Gives each plugin the node's mesh and content, in its own name.
+pub(crate) struct NodeMeshes {
+    pub(crate) mesh: node::Mesh,
+    pub(crate) content: Option<node::NodeContent>,
+}
 
 impl MeshProvider for NodeMeshes {
     fn for_plugin(&self, name: &PluginName) -> Arc<dyn Mesh> {
-        Arc::new(PluginMesh(self.0.for_plugin(name.clone())))
+        let owner = Owner::Plugin(self.mesh.realm_id(), name.clone());
+        let content = self.content.as_ref().map(|content| PluginContent(content.of(owner)));
+        Arc::new(PluginMesh(self.mesh.for_plugin(name.clone()), content))
     }
 }
 
-struct PluginMesh(node::Mesh);
+struct PluginMesh(node::Mesh, Option<PluginContent>);
 
 impl Mesh for PluginMesh {
     fn denied(&self, operation: Operation, target: &str) {
@@ -87,6 +96,10 @@ impl Mesh for PluginMesh {
     fn retained(&self, topic: &Topic) -> Pending<Result<Option<Message>, Fault>> {
         let (mesh, topic) = (self.0.clone(), topic.clone());
         Box::pin(async move { mesh.retained(&topic).await })
+    }
+
+    fn content(&self) -> Option<Arc<dyn Content>> {
+        self.1.clone().map(|content| Arc::new(content) as Arc<dyn Content>)
     }
 
     fn node(&self) -> NodeId {

@@ -166,3 +166,53 @@ fn killed_in_the_middle_of_it() {
     home.output(&["content", "verify"]).succeeded();
     node.stop();
 }
+
+/// Goal: plugins on different hosts have one another's content by its id, read parts of what is still coming, keep what they
+/// pin, and have nothing without the right.
+#[test]
+fn plugins_have_content_by_its_id() {
+    let home = Home::new();
+    let plugin = |name: &str, asks: &str| {
+        let path = home.path().join(format!("{name}.wasm"));
+        fs::copy(crate::process::project().join("host/crates/runtime/tests/probe.wasm"), &path).unwrap();
+        let manifest = format!("advertise = [\"{name}.do\"]\n{asks}\n[[procedures]]\nprocedure = \"{name}.do\"\n");
+        fs::write(path.with_extension("toml"), manifest).unwrap();
+        path.display().to_string()
+    };
+    let first = home.node(&["run", &plugin("one", "fetch = [\"**\"]")]);
+    let relay = ["--relay", &first.relay()];
+    let second = home.node(&["run", &plugin("two", "fetch = [\"**\"]"), "--name", "second", relay[0], relay[1]]);
+    let third = home.node(&["run", &plugin("three", ""), "--name", "third", relay[0], relay[1]]);
+    let ask = |name: &str, command: &str| {
+        let answer = home.output(&["call", "--raw", &format!("{name}.do"), command, "--timeout", "60s"]).succeeded();
+        answer.trim().to_owned()
+    };
+    let stored = ask("one", "put hello");
+    let mcid = stored.split('"').nth(1).unwrap().to_owned();
+    assert_eq!(ask("two", &format!("open {mcid}")), "5 hello");
+    assert_eq!(ask("two", &format!("has {mcid}")), "Ok(true)");
+    assert_eq!(ask("two", &format!("pin {mcid}")), "Ok(())");
+    assert!(home.output(&["content", "ls"]).succeeded().contains(&mcid));
+    assert_eq!(ask("three", &format!("has {mcid}")), "Ok(false)");
+    assert!(ask("three", &format!("open {mcid}")).contains("Denied"));
+
+    // The tail of something large, wherever the fetch is.
+    let large = home.path().join("large");
+    let bytes: Vec<u8> = (0..48_u32 << 20).map(|at| b'a' + (at.wrapping_mul(2_654_435_761) >> 28) as u8).collect();
+    fs::write(&large, &bytes).unwrap();
+    let large = home.output(&["content", "add", large.to_str().unwrap()]).succeeded().trim().to_owned();
+    let tail = bytes.len() - 10;
+    let expected = format!("read {}", String::from_utf8_lossy(&bytes[tail..]));
+    assert_eq!(ask("two", &format!("read {large} {tail} 100")), expected);
+    assert_eq!(ask("two", &format!("fetch {large}")), "fetching");
+    while ask("two", "fetch-state") != "FetchState::Done" {}
+    assert_eq!(ask("two", &format!("has {large}")), "Ok(true)");
+
+    second.stop();
+    // What it pinned is there again, and needs nobody.
+    first.stop();
+    third.stop();
+    let second = home.node(&["run", &home.path().join("two.wasm").display().to_string(), "--name", "second"]);
+    assert_eq!(ask("two", &format!("open {mcid}")), "5 hello");
+    second.stop();
+}

@@ -33,6 +33,10 @@ use crate::{
     mesh::{ContentBytes, ContentSink, ContentSource, FetchError, FetchOptions, Mesh},
 };
 
+mod owned;
+
+pub use owned::{ContentReader, ContentWriter, OwnedContent, OwnedFetch};
+
 /// How a fetch is getting on.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FetchState {
@@ -64,11 +68,48 @@ struct Inner {
     store: Store,
     mesh: Mesh,
     realm: RealmId,
-    fetches: Mutex<HashMap<Mcid, watch::Receiver<FetchState>>>,
+    fetches: Mutex<HashMap<Mcid, Fetch>>,
     /// What the realm was told that is here. Locked while it is told, so that it hears things in the order in which they were.
     offers: Mutex<BTreeSet<Mcid>>,
     /// The task that tidies up; it ends with this.
     tidying: AbortHandle,
+}
+
+/// The last fetch of a content.
+#[derive(Debug)]
+struct Fetch {
+    state: watch::Receiver<FetchState>,
+    task: AbortHandle,
+    /// Those who want it, beside the operator.
+    interested: usize,
+    /// The operator wants it: it goes on whoever looks.
+    is_operators: bool,
+}
+
+/// Somebody wants a fetch to go on. With the last one gone it ends, unless the operator wants it too.
+#[derive(Debug)]
+struct Interest {
+    content: Weak<Inner>,
+    mcid: Mcid,
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        let Some(inner) = self.content.upgrade() else { return };
+        let mut fetches = inner.fetches.lock();
+        let Some(fetch) = fetches.get_mut(&self.mcid) else { return };
+        fetch.interested = fetch.interested.saturating_sub(1);
+        if fetch.interested == 0 && !fetch.is_operators {
+            fetch.task.abort();
+        }
+    }
+}
+
+impl Fetch {
+    /// One whose task is gone says so by its channel.
+    fn is_running(&self) -> bool {
+        matches!(*self.state.borrow(), FetchState::Running(_)) && self.state.has_changed().is_ok()
+    }
 }
 
 /// Ends of fetches that are remembered for those who ask.
@@ -112,7 +153,7 @@ impl NodeContent {
 
     /// How the last fetch of a content is getting on, or has ended; none since the start, or long ago.
     pub fn fetching(&self, content: &Mcid) -> Option<FetchState> {
-        self.0.fetches.lock().get(content).map(|state| state.borrow().clone())
+        self.0.fetches.lock().get(content).map(|fetch| fetch.state.borrow().clone())
     }
 
     /// How full the store is.
@@ -123,13 +164,22 @@ impl NodeContent {
 
     /// Begins to fetch content for an owner, or goes on; how it gets on. The fetch goes on without anybody looking.
     pub fn fetch(&self, owner: Owner, content: &Mcid, patience: Duration) -> watch::Receiver<FetchState> {
+        self.begin_fetch(owner, content, patience, true).0
+    }
+
+    fn begin_fetch(
+        &self,
+        owner: Owner,
+        content: &Mcid,
+        patience: Duration,
+        is_operators: bool,
+    ) -> (watch::Receiver<FetchState>, Interest) {
         let mut fetches = self.0.fetches.lock();
-        // One whose task is gone says so by its channel.
-        let is_running = |state: &&watch::Receiver<FetchState>| {
-            matches!(*state.borrow(), FetchState::Running(_)) && state.has_changed().is_ok()
-        };
-        if let Some(running) = fetches.get(content).filter(is_running) {
-            return running.clone();
+        let interest = Interest { content: Arc::downgrade(&self.0), mcid: content.clone() };
+        if let Some(running) = fetches.get_mut(content).filter(|fetch| fetch.is_running()) {
+            running.interested += 1;
+            running.is_operators |= is_operators;
+            return (running.state.clone(), interest);
         }
         let beginning = Progress {
             bytes_done: 0,
@@ -140,19 +190,19 @@ impl NodeContent {
         };
         let (state, watched) = watch::channel(FetchState::Running(beginning));
         if fetches.len() >= ENDED_MAX {
-            fetches.retain(|_, state| matches!(*state.borrow(), FetchState::Running(_)));
+            fetches.retain(|_, fetch| fetch.is_running());
         }
-        fetches.insert(content.clone(), watched.clone());
-        drop(fetches);
-        let (this, content) = (self.clone(), content.clone());
-        tokio::spawn(async move {
-            let outcome = this.run_fetch(owner, &content, patience, &state).await;
+        let (this, id) = (self.clone(), content.clone());
+        let task = tokio::spawn(async move {
+            let outcome = this.run_fetch(owner, &id, patience, &state).await;
             this.0.announce();
             // Who has it may be another now, and so who else may have it.
-            this.0.review(&content);
+            this.0.review(&id);
             state.send_replace(outcome.map_or_else(FetchState::Failed, |()| FetchState::Done));
         });
-        watched
+        let fetch = Fetch { state: watched.clone(), task: task.abort_handle(), interested: 1, is_operators };
+        fetches.insert(content.clone(), fetch);
+        (watched, interest)
     }
 
     /// Fetches content for an owner, and waits until it is here.

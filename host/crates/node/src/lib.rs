@@ -85,7 +85,9 @@ mod revocation_log;
 
 pub use audit::Audit;
 pub use clock::unix_now;
-pub use content_store::{ContentUsage, FetchState, NodeContent};
+pub use content_store::{
+    ContentReader, ContentUsage, ContentWriter, FetchState, NodeContent, OwnedContent, OwnedFetch,
+};
 pub use home::{
     Home, HomeError, LOCAL_REALM, NodeState, RealmEntry, RealmError, RunningNode, SlotFile, StoredTokens,
     TokenFileError, read_tokens,

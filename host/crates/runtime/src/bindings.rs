@@ -17,6 +17,16 @@ mod generated {
             "macula:plugin/pubsub.retained": async | trappable,
             "macula:plugin/rpc.call": async | trappable,
             "macula:plugin/rpc.advertise": async | trappable,
+            "macula:plugin/content.put": async | trappable,
+            "macula:plugin/content.create": async | trappable,
+            "macula:plugin/content.open": async | trappable,
+            "macula:plugin/content.fetch-all": async | trappable,
+            "macula:plugin/content.has": async | trappable,
+            "macula:plugin/content.pin": async | trappable,
+            "macula:plugin/content.unpin": async | trappable,
+            "macula:plugin/content.[method]blob.read": async | trappable,
+            "macula:plugin/content.[method]writer.write": async | trappable,
+            "macula:plugin/content.[static]writer.finish": async | trappable,
             default: trappable,
         },
         exports: { default: async },
@@ -27,6 +37,9 @@ mod generated {
         with: {
             "macula:plugin/pubsub.subscription": crate::host::pubsub::SubscriptionHandle,
             "macula:plugin/rpc.advertisement": crate::host::rpc::AdvertisementHandle,
+            "macula:plugin/content.blob": crate::host::content::BlobHandle,
+            "macula:plugin/content.writer": crate::host::content::WriterHandle,
+            "macula:plugin/content.fetch": crate::host::content::FetchHandle,
         },
     });
 }

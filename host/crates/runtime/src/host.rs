@@ -6,7 +6,7 @@
 
 mod candidate;
 mod config;
-mod content;
+pub(crate) mod content;
 mod error;
 mod identity;
 mod kv;
@@ -62,6 +62,7 @@ pub(crate) struct InstanceState {
     pub(crate) wanted: Wanted,
     /// Opened in the current handler; joins the mailbox when the handler returns.
     pub(crate) staged: Staged,
+    content: content::ContentState,
     topics: Mutex<TopicCache>,
     handles: u32,
     table: ResourceTable,
@@ -125,6 +126,7 @@ impl InstanceState {
             handling: Handling::default(),
             wanted: Wanted::default(),
             staged,
+            content: content::ContentState::default(),
             topics: Mutex::default(),
             handles: 0,
             table,

@@ -33,6 +33,8 @@ pub struct Asks {
     pub advertise: Vec<Pattern>,
     /// Procedures to call.
     pub call: Vec<Pattern>,
+    /// Content to fetch: ids, or `**` for all.
+    pub fetch: Vec<Pattern>,
 }
 
 impl Asks {
@@ -43,6 +45,7 @@ impl Asks {
             Operation::Subscribe => &self.subscribe,
             Operation::Advertise => &self.advertise,
             Operation::Call => &self.call,
+            Operation::Fetch => &self.fetch,
             // Nothing else is asked for by name.
             _ => &[],
         }

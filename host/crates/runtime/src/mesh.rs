@@ -3,14 +3,15 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
 use macula_wire::{
-    CallError, ContentType, Delivery, Fault, HandlerError, Message, NodeId, Operation, Pattern, PluginName, Priority,
-    RealmName, Receipt, Request, Topic, WhenFull, frame::Extras,
+    CallError, ContentType, Delivery, Fault, HandlerError, Mcid, Message, NodeId, Operation, Pattern, PluginName,
+    Priority, RealmName, Receipt, Request, Topic, WhenFull, frame::Extras,
 };
 
 /// A future that somebody else owns the type of.
@@ -95,6 +96,9 @@ pub trait Mesh: Send + Sync + 'static {
     /// The runtime has denied the plugin something: for the node's audit, which is bounded by itself.
     fn denied(&self, operation: Operation, target: &str);
 
+    /// The plugin's content; `None` on a node that keeps none.
+    fn content(&self) -> Option<Arc<dyn Content>>;
+
     /// The node this runs on.
     fn node(&self) -> NodeId;
 
@@ -106,6 +110,71 @@ pub trait Mesh: Send + Sync + 'static {
 pub trait MeshProvider: Send + Sync + 'static {
     /// The mesh for the plugin of this name.
     fn for_plugin(&self, name: &PluginName) -> std::sync::Arc<dyn Mesh>;
+}
+
+/// Content as one plugin has it: it sees what it stored or fetched, and that counts against its quota. Rights are checked
+/// before.
+pub trait Content: Send + Sync + 'static {
+    /// Whether all of it is here, and this plugin's.
+    fn holds(&self, mcid: &Mcid) -> bool;
+
+    /// Whether all of it is here, whoever's it is.
+    fn is_here(&self, mcid: &Mcid) -> bool;
+
+    /// Stores bytes; the same again is free.
+    fn put(&self, bytes: Vec<u8>) -> Pending<Result<Mcid, Fault>>;
+
+    /// Begins content that is written in pieces.
+    fn create(&self) -> Pending<Result<Box<dyn ContentWriter>, Fault>>;
+
+    /// Opens content for reading. What is not here is fetched from now on.
+    fn open(&self, mcid: &Mcid) -> Pending<Result<Arc<dyn ContentBlob>, Fault>>;
+
+    /// Begins to fetch all of it. Dropping what this gives ends the fetch.
+    fn fetch(&self, mcid: &Mcid) -> Box<dyn ContentFetch>;
+
+    /// Keeps what is complete here from being evicted, on behalf of this plugin, or lets it go.
+    fn set_pinned(&self, mcid: &Mcid, is_pinned: bool) -> Pending<Result<(), Fault>>;
+}
+
+/// Content that is being written. Dropping it forgets what was written.
+pub trait ContentWriter: Send + Sync {
+    /// Adds a piece; one at a time.
+    fn write(&self, piece: Vec<u8>) -> Pending<Result<(), Fault>>;
+    /// Stores what was written; nothing more can be added.
+    fn finish(&self) -> Pending<Result<Mcid, Fault>>;
+}
+
+/// Content that is open for reading.
+pub trait ContentBlob: Send + Sync {
+    /// In bytes.
+    fn size(&self) -> u64;
+    /// Reads; fewer bytes only at the end. Waits for what is being fetched.
+    fn read(self: Arc<Self>, offset: u64, len: usize) -> Pending<Result<Vec<u8>, Fault>>;
+}
+
+/// A fetch that runs.
+pub trait ContentFetch: Send + Sync {
+    /// How it is getting on.
+    fn state(&self) -> FetchState;
+}
+
+/// How a fetch is getting on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FetchState {
+    /// It goes on.
+    Running {
+        /// Bytes that are verified and stored.
+        bytes: u64,
+        /// Of so many, once that is proved.
+        bytes_total: Option<u64>,
+        /// Who is sending.
+        providers: u32,
+    },
+    /// All of it is here.
+    Done,
+    /// What was stored stays.
+    Failed(Fault),
 }
 
 /// The receiving end of a subscription. Dropping it unsubscribes.

@@ -31,6 +31,7 @@ impl Rights {
             publish: patterns(Operation::Publish),
             advertise: patterns(Operation::Advertise),
             call: patterns(Operation::Call),
+            fetch: patterns(Operation::Fetch),
         })
     }
 

@@ -5,7 +5,7 @@
 //! no thread: everything happens in the calls themselves.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     future,
     sync::{
         Arc,
@@ -17,14 +17,15 @@ use std::{
 
 use bytes::Bytes;
 use macula_wire::{
-    CallError, ContentType, Fault, HandlerError, Message, NodeId, Operation, Pattern, PluginName, RealmName, Receipt,
-    ReceiptLevel, Request, Topic,
+    CallError, ContentType, Fault, HandlerError, Mcid, Message, NodeId, Operation, Pattern, PluginName, RealmName,
+    Receipt, ReceiptLevel, Request, Topic,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use crate::mesh::{
-    Answer, Call, Inbox, IncomingCall, Mesh, MeshProvider, Offer, Pending, Publication, Publishing, SubscribeOptions,
+    Answer, Call, Content, ContentBlob, ContentFetch, ContentWriter, FetchState, Inbox, IncomingCall, Mesh,
+    MeshProvider, Offer, Pending, Publication, Publishing, SubscribeOptions,
 };
 
 /// A mesh of one node. Cheap to clone.
@@ -36,6 +37,7 @@ struct Shared {
     realm: RealmName,
     seq: AtomicU64,
     state: Mutex<State>,
+    contents: Mutex<Contents>,
     published: Notify,
 }
 
@@ -104,6 +106,7 @@ impl LocalMesh {
             realm: "local.dev".parse().expect("a constant of the grammar"),
             seq: AtomicU64::new(1),
             state: Mutex::new(state),
+            contents: Mutex::default(),
             published: Notify::new(),
         }))
     }
@@ -259,6 +262,35 @@ impl LocalMesh {
         }
     }
 
+    /// Content that somebody else in the mesh has; gives its id.
+    pub fn provide(&self, bytes: impl Into<Bytes>) -> Mcid {
+        let bytes = bytes.into();
+        let mcid = Mcid::of(&bytes);
+        self.0.contents.lock().elsewhere.insert(mcid.clone(), bytes);
+        mcid
+    }
+
+    /// From now on fetches bring nothing.
+    pub fn hold_fetches(&self) {
+        self.0.contents.lock().is_held = true;
+    }
+
+    /// Fetches that wait go on.
+    pub fn release_fetches(&self) {
+        self.0.contents.lock().is_held = false;
+        self.0.published.notify_waiters();
+    }
+
+    /// Bytes that one plugin may store.
+    pub fn set_content_quota(&self, bytes: usize) {
+        self.0.contents.lock().quota = Some(bytes);
+    }
+
+    /// Whether a plugin has pinned content.
+    pub fn is_pinned(&self, plugin: &PluginName, mcid: &Mcid) -> bool {
+        self.0.contents.lock().pinned.contains(&(plugin.clone(), mcid.clone()))
+    }
+
     /// How many acked messages wait.
     pub fn held_acks(&self) -> usize {
         self.0.state.lock().held_acks.as_ref().map_or(0, Vec::len)
@@ -363,12 +395,181 @@ impl Mesh for PluginMesh {
         Box::pin(future::ready(Ok(self.mesh.0.state.lock().retained.get(topic).cloned())))
     }
 
+    fn content(&self) -> Option<Arc<dyn Content>> {
+        Some(Arc::new(PluginContent { mesh: self.mesh.clone(), plugin: self.plugin.clone() }))
+    }
+
     fn node(&self) -> NodeId {
         self.mesh.0.node
     }
 
     fn realm(&self) -> &RealmName {
         &self.mesh.0.realm
+    }
+}
+
+/// Content in memory: whole or not at all, with an owner or several.
+#[derive(Default)]
+struct Contents {
+    here: HashMap<Mcid, (Bytes, HashSet<PluginName>)>,
+    /// What others in the mesh have.
+    elsewhere: HashMap<Mcid, Bytes>,
+    /// Fetches bring nothing until they are released.
+    is_held: bool,
+    pinned: HashSet<(PluginName, Mcid)>,
+    /// Bytes that one plugin may store.
+    quota: Option<usize>,
+}
+
+impl Contents {
+    fn holds(&self, plugin: &PluginName, mcid: &Mcid) -> bool {
+        self.here.get(mcid).is_some_and(|(_, owners)| owners.contains(plugin))
+    }
+
+    fn put(&mut self, plugin: &PluginName, bytes: Bytes) -> Result<Mcid, Fault> {
+        let mcid = Mcid::of(&bytes);
+        if self.holds(plugin, &mcid) {
+            return Ok(mcid);
+        }
+        let own = self.here.values().filter(|(_, owners)| owners.contains(plugin));
+        let used = own.map(|(bytes, _)| bytes.len()).sum::<usize>();
+        if self.quota.is_some_and(|quota| used + bytes.len() > quota) {
+            return Err(Fault::QuotaExceeded("content of this plugin".to_owned()));
+        }
+        self.here.entry(mcid.clone()).or_insert_with(|| (bytes, HashSet::new())).1.insert(plugin.clone());
+        Ok(mcid)
+    }
+
+    /// Brings what is elsewhere; `None` while fetches are held.
+    fn fetch(&mut self, plugin: &PluginName, mcid: &Mcid) -> Option<Result<(), Fault>> {
+        let bytes = match (self.here.get(mcid), self.elsewhere.get(mcid)) {
+            (Some((bytes, _)), _) => bytes.clone(),
+            (None, _) if self.is_held => return None,
+            (None, Some(bytes)) => bytes.clone(),
+            (None, None) => return Some(Err(Fault::NotFound(format!("nobody provides {mcid}")))),
+        };
+        Some(self.put(plugin, bytes).map(drop))
+    }
+}
+
+/// Content as one plugin has it.
+struct PluginContent {
+    mesh: LocalMesh,
+    plugin: PluginName,
+}
+
+impl PluginContent {
+    fn with<T>(&self, work: impl FnOnce(&mut Contents) -> T) -> T {
+        work(&mut self.mesh.0.contents.lock())
+    }
+}
+
+impl Content for PluginContent {
+    fn holds(&self, mcid: &Mcid) -> bool {
+        self.with(|contents| contents.holds(&self.plugin, mcid))
+    }
+
+    fn is_here(&self, mcid: &Mcid) -> bool {
+        self.with(|contents| contents.here.contains_key(mcid))
+    }
+
+    fn put(&self, bytes: Vec<u8>) -> Pending<Result<Mcid, Fault>> {
+        Box::pin(future::ready(self.with(|contents| contents.put(&self.plugin, bytes.into()))))
+    }
+
+    fn create(&self) -> Pending<Result<Box<dyn ContentWriter>, Fault>> {
+        let writer = LocalWriter {
+            content: PluginContent { mesh: self.mesh.clone(), plugin: self.plugin.clone() },
+            written: Mutex::default(),
+        };
+        Box::pin(future::ready(Ok(Box::new(writer) as Box<dyn ContentWriter>)))
+    }
+
+    fn open(&self, mcid: &Mcid) -> Pending<Result<Arc<dyn ContentBlob>, Fault>> {
+        let (mesh, plugin, mcid) = (self.mesh.clone(), self.plugin.clone(), mcid.clone());
+        Box::pin(async move {
+            loop {
+                let released = mesh.0.published.notified();
+                tokio::pin!(released);
+                released.as_mut().enable();
+                {
+                    let mut contents = mesh.0.contents.lock();
+                    if let Some(fetched) = contents.fetch(&plugin, &mcid) {
+                        fetched?;
+                        return Ok(Arc::new(LocalBlob(contents.here[&mcid].0.clone())) as Arc<dyn ContentBlob>);
+                    }
+                }
+                released.await;
+            }
+        })
+    }
+
+    fn fetch(&self, mcid: &Mcid) -> Box<dyn ContentFetch> {
+        let content = PluginContent { mesh: self.mesh.clone(), plugin: self.plugin.clone() };
+        Box::new(LocalFetch { content, mcid: mcid.clone() })
+    }
+
+    fn set_pinned(&self, mcid: &Mcid, is_pinned: bool) -> Pending<Result<(), Fault>> {
+        let key = (self.plugin.clone(), mcid.clone());
+        let done = self.with(|contents| match (is_pinned, contents.here.get(mcid).map(|(bytes, _)| bytes.clone())) {
+            (true, None) => Err(Fault::NotFound(format!("{mcid} is not complete on this host"))),
+            (true, Some(bytes)) => {
+                contents.put(&self.plugin, bytes)?;
+                contents.pinned.insert(key);
+                Ok(())
+            }
+            (false, _) => {
+                contents.pinned.remove(&key);
+                Ok(())
+            }
+        });
+        Box::pin(future::ready(done))
+    }
+}
+
+struct LocalWriter {
+    content: PluginContent,
+    written: Mutex<Vec<u8>>,
+}
+
+impl ContentWriter for LocalWriter {
+    fn write(&self, piece: Vec<u8>) -> Pending<Result<(), Fault>> {
+        self.written.lock().extend(piece);
+        Box::pin(future::ready(Ok(())))
+    }
+
+    fn finish(&self) -> Pending<Result<Mcid, Fault>> {
+        self.content.put(std::mem::take(&mut *self.written.lock()))
+    }
+}
+
+struct LocalBlob(Bytes);
+
+impl ContentBlob for LocalBlob {
+    fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read(self: Arc<Self>, offset: u64, len: usize) -> Pending<Result<Vec<u8>, Fault>> {
+        let begin = usize::try_from(offset).unwrap_or(usize::MAX).min(self.0.len());
+        let end = begin.saturating_add(len).min(self.0.len());
+        Box::pin(future::ready(Ok(self.0[begin..end].to_vec())))
+    }
+}
+
+/// It is looked at when its state is asked for.
+struct LocalFetch {
+    content: PluginContent,
+    mcid: Mcid,
+}
+
+impl ContentFetch for LocalFetch {
+    fn state(&self) -> FetchState {
+        match self.content.with(|contents| contents.fetch(&self.content.plugin, &self.mcid)) {
+            None => FetchState::Running { bytes: 0, bytes_total: None, providers: 1 },
+            Some(Ok(())) => FetchState::Done,
+            Some(Err(fault)) => FetchState::Failed(fault),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use macula_wire::{Operation, Pattern, PluginName, Topic, WhenFull};
+use macula_wire::{Mcid, Operation, Pattern, PluginName, Topic, WhenFull};
 use serde::Deserialize;
 use toml::{Spanned, Table, Value};
 
@@ -62,6 +62,7 @@ struct Document {
     publish: Texts,
     advertise: Texts,
     call: Texts,
+    fetch: Texts,
     config: Option<Table>,
     limits: Option<Spanned<Table>>,
     subscriptions: Option<Vec<Subscription>>,
@@ -146,6 +147,7 @@ impl Reader<'_> {
             (Operation::Publish, document.publish),
             (Operation::Advertise, document.advertise),
             (Operation::Call, document.call),
+            (Operation::Fetch, document.fetch),
         ] {
             if let Some(texts) = texts {
                 patterns.insert(operation.word(), self.patterns(operation, texts)?);
@@ -205,6 +207,12 @@ impl Reader<'_> {
                 return Err(place.malformed(format!(
                     "{pattern:?} begins with '_', and such names are the system's: no plugin may {} them",
                     operation.word()
+                )));
+            }
+            if operation == Operation::Fetch && pattern.as_str() != "**" && pattern.as_str().parse::<Mcid>().is_err() {
+                return Err(place.malformed(format!(
+                    "{:?} is no content id; `fetch` takes ids, or \"**\" for all",
+                    pattern.as_str()
                 )));
             }
             patterns.push(Placed(pattern, place));
@@ -293,6 +301,7 @@ impl Raw {
             publish: take(Operation::Publish),
             advertise: take(Operation::Advertise),
             call: take(Operation::Call),
+            fetch: take(Operation::Fetch),
         };
         let not_covered = |operation: Operation, place: Place, what: String| ManifestError::NotCovered {
             origin: place.origin,

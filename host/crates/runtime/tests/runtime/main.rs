@@ -2,6 +2,7 @@
 //! `tests/guest/build.sh`). No test sleeps: they wait for what they expect, or run in paused time.
 
 mod calls;
+mod content;
 mod crashes;
 mod delivery;
 mod examples;

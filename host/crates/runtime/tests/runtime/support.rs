@@ -18,6 +18,7 @@ subscribe = ["**"]
 publish = ["**"]
 advertise = ["**"]
 call = ["**"]
+fetch = ["**"]
 [config]
 report = "report"
 [[subscriptions]]

@@ -21,6 +21,7 @@ thread_local! {
     static HEALTH: RefCell<String> = const { RefCell::new(String::new()) };
     static KEPT: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
     static SUBSCRIPTIONS: RefCell<Vec<pubsub::Subscription>> = const { RefCell::new(Vec::new()) };
+    static FETCHES: RefCell<Vec<content::Fetch>> = const { RefCell::new(Vec::new()) };
     static OFFERS: RefCell<Vec<rpc::Advertisement>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -173,6 +174,11 @@ fn spin_until(deadline: std::time::Instant) {
     }
 }
 
+/// What follows the verb.
+fn rest_of(line: &str) -> &str {
+    line.split_once(' ').map_or("", |(_, rest)| rest)
+}
+
 /// Does one command and says what came of it.
 fn command(line: &str) -> String {
     let mut words = line.splitn(3, ' ');
@@ -309,7 +315,58 @@ fn command(line: &str) -> String {
         "trace" => format!("{:?}", trace::current().is_some()),
         "config" => format!("{:?}", config::get(first)),
         "config-all" => format!("{:?}", config::all()),
-        "content" => format!("{:?}", content::has(first)),
+        "has" => format!("{:?}", content::has(first)),
+        "put" => format!("{:?}", content::put(rest_of(line).as_bytes())),
+        "put-size" => format!("{:?}", content::put(&vec![7; first.parse().unwrap()])),
+        "create" => match content::create() {
+            Ok(writer) => {
+                for piece in rest_of(line).split(' ') {
+                    if let Err(error) = writer.write(piece.as_bytes()) {
+                        return format!("{error:?}");
+                    }
+                }
+                format!("{:?}", content::Writer::finish(writer))
+            }
+            Err(error) => format!("{error:?}"),
+        },
+        "write-size" => format!("{:?}", content::create().unwrap().write(&vec![7; first.parse().unwrap()])),
+        "writers" => {
+            let opened: Vec<_> = (0..first.parse::<u32>().unwrap()).map(|_| content::create()).collect();
+            format!("{:?}", opened.iter().filter_map(|one| one.as_ref().err()).next())
+        }
+        "open" => match content::open(first) {
+            Ok(blob) => match blob.read(0, 1 << 20) {
+                Ok(bytes) => format!("{} {}", blob.size(), String::from_utf8_lossy(&bytes)),
+                Err(error) => format!("{error:?}"),
+            },
+            Err(error) => format!("{error:?}"),
+        },
+        "read" => {
+            let (offset, len) = rest.split_once(' ').unwrap();
+            match content::open(first).unwrap().read(offset.parse().unwrap(), len.parse().unwrap()) {
+                Ok(bytes) => format!("read {}", String::from_utf8_lossy(&bytes)),
+                Err(error) => format!("{error:?}"),
+            }
+        }
+        "blobs" => {
+            let opened: Vec<_> = (0..rest.parse::<u32>().unwrap()).map(|_| content::open(first)).collect();
+            format!("{:?}", opened.iter().filter_map(|one| one.as_ref().err()).next())
+        }
+        "fetch" => match content::fetch_all(first) {
+            Ok(fetch) => {
+                FETCHES.with_borrow_mut(|all| all.push(fetch));
+                "fetching".into()
+            }
+            Err(error) => format!("{error:?}"),
+        },
+        "fetch-drop" => format!("{:?}", content::fetch_all(first).map(drop)),
+        "fetch-state" => FETCHES.with_borrow(|all| format!("{:?}", all.last().unwrap().state())),
+        "fetch-cancel" => FETCHES.with_borrow(|all| {
+            all.last().unwrap().cancel();
+            String::new()
+        }),
+        "pin" => format!("{:?}", content::pin(first)),
+        "unpin" => format!("{:?}", content::unpin(first)),
         "kv" => format!("{:?}", kv::open(first).err()),
         "enabled" => format!("{}", log::enabled(log::Level::Info)),
         "handled" => format!("handled {}", HANDLED.get()),
