@@ -10,7 +10,7 @@ set -euo pipefail
 
 examples=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 project=$(dirname "$examples")
-all=(calculator echo sensor-alert word-count)
+all=(calculator echo lookup sensor-alert word-count)
 target=wasm32-wasip2
 
 check=

@@ -31,6 +31,7 @@ struct Asks {
     publish: Vec<String>,
     advertise: Vec<String>,
     call: Vec<String>,
+    fetch: Vec<String>,
 }
 
 impl Inspect {
@@ -59,6 +60,7 @@ fn asks(manifest: &Manifest) -> Asks {
         publish: patterns(Operation::Publish),
         advertise: patterns(Operation::Advertise),
         call: patterns(Operation::Call),
+        fetch: patterns(Operation::Fetch),
     }
 }
 
@@ -80,6 +82,7 @@ fn describe(file: &str, inspection: &Inspection, manifest: Option<&Manifest>) ->
                 ("publish", asked.publish),
                 ("advertise", asked.advertise),
                 ("call", asked.call),
+                ("fetch", asked.fetch),
             ] {
                 if !patterns.is_empty() {
                     lines.push(format!("    asks to {what:<9} {}", patterns.join(", ")));

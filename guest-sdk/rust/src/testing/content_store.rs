@@ -8,6 +8,8 @@ use std::rc::Rc;
 pub(super) struct ContentStore {
     items: BTreeMap<String, Rc<[u8]>>,
     pinned: BTreeSet<String>,
+    /// What the plugin stored or fetched itself: it needs no right for it any more.
+    own: BTreeSet<String>,
 }
 
 impl ContentStore {
@@ -15,6 +17,15 @@ impl ContentStore {
         let mcid = stand_in_mcid(data);
         self.items.insert(mcid.clone(), data.into());
         mcid
+    }
+
+    /// The plugin has it from now on.
+    pub(super) fn own(&mut self, mcid: &str) {
+        self.own.insert(mcid.to_owned());
+    }
+
+    pub(super) fn is_own(&self, mcid: &str) -> bool {
+        self.own.contains(mcid)
     }
 
     pub(super) fn get(&self, mcid: &str) -> Result<Option<Rc<[u8]>>, Error> {

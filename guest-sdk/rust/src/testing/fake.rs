@@ -473,7 +473,13 @@ impl Bucket {
 
 pub(crate) fn content_put(data: &[u8]) -> Result<String, Error> {
     check_payload(data)?;
-    Ok(with(|state| state.content.put(data)))
+    Ok(with(|state| put(state, data)))
+}
+
+fn put(state: &mut State, data: &[u8]) -> String {
+    let mcid = state.content.put(data);
+    state.content.own(&mcid);
+    mcid
 }
 
 pub(crate) fn content_create() -> Result<Writer, Error> {
@@ -481,17 +487,32 @@ pub(crate) fn content_create() -> Result<Writer, Error> {
 }
 
 pub(crate) fn content_open(mcid: &str) -> Result<Blob, Error> {
-    let found = with(|state| state.content.get(mcid))?;
+    let found = with(|state| fetch(state, mcid))?;
     found.map(|data| Blob { data }).ok_or_else(|| Error::NotFound(mcid.to_owned()))
 }
 
+/// What a plugin gets: its own, and everything else by right; then it is its own as well.
+fn fetch(state: &mut State, mcid: &str) -> Result<Option<Rc<[u8]>>, Error> {
+    let found = state.content.get(mcid)?;
+    if !state.content.is_own(mcid) {
+        state.rights.check("/mesh/fetch", mcid)?;
+        if found.is_some() {
+            state.content.own(mcid);
+        }
+    }
+    Ok(found)
+}
+
 pub(crate) fn content_fetch_all(mcid: &str) -> Result<Fetch, Error> {
-    let stored = content_has(mcid)?;
+    let stored = with(|state| fetch(state, mcid))?.is_some();
     Ok(Fetch { state: if stored { FetchState::Done } else { FetchState::Failed(Error::NotFound(mcid.to_owned())) } })
 }
 
 pub(crate) fn content_has(mcid: &str) -> Result<bool, Error> {
-    with(|state| Ok(state.content.get(mcid)?.is_some()))
+    with(|state| {
+        let is_visible = state.content.is_own(mcid) || state.rights.allow("/mesh/fetch", mcid);
+        Ok(state.content.get(mcid)?.is_some() && is_visible)
+    })
 }
 
 pub(crate) fn content_pin(mcid: &str) -> Result<(), Error> {
@@ -535,7 +556,7 @@ impl Writer {
     }
 
     pub(crate) fn finish(self) -> Result<String, Error> {
-        Ok(with(|state| state.content.put(&self.pieces.borrow())))
+        Ok(with(|state| put(state, &self.pieces.borrow())))
     }
 }
 

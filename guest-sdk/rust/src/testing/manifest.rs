@@ -16,6 +16,7 @@ pub(super) struct Manifest {
     pub(super) publish: Vec<String>,
     pub(super) advertise: Vec<String>,
     pub(super) call: Vec<String>,
+    pub(super) fetch: Vec<String>,
     config: toml::Table,
     pub(super) limits: Limits,
     pub(super) subscriptions: Vec<Subscription>,
@@ -86,7 +87,7 @@ impl Manifest {
     /// When the host would refuse the manifest.
     pub(super) fn parse(text: &str) -> Self {
         let manifest: Self = toml::from_str(text).unwrap_or_else(|cause| panic!("macula.toml: {cause}"));
-        for list in [&manifest.subscribe, &manifest.publish, &manifest.advertise, &manifest.call] {
+        for list in [&manifest.subscribe, &manifest.publish, &manifest.advertise, &manifest.call, &manifest.fetch] {
             for entry in list {
                 assert!(pattern::is_pattern(entry), "macula.toml: {entry:?} is not a pattern");
             }

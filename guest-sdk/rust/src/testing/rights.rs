@@ -28,12 +28,12 @@ impl Rights {
             ("/mesh/publish", &manifest.publish),
             ("/mesh/advertise", &manifest.advertise),
             ("/mesh/call", &manifest.call),
+            ("/mesh/fetch", &manifest.fetch),
         ] {
             for pattern in patterns {
                 rights.rule(command, pattern, Verdict::Allow);
             }
         }
-        rights.rule("/mesh/fetch", "**", Verdict::Allow);
         rights
     }
 

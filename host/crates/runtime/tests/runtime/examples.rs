@@ -23,3 +23,19 @@ async fn sensor_alert_alerts_and_sums_up() {
     let summary = fixture.mesh.call("sensors.summary", "").await.unwrap();
     assert!(String::from_utf8_lossy(&summary).contains("kitchen"));
 }
+
+#[tokio::test]
+async fn lookup_serves_a_table_that_is_content() {
+    let fixture = Fixture::new();
+    fixture.runtime.start(example("lookup"), Grant::AsAsked).await.unwrap();
+    let table: String = (0..100_000).map(|key| format!("key-{key},value {key}\n")).collect();
+    let mcid = fixture.mesh.provide(table);
+    fixture.mesh.publish("tables.current", mcid.to_string());
+    let answer = loop {
+        match fixture.mesh.call("lookup.get", "\"key-99999\"").await {
+            Ok(answer) => break answer,
+            Err(error) => assert!(error.to_string().contains("no table"), "{error}"),
+        }
+    };
+    assert_eq!(answer, "\"value 99999\"");
+}
