@@ -9,6 +9,7 @@ mod inspect;
 mod key;
 mod publish;
 mod realm;
+mod registry;
 mod relay;
 mod run;
 mod slots;
@@ -108,6 +109,8 @@ enum Command {
     Rollback(deploy::Rollback),
     /// Show how far hosts are with what was deployed, and grant what waits for it
     Slots(slots::Slots),
+    /// Register components under names and versions, and find them
+    Registry(registry::Registry),
     /// Show what a component needs and can do, without running it
     Inspect(inspect::Inspect),
     /// Build a plugin from its source
@@ -136,6 +139,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Deploy(deploy) => deploy.run(&common),
         Command::Rollback(rollback) => rollback.run(&common),
         Command::Slots(slots) => slots.run(&common),
+        Command::Registry(registry) => registry.run(&common),
         Command::Inspect(inspect) => inspect.run(&common),
         Command::Build(build) => build.run(&common),
         Command::Status(status) => status.run(&common),

@@ -8,6 +8,7 @@ use macula_node::{
     RelayUrl, RunningNode,
     auth::Slot,
     content::store::{Owner, StoreConfig},
+    deploy::PackageQuery,
     wire::{NodeId, hello::Role},
 };
 use macula_runtime::{
@@ -27,6 +28,7 @@ use crate::{
     failure::{Failure, Kind},
     output::{self, Format},
     plugin_mesh::NodeMeshes,
+    registry::{Registry, RegistryTasks},
 };
 
 /// How long plugins get to finish what they have begun.
@@ -46,6 +48,7 @@ pub(crate) struct Node {
     /// Hands changed rights on to plugins.
     rights: Option<JoinHandle<()>>,
     deployments: Option<Deployments>,
+    registry: Option<(Registry, RegistryTasks)>,
     report: Arc<NodeReport>,
     content: Option<NodeContent>,
     admin: AdminRpc,
@@ -74,6 +77,8 @@ pub(crate) enum Component {
     File(PathBuf),
     /// On this node, or on others of the mesh.
     Content(Mcid),
+    /// The newest version of a package that fits.
+    Package(PackageQuery),
 }
 
 /// The line that says that a node is up, as programs read it.
@@ -184,6 +189,7 @@ impl Node {
             runtime: None,
             rights: None,
             deployments: None,
+            registry: None,
             report,
             content,
             admin,
@@ -217,6 +223,9 @@ impl Node {
         self.report.set_runtime(runtime.clone());
         self.runtime = Some(runtime.clone());
         self.rights = Some(tokio::spawn(keep_plugin_rights(self.mesh.clone(), runtime.clone())));
+        if let Some(content) = &self.content {
+            self.registry = Some(Registry::start(&self.mesh, content, &self.state)?);
+        }
         for plugin in plugins {
             let manifest = self.manifest_of(settings, &plugin)?;
             let mesh = self.mesh.clone();
@@ -240,6 +249,13 @@ impl Node {
         let mcid = match component {
             Component::File(path) => return Ok(PluginSource::Path(path)),
             Component::Content(mcid) => mcid,
+            Component::Package(query) => {
+                let registry = self.registry.as_ref().ok_or_else(|| Failure::failed("this node keeps no registry"))?;
+                let found = registry.0.find(&query, COMPONENT_PATIENCE).await;
+                let found = found.ok_or_else(|| Failure::not_found(format!("no version of {} fits", query.name)))?;
+                tracing::info!(package = %found.id, mcid = %found.mcid, "found in the registry");
+                found.mcid
+            }
         };
         let content = self.content.as_ref().ok_or_else(|| Failure::failed("this node keeps no content"))?;
         tracing::info!(%mcid, "fetching the component");
@@ -255,6 +271,7 @@ impl Node {
         let beside = match &plugin.component {
             Component::File(path) => path.clone(),
             Component::Content(mcid) => PathBuf::from(mcid.as_str()),
+            Component::Package(query) => PathBuf::from(query.name.as_str()),
         };
         let stem = beside.file_stem().unwrap_or_default().to_string_lossy();
         let Some(table) = settings.file.plugin.get(&*stem) else { return Ok(plugin.manifest.clone()) };
@@ -309,6 +326,9 @@ impl Node {
         }
         if let Some(deployments) = &self.deployments {
             deployments.stop();
+        }
+        if let Some((_, tasks)) = &self.registry {
+            tasks.stop();
         }
         if let Some(runtime) = &self.runtime {
             runtime.stop_all(StopReason::HostStopping, GRACE).await;

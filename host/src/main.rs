@@ -13,6 +13,7 @@ mod failure;
 mod output;
 mod plugin_content;
 mod plugin_mesh;
+mod registry;
 
 use std::process::ExitCode;
 

@@ -12,18 +12,19 @@ use clap::Args;
 use data_encoding::BASE64;
 use macula_node::{
     CallOptions, Mesh, Subscribe, Subscription,
-    auth::{Slot, ucan::Cid},
-    deploy::{Deployment, Held, Rollout, RolloutState},
+    auth::{Slot, Validity, ucan::Cid},
+    deploy::{Deployment, Held, PackageQuery, Rollout, RolloutState},
     wire::{CallError, Fault, Mcid, NodeId, Operation, limits::CALL_TIMEOUT_MAX},
 };
 use serde::de::DeserializeOwned;
 
-use super::{ClientFlags, CommonFlags, build, client, client_runtime, content};
+use super::{ClientFlags, CommonFlags, build, client, client_runtime, content, registry};
 use crate::{
     config::{ClientSettings, Settings},
     deployment::{Asked, Current, deploy_procedure},
     failure::{Failure, Kind},
     output,
+    registry::{Asked as Asks, Listed},
 };
 
 /// How long hosts may say nothing new before they are waited for no longer, beside `--timeout`. A trial takes 10 s.
@@ -37,8 +38,8 @@ const QUIET: Duration = Duration::from_millis(300);
 pub(super) struct Deploy {
     /// The slot: a namespace and a label, like io.example.app/alerts
     slot: Slot,
-    /// A component (FILE.wasm), a folder with its source, which is built first, or a content id
-    #[arg(value_name = "FILE.wasm|DIR|MCID")]
+    /// A component (FILE.wasm), a folder with its source, which is built first, a content id, or a package of the registry
+    #[arg(value_name = "FILE.wasm|DIR|MCID|NAME@VERSION")]
     component: PathBuf,
     /// Manifest that goes with it, in place of FILE.toml beside the component
     #[arg(long, value_name = "FILE")]
@@ -68,7 +69,7 @@ impl Deploy {
         let component = Component::of(&self.component, self.manifest.as_deref())?;
         client_runtime()?.block_on(async {
             let desk = Desk::connect(&settings, &client, self.slot).await?;
-            let held = Held { mcid: component.offer(&desk.mesh)?, manifest: component.manifest };
+            let held = Held { mcid: component.offer(&desk.mesh, client.timeout).await?, manifest: component.manifest };
             let outcome = desk.deploy(|_| Ok(held), self.wait, common).await;
             desk.mesh.close().await;
             outcome
@@ -95,8 +96,8 @@ impl Rollback {
     }
 }
 
-/// What is to be deployed.
-struct Component {
+/// What is to be deployed or registered.
+pub(super) struct Component {
     from: From,
     manifest: Option<String>,
 }
@@ -105,16 +106,22 @@ enum From {
     File(File),
     /// Who has it gives it.
     Mesh(Mcid),
+    /// What the registry says.
+    Package(PackageQuery),
 }
 
 impl Component {
-    fn of(path: &Path, manifest: Option<&Path>) -> Result<Self, Failure> {
+    pub(super) fn of(path: &Path, manifest: Option<&Path>) -> Result<Self, Failure> {
         let text = path.to_string_lossy();
         let read =
             |path: &Path| std::fs::read_to_string(path).map_err(|error| Failure::from(error).during(path.display()));
         if !path.exists() && text.starts_with("bafkr") && !text.contains(['/', '.']) {
             let mcid = text.parse().map_err(Failure::usage)?;
             return Ok(Self { from: From::Mesh(mcid), manifest: manifest.map(read).transpose()? });
+        }
+        if !path.exists() && text.contains('@') && !text.contains('/') && !text.ends_with(".wasm") {
+            let query = text.parse().map_err(Failure::usage)?;
+            return Ok(Self { from: From::Package(query), manifest: manifest.map(read).transpose()? });
         }
         let file = if path.is_dir() { build::build(path)?.component } else { path.to_owned() };
         let failed = |error: std::io::Error| Failure::from(error).during(file.display());
@@ -127,10 +134,15 @@ impl Component {
     }
 
     /// Its id; a file is offered from here, for a host to fetch.
-    fn offer(&self, mesh: &Mesh) -> Result<Mcid, Failure> {
+    pub(super) async fn offer(&self, mesh: &Mesh, timeout: Duration) -> Result<Mcid, Failure> {
         match &self.from {
             From::Mesh(mcid) => Ok(mcid.clone()),
             From::File(file) => Ok(content::offer(mesh, file.try_clone()?)?),
+            From::Package(query) => {
+                let found: Option<Listed> =
+                    registry::ask(mesh, &Asks::Find { package: query.to_string() }, timeout).await?;
+                Ok(found.ok_or_else(|| Failure::not_found(format!("no version of {} fits", query.name)))?.mcid)
+            }
         }
     }
 }
@@ -195,7 +207,7 @@ impl<'a> Desk<'a> {
             held,
         };
         let arguments = deployment.to_arguments().map_err(Failure::usage)?;
-        let record = self.mesh.sign_record(Operation::Deploy, &self.slot.topic(), arguments);
+        let record = self.mesh.sign_record(Operation::Deploy, &self.slot.topic(), arguments, Validity::Now);
         let record = BASE64.encode(&record.map_err(|fault| self.explained(fault.into()))?);
         // The host that takes it fetches the component first.
         let taken: Current = self.ask(&Asked::Deploy { slot: slot.clone(), record }, CALL_TIMEOUT_MAX).await?;

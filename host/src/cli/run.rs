@@ -1,4 +1,4 @@
-//! `macula-host run [FILE.wasm|DIR|MCID]... [--follow SLOT]...`
+//! `macula-host run [FILE.wasm|DIR|MCID|NAME@VERSION]... [--follow SLOT]...`
 
 use std::path::{Path, PathBuf};
 
@@ -15,8 +15,9 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// Components (FILE.wasm), folders with the source of a plugin, which are built first, or content ids, which are fetched
-    #[arg(value_name = "FILE.wasm|DIR|MCID")]
+    /// Components (FILE.wasm), folders with the source of a plugin, which are built first, content ids, which are fetched, or
+    /// packages of the registry (io.example.greeter@1.2.0, or the newest that fits: io.example.greeter@^1)
+    #[arg(value_name = "FILE.wasm|DIR|MCID|NAME@VERSION")]
     plugins: Vec<PathBuf>,
     /// Manifest to use in place of FILE.toml beside the component; for one plugin only
     #[arg(long, value_name = "FILE")]
@@ -56,8 +57,8 @@ fn component(path: &Path) -> Result<Component, Failure> {
     if text.starts_with("bafkr") && !text.contains(['/', '.']) {
         return text.parse().map(Component::Content).map_err(Failure::usage);
     }
-    if !text.contains('/') && text.contains('@') && !text.ends_with(".wasm") {
-        return Err(Failure::failed(format!("{text} is a registry name; running one is not built yet, name a file")));
+    if text.contains('@') && !text.contains('/') && !text.ends_with(".wasm") {
+        return text.parse().map(Component::Package).map_err(Failure::usage);
     }
     Err(Failure::not_found(format!("there is no file or folder {}", path.display())))
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use data_encoding::BASE64;
 use macula_node::{
     IncomingCall, LinkState, Publish,
-    auth::{SignedRecord, Slot},
+    auth::{SignedRecord, Slot, Validity},
     content::store::Owner,
     deploy::{Deployment, Held},
     wire::{CallError, Delivery, Fault, Operation},
@@ -92,7 +92,7 @@ async fn current(parts: &Parts, slot: &str) -> Result<Option<Current>, Fault> {
     let slot = parse(slot)?;
     let topic = slot.record_topic().ok_or_else(|| Fault::Invalid(format!("{slot} has too many labels")))?;
     let Some(message) = parts.mesh.retained(&topic).await? else { return Ok(None) };
-    let record = parts.mesh.check_past_record(&message.payload, Operation::Deploy, &slot.topic());
+    let record = parts.mesh.check_record(&message.payload, Operation::Deploy, &slot.topic(), Validity::AsMade);
     Ok(record.and_then(|record| read(parts, &slot, &record)).ok())
 }
 
@@ -107,7 +107,7 @@ async fn deploy(parts: &Parts, slot: &str, record: &str) -> Result<Current, Faul
     let slot = parse(slot)?;
     let bytes =
         BASE64.decode(record.as_bytes()).map_err(|_| Fault::Invalid("the record is not in base64".to_owned()))?;
-    let new = parts.mesh.check_record(&bytes, Operation::Deploy, &slot.topic())?;
+    let new = parts.mesh.check_record(&bytes, Operation::Deploy, &slot.topic(), Validity::Now)?;
     let new = read(parts, &slot, &new)?;
     match known {
         Some(known) if known.id == new.id => return Ok(known),

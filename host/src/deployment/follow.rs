@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use data_encoding::BASE64;
 use macula_node::{
-    LOCAL_REALM, LinkState, Mesh, NodeContent, Publish, SlotFile, Subscribe, Subscription,
-    auth::Slot,
+    LOCAL_REALM, LinkState, Mesh, NodeContent, Publish, StateFile, Subscribe, Subscription,
+    auth::{Slot, Validity},
     content::store::Owner,
     deploy::{Action, Asks, Config, Counts, Deployment, Failure as Setback, Follower, Journal, Refused, Rollout},
     wire::{Delivery, Fault, Mcid, Operation, Pattern, Topic},
@@ -56,7 +56,7 @@ pub(super) struct Follow {
     parts: Parts,
     slot: Slot,
     topics: Topics,
-    file: SlotFile,
+    file: StateFile,
     follower: Follower,
     record: Option<Vec<u8>>,
     granted: Arc<RwLock<Asks>>,
@@ -74,7 +74,7 @@ struct Topics {
 
 impl Follow {
     /// Takes up what is remembered of the slot.
-    pub(super) fn new(parts: Parts, file: SlotFile, slot: &Slot) -> Result<(Self, watch::Receiver<Rollout>), Failure> {
+    pub(super) fn new(parts: Parts, file: StateFile, slot: &Slot) -> Result<(Self, watch::Receiver<Rollout>), Failure> {
         let too_deep = || Failure::usage(format!("the slot {slot} has too many labels to be deployed to"));
         let node = parts.mesh.node();
         let topics = Topics {
@@ -181,11 +181,14 @@ impl Follow {
 
     fn take_record(&mut self, payload: &[u8]) -> Result<bool, Heard> {
         let mesh = &self.parts.mesh;
-        let record = mesh.check_record(payload, Operation::Deploy, &self.slot.topic()).map_err(Heard::Unproved)?;
+        let record = mesh
+            .check_record(payload, Operation::Deploy, &self.slot.topic(), Validity::Now)
+            .map_err(Heard::Unproved)?;
         let deployment =
             Deployment::read(&record, &self.slot, mesh.realm()).map_err(|error| Heard::Malformed(error.to_string()))?;
         let known = self.record.replace(payload.to_vec());
-        let taken = self.follower.record(now_ms(), &record.id.to_string(), record.expires, &deployment);
+        let taken =
+            self.follower.record(now_ms(), &record.id.to_string(), record.expires.unwrap_or(u64::MAX), &deployment);
         if !matches!(taken, Ok(true)) {
             self.record = known;
         }

@@ -13,4 +13,5 @@ mod main_job;
 mod permissions;
 mod process;
 mod readme;
+mod registry;
 mod tls;

@@ -372,8 +372,7 @@ impl Authority {
     }
 
     /// Who owns which names of a realm, as far as is known.
-    #[cfg(test)]
-    fn owners(&self, realm: &RealmId) -> Option<&Owners> {
+    pub(crate) fn owners(&self, realm: &RealmId) -> Option<&Owners> {
         self.realms.get(realm).map(|realm| &realm.owners)
     }
 
@@ -524,7 +523,7 @@ impl Authority {
         Ok(Taken::Grant)
     }
 
-    fn learn(&mut self, now: u64, realm: &RealmId, claim: &Ownership) -> Result<(), ProofError> {
+    pub(crate) fn learn(&mut self, now: u64, realm: &RealmId, claim: &Ownership) -> Result<(), ProofError> {
         let clock = self.clock(now);
         let Some(known) = self.realms.get_mut(realm) else { return Ok(()) };
         if *claim.chain().subject() != known.root {

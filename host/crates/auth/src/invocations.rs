@@ -9,7 +9,7 @@ use cid::Cid;
 use macula_ucan::{Chain, ChainError, Clock, Delegation, Invocation, Ipld, TokenError};
 use macula_wire::{NodeId, Operation, RealmId, Topic};
 
-use crate::{Authority, GrantError, Scope, authority::ProofError};
+use crate::{Authority, GrantError, Scope, authority::ProofError, namespace::is_canonical};
 
 /// Longest that an invocation may be good for, in seconds.
 pub const INVOCATION_LIFETIME_MAX: u64 = 300;
@@ -204,8 +204,21 @@ impl Authority {
         match invocation.verify(find, &clock, |cid, by| self.is_revoked(realm, cid, by))? {
             Some(chain) => self.check_claim(now, realm, operation, topic, invocation.issuer(), chain),
             None if self.root(realm) == Some(invocation.issuer()) => Ok(()),
+            None if self.owns(now, realm, invocation.issuer(), topic) => Ok(()),
             None => Err(ProofError::from(GrantError::Subject(*invocation.subject())).into()),
         }
+    }
+
+    /// Whether a key owns a name, by claims that are known and stand.
+    fn owns(&self, now: u64, realm: &RealmId, key: &NodeId, topic: &Topic) -> bool {
+        let clock = Clock { now, skew: 0 };
+        let holds = |chain: &Chain| {
+            chain.check_time(&clock)?;
+            chain.check_revoked(|cid, by| self.is_revoked(realm, cid, by))
+        };
+        let wanted = Scope::Within(vec![topic.clone().into()]);
+        let owned = self.owners(realm).and_then(|owners| owners.scope_of(key, &wanted, holds));
+        is_canonical(topic) && owned.is_some_and(|(scope, ..)| scope.contains(topic))
     }
 
     fn check_claim(

@@ -42,7 +42,7 @@ pub use permissions::Permissions;
 pub use pins::{PinError, Pins};
 pub use profile::{Binding, ProfileError, Terms};
 pub use proofs::{chains_for, claims_in, proof_of};
-pub use records::{RECORD_LIFETIME_MAX, SignedRecord};
+pub use records::{ExpectedRecord, RECORD_LIFETIME_MAX, SignedRecord, Validity};
 pub use revocations::{RevocationRefused, Revocations};
 pub use scope::{NotGrantable, Scope};
 pub use slot::{Slot, SlotError, may_speak_for};

@@ -4,11 +4,14 @@
 //! side of one slot: it takes records, decides what to fetch, start and put back, and what to remember over a restart. It
 //! does none of that itself: whoever drives it carries out its [`Action`]s and tells it what came of them.
 //!
+//! A [`Package`] says, for good, which component a version of a name is; a [`Catalog`] is what a node knows of them.
+//!
 //! Pure: time comes in as unix milliseconds, nothing here waits, reads or writes. Specified in `docs/protocol/deployment.md`.
 
 mod asks;
 mod follower;
 mod journal;
+mod package;
 mod record;
 mod rollout;
 mod trial;
@@ -16,6 +19,7 @@ mod trial;
 pub use asks::Asks;
 pub use follower::{Action, Config, Failure, Follower, Refused, Step};
 pub use journal::{Accepted, Journal, VERSIONS_KEPT, Version};
+pub use package::{Catalog, Package, PackageError, PackageId, PackageQuery, PackageRefused};
 pub use record::{Deployment, DeploymentError, Held, MANIFEST_BYTES_MAX, SEQ_MAX};
 pub use rollout::{Rollout, RolloutState};
 pub use trial::{Counts, Trial, Verdict};

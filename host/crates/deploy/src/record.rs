@@ -204,7 +204,7 @@ mod tests {
 
     fn record(arguments: BTreeMap<String, Ipld>) -> SignedRecord {
         let signer = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK".parse().unwrap();
-        SignedRecord { id: Cid::default(), signer, arguments, issued: 1, expires: 2 }
+        SignedRecord { id: Cid::default(), signer, arguments, issued: 1, expires: Some(2) }
     }
 
     fn read(arguments: BTreeMap<String, Ipld>) -> Result<Deployment, DeploymentError> {

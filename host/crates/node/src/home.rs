@@ -14,6 +14,7 @@
 //!     relay-revocations         0600  what the relay has been told
 //!     epoch                     the epoch of the last run, decimal
 //!     slots/<namespace>+<label>.json  0600  what a slot held, holds and may do
+//!     packages/<name>@<version>.record  0600  what packages are, as signed
 //!     run.json                  0600  while running: addresses and node id
 //! ```
 //!
@@ -41,7 +42,7 @@ use serde::{Deserialize, Serialize};
 use self::files::{key_at, make_directory, read_key, remove_drafts, write_private};
 pub use self::{
     realms::{RealmEntry, RealmError},
-    slots::SlotFile,
+    slots::{PackageFiles, StateFile},
     tokens::{StoredTokens, TokenFileError, read_tokens},
 };
 use crate::{LoggedRevocation, RevocationLog};

@@ -89,8 +89,8 @@ pub use content_store::{
     ContentReader, ContentUsage, ContentWriter, FetchState, NodeContent, OwnedContent, OwnedFetch,
 };
 pub use home::{
-    Home, HomeError, LOCAL_REALM, NodeState, RealmEntry, RealmError, RunningNode, SlotFile, StoredTokens,
-    TokenFileError, read_tokens,
+    Home, HomeError, LOCAL_REALM, NodeState, PackageFiles, RealmEntry, RealmError, RunningNode, StateFile,
+    StoredTokens, TokenFileError, read_tokens,
 };
 pub use macula_auth as auth;
 pub use macula_content as content;

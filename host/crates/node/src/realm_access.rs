@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use ed25519_dalek::SigningKey;
 use macula_auth::{
-    Grant, Issuing, RECORD_LIFETIME_MAX, Scope, Terms, chains_for, claims_in, issue, proof_of,
+    Grant, Issuing, Ownership, RECORD_LIFETIME_MAX, Scope, Terms, Validity, chains_for, claims_in, issue, proof_of,
     ucan::{Chain, Cid, Command, Delegation, InvocationFields, Ipld, TokenError, container},
 };
 use macula_wire::{
@@ -163,46 +163,47 @@ impl RealmAccess {
         operation: Operation,
         topic: &Topic,
         mut arguments: BTreeMap<String, Ipld>,
+        validity: Validity,
         now: u64,
     ) -> Option<Result<Vec<u8>, TokenError>> {
         arguments.insert("topic".to_owned(), Ipld::String(topic.to_string()));
         let command: Command = operation.command().parse().expect("a constant");
-        let (signer, chain) = match &self.credentials {
-            Credentials::Root(root) => (&**root, None),
+        let (signer, chain, claims) = match &self.credentials {
+            Credentials::Root(root) => (&**root, None, Vec::new()),
             Credentials::Tokens { source, holders } => {
                 let (tokens, asked) = (source(), Ipld::Map(arguments.clone()));
-                let chains = holders.iter().flat_map(|holder| {
-                    let held = chains_for(&tokens, &NodeId::from(holder.verifying_key()));
-                    held.into_iter().map(move |chain| (holder, chain))
-                });
-                let allows = |chain: &Chain| {
-                    is_for_node(chain)
-                        && chain.command().covers(&command)
-                        && chain.expires().is_none_or(|expires| expires > now)
-                        && chain.links().iter().all(|link| link.policy().matches(&asked))
+                let claims = claims_about(&tokens, topic);
+                let owner = |holder: &&SigningKey| {
+                    let id = NodeId::from(holder.verifying_key());
+                    claims.iter().any(|claim| *claim.audience() == id)
                 };
-                let longest = |chain: &Chain| chain.expires().unwrap_or(u64::MAX);
-                let (holder, chain) =
-                    chains.filter(|(_, chain)| allows(chain)).max_by_key(|(_, chain)| longest(chain))?;
-                (holder, Some(chain))
+                let granted = granted(&tokens, holders, &command, &asked, now);
+                let (holder, chain) = match granted {
+                    Some((holder, chain)) => (holder, Some(chain)),
+                    None => (holders.iter().find(owner)?, None),
+                };
+                (holder, chain, claims)
             }
         };
-        let lasts = now.saturating_add(RECORD_LIFETIME_MAX);
         let links = chain.as_ref().map_or(&[][..], Chain::links);
+        let id = NodeId::from(signer.verifying_key());
+        let lasts = now.saturating_add(RECORD_LIFETIME_MAX);
+        let ends = chain.as_ref().and_then(Chain::expires).map_or(lasts, |expires| expires.min(lasts));
         let fields = InvocationFields {
-            subject: chain.as_ref().map_or(self.root, |chain| *chain.subject()),
+            subject: chain.as_ref().map_or(id, |chain| *chain.subject()),
             audience: None,
             command,
             arguments,
             proofs: links.iter().map(|link| *link.cid()).collect(),
             nonce: nonce(),
-            expires: Some(chain.as_ref().and_then(Chain::expires).map_or(lasts, |expires| expires.min(lasts))),
+            expires: (validity != Validity::Lasting).then_some(ends),
             issued_at: Some(now),
             cause: None,
             meta: BTreeMap::new(),
         };
         Some(fields.sign(signer).map(|record| {
-            let tokens = links.iter().map(|link| link.bytes()).chain([record.bytes()]);
+            let claims = claims.iter().flat_map(Chain::links).map(|link| link.bytes());
+            let tokens = links.iter().map(|link| link.bytes()).chain(claims).chain([record.bytes()]);
             container::encode(tokens, container::Encoding::Raw)
         }))
     }
@@ -241,6 +242,36 @@ impl RealmAccess {
         // A proof that has expired meanwhile grants nothing any more.
         issue(issuer, proof, issuing, now).ok()
     }
+}
+
+/// Of what was granted to one of these keys, the chain that covers this and lasts longest.
+fn granted<'a>(
+    tokens: &[Arc<Delegation>],
+    holders: &'a [SigningKey],
+    command: &Command,
+    asked: &Ipld,
+    now: u64,
+) -> Option<(&'a SigningKey, Chain)> {
+    let chains = holders.iter().flat_map(|holder| {
+        let held = chains_for(tokens, &NodeId::from(holder.verifying_key()));
+        held.into_iter().map(move |chain| (holder, chain))
+    });
+    let allows = |chain: &Chain| {
+        is_for_node(chain)
+            && chain.command().covers(command)
+            && chain.expires().is_none_or(|expires| expires > now)
+            && chain.links().iter().all(|link| link.policy().matches(asked))
+    };
+    chains.filter(|(_, chain)| allows(chain)).max_by_key(|(_, chain)| chain.expires().unwrap_or(u64::MAX))
+}
+
+/// Claims to names of which this is one: they go with what rests on them.
+fn claims_about(tokens: &[Arc<Delegation>], topic: &Topic) -> Vec<Chain> {
+    let is_about = |chain: &Chain| {
+        let claim = Ownership::read(chain.clone());
+        claim.is_ok_and(|claim| claim.namespace().patterns().iter().any(|pattern| pattern.matches(topic)))
+    };
+    claims_in(tokens).into_iter().filter(is_about).collect()
 }
 
 /// Whether a chain is for a node itself. What is for a plugin is for that one, on the node with that very key: other nodes of

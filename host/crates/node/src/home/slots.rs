@@ -1,32 +1,73 @@
-//! What a node remembers of the deployment slots that it follows: a private file each.
+//! What a node remembers of the deployment slots that it follows and of packages: a private file each.
 
 use std::{fs, io, path::PathBuf};
 
 use macula_auth::Slot;
+use macula_deploy::PackageId;
 
 use super::{
     HomeError, NodeState,
     files::{make_directory, write_private},
 };
 
-/// A slot's file. Cheap to clone.
+/// A file of a node's state. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct SlotFile(PathBuf);
+pub struct StateFile(PathBuf);
 
 impl NodeState {
     /// The file of a slot; what it holds is for the caller to say.
     ///
     /// # Errors
     /// When its directory cannot be made.
-    pub fn slot_file(&self, slot: &Slot) -> Result<SlotFile, HomeError> {
+    pub fn slot_file(&self, slot: &Slot) -> Result<StateFile, HomeError> {
         let directory = self.path.join("slots");
         make_directory(&directory)?;
         // A namespace has no '+', so no two slots share a file.
-        Ok(SlotFile(directory.join(format!("{}.json", slot.as_str().replace('/', "+")))))
+        Ok(StateFile(directory.join(format!("{}.json", slot.as_str().replace('/', "+")))))
+    }
+
+    /// Where the records of packages are.
+    ///
+    /// # Errors
+    /// When the directory cannot be made.
+    pub fn package_files(&self) -> Result<PackageFiles, HomeError> {
+        let directory = self.path.join("packages");
+        make_directory(&directory)?;
+        Ok(PackageFiles(directory))
     }
 }
 
-impl SlotFile {
+/// The records of packages that a node knows: a file each. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct PackageFiles(PathBuf);
+
+impl PackageFiles {
+    /// All records.
+    ///
+    /// # Errors
+    /// When the directory, or one that is there, cannot be read.
+    pub fn read(&self) -> Result<Vec<Vec<u8>>, HomeError> {
+        let failed = |error| HomeError::Io { action: "read", path: self.0.clone(), error };
+        let mut records = Vec::new();
+        for entry in fs::read_dir(&self.0).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.extension().is_some_and(|extension| extension == "record") {
+                records.extend(StateFile(path).read()?);
+            }
+        }
+        Ok(records)
+    }
+
+    /// Keeps the record of a version, in the place of one that was there.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, package: &PackageId, record: &[u8]) -> Result<(), HomeError> {
+        StateFile(self.0.join(format!("{package}.record"))).write(record)
+    }
+}
+
+impl StateFile {
     /// Reads it; `None` when it was never written.
     ///
     /// # Errors

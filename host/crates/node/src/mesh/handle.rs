@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use macula_auth::{
-    AuditEvent, Permissions, SignedRecord,
+    AuditEvent, Permissions, SignedRecord, Validity,
     ucan::{Command, InvocationFields, Ipld, Revocation, container},
 };
 use macula_transport::Link;
@@ -416,7 +416,7 @@ impl Mesh {
     }
 
     /// Signs a record: what everybody in the realm may read and check, for as long as it lasts. It is signed by the realm's
-    /// root key or by one that was granted the right, and not by this node's.
+    /// root key or by one that was granted the right, and not by this node's. `validity` says whether it expires.
     ///
     /// # Errors
     /// `denied` when there is no right to `operation` on `topic` here; `invalid` when it is too large.
@@ -425,8 +425,10 @@ impl Mesh {
         operation: Operation,
         topic: &Topic,
         arguments: BTreeMap<String, Ipld>,
+        validity: Validity,
     ) -> Result<Vec<u8>, Fault> {
-        let signed = self.shared().rights.access().sign_record(operation, topic, arguments, unix_now());
+        let access = self.shared().rights.access();
+        let signed = access.sign_record(operation, topic, arguments, validity, unix_now());
         let signed = signed.ok_or_else(|| Fault::Denied(format!("{operation} {topic}")))?;
         signed.map_err(|error| Fault::Invalid(error.to_string()))
     }
@@ -435,20 +437,16 @@ impl Mesh {
     ///
     /// # Errors
     /// `denied`, with the name of what is wrong.
-    pub fn check_record(&self, bytes: &[u8], operation: Operation, topic: &Topic) -> Result<SignedRecord, Fault> {
+    pub fn check_record(
+        &self,
+        bytes: &[u8],
+        operation: Operation,
+        topic: &Topic,
+        validity: Validity,
+    ) -> Result<SignedRecord, Fault> {
         let denied = |name: &str| Fault::Denied(format!("{operation} {topic}: {name}"));
         let tokens = container::decode(bytes).map_err(|error| denied(error.name()))?;
-        self.shared().rights.check_record(&tokens, operation, topic).map_err(|refused| denied(refused.name()))
-    }
-
-    /// The same as of when it was made, for a record that may have expired since.
-    ///
-    /// # Errors
-    /// As [`Mesh::check_record`].
-    pub fn check_past_record(&self, bytes: &[u8], operation: Operation, topic: &Topic) -> Result<SignedRecord, Fault> {
-        let denied = |name: &str| Fault::Denied(format!("{operation} {topic}: {name}"));
-        let tokens = container::decode(bytes).map_err(|error| denied(error.name()))?;
-        let checked = self.shared().rights.check_past_record(&tokens, operation, topic);
+        let checked = self.shared().rights.check_record(&tokens, operation, topic, validity);
         checked.map_err(|refused| denied(refused.name()))
     }
 

@@ -6,8 +6,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use macula_auth::{
-    AuditEvent, Authority, AuthorityConfig, Change, Checked, GrantError, Invocations, MemberKey, Permissions,
-    ProofError, Refusal, Scope, SignedRecord, Standing, ucan::Ipld,
+    AuditEvent, Authority, AuthorityConfig, Change, Checked, ExpectedRecord, GrantError, Invocations, MemberKey,
+    Permissions, ProofError, Refusal, Scope, SignedRecord, Standing, Validity, ucan::Ipld,
 };
 use macula_wire::{NodeId, Operation, RealmId, control::Proof};
 use parking_lot::Mutex;
@@ -217,18 +217,10 @@ impl OwnRights {
         tokens: &[Vec<u8>],
         operation: Operation,
         topic: &macula_wire::Topic,
+        validity: Validity,
     ) -> Result<SignedRecord, macula_auth::InvocationRefused> {
-        self.state.lock().authority.check_record(unix_now(), &self.realm, tokens, operation, topic)
-    }
-
-    /// The same as of when it was made; see [`Authority::check_past_record`].
-    pub(super) fn check_past_record(
-        &self,
-        tokens: &[Vec<u8>],
-        operation: Operation,
-        topic: &macula_wire::Topic,
-    ) -> Result<SignedRecord, macula_auth::InvocationRefused> {
-        self.state.lock().authority.check_past_record(&self.realm, tokens, operation, topic)
+        let expected = ExpectedRecord { realm: &self.realm, operation, topic, validity };
+        self.state.lock().authority.check_record(unix_now(), tokens, expected)
     }
 
     /// Looks for new proofs; those that are new.
