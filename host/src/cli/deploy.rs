@@ -13,7 +13,7 @@ use data_encoding::BASE64;
 use macula_node::{
     CallOptions, Mesh, Subscribe, Subscription,
     auth::{Slot, Validity, ucan::Cid},
-    deploy::{Deployment, Held, PackageQuery, Rollout, RolloutState},
+    deploy::{CANARY_PERCENT_MAX, Deployment, Held, PackageQuery, Rollout, RolloutState},
     wire::{CallError, Fault, Mcid, NodeId, Operation, limits::CALL_TIMEOUT_MAX},
 };
 use serde::de::DeserializeOwned;
@@ -27,8 +27,8 @@ use crate::{
     registry::{Asked as Asks, Listed},
 };
 
-/// How long hosts may say nothing new before they are waited for no longer, beside `--timeout`. A trial takes 10 s.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How long hosts may say nothing new before they are waited for no longer, beside `--timeout`. A canary takes 30 s, a trial 10 s.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// What was told longer ago is of a host that follows no more: hosts tell at least every minute.
 const ROLLOUT_AGE_MAX: Duration = Duration::from_secs(180);
 /// How long stored rollouts are collected after the last one came.
@@ -44,6 +44,9 @@ pub(super) struct Deploy {
     /// Manifest that goes with it, in place of FILE.toml beside the component
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
+    /// Give it this share of the work for 30 s first, on each host: 1% to 50%
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    canary: Option<u8>,
     /// Show how far each host is, and wait until all are done
     #[arg(long)]
     wait: bool,
@@ -70,7 +73,7 @@ impl Deploy {
         client_runtime()?.block_on(async {
             let desk = Desk::connect(&settings, &client, self.slot).await?;
             let held = Held { mcid: component.offer(&desk.mesh, client.timeout).await?, manifest: component.manifest };
-            let outcome = desk.deploy(|_| Ok(held), self.wait, common).await;
+            let outcome = desk.deploy(|_| Ok(held), self.canary, self.wait, common).await;
             desk.mesh.close().await;
             outcome
         })
@@ -89,11 +92,18 @@ impl Rollback {
                 before.ok_or_else(|| Failure::not_found(format!("{slot} held nothing before {}", current.held.mcid)))
             };
             let slot = desk.slot.clone();
-            let outcome = desk.deploy(|current| before(&slot, current), self.wait, common).await;
+            let outcome = desk.deploy(|current| before(&slot, current), None, self.wait, common).await;
             desk.mesh.close().await;
             outcome
         })
     }
+}
+
+/// `10%`, or `10`.
+fn percent(text: &str) -> Result<u8, String> {
+    let percent = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    let percent = percent.filter(|percent| (1..=CANARY_PERCENT_MAX).contains(percent));
+    percent.ok_or_else(|| format!("expected 1% to {CANARY_PERCENT_MAX}%"))
 }
 
 /// What is to be deployed or registered.
@@ -187,6 +197,7 @@ impl<'a> Desk<'a> {
     async fn deploy(
         &self,
         held: impl FnOnce(Option<&Current>) -> Result<Held, Failure>,
+        canary: Option<u8>,
         wait: bool,
         common: &CommonFlags,
     ) -> Result<(), Failure> {
@@ -205,6 +216,7 @@ impl<'a> Desk<'a> {
             prev: newest.and_then(|current| Cid::try_from(current.id.as_str()).ok()),
             before: current.as_ref().and_then(|current| before(current, &held, &known)),
             held,
+            canary,
         };
         let arguments = deployment.to_arguments().map_err(Failure::usage)?;
         let record = self.mesh.sign_record(Operation::Deploy, &self.slot.topic(), arguments, Validity::Now);

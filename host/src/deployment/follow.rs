@@ -49,6 +49,7 @@ enum Done {
     Fetched(u64, Result<(), Setback>),
     Prepared(u64, Result<Box<Prepared>, Setback>),
     Started(u64, Result<PluginHandle, String>),
+    CanaryStarted(u64, Result<(), String>),
 }
 
 /// See the module.
@@ -249,6 +250,13 @@ impl Follow {
                     });
                 }
                 Action::Start { ticket, on_trial } => self.start(ticket, on_trial),
+                Action::StartCanary { ticket, percent } => self.start_canary(ticket, percent),
+                Action::EndCanary => {
+                    if let Some(plugin) = self.plugin.clone() {
+                        // What it handles is handled to the end; whoever replaces the version waits for that too.
+                        tokio::spawn(async move { plugin.end_canary().await });
+                    }
+                }
                 Action::EndTrial => {
                     if let Some(plugin) = &self.plugin {
                         plugin.end_probation();
@@ -299,6 +307,20 @@ impl Follow {
         self.pinned = pinned;
     }
 
+    fn start_canary(&mut self, ticket: u64, percent: u8) {
+        let (Some(prepared), Some(plugin)) = (self.prepared.clone(), self.plugin.clone()) else {
+            let nothing = Err("nothing was prepared".to_owned());
+            return self.follower.canary_started(now_ms(), ticket, Counts::default(), nothing);
+        };
+        let runtime = self.parts.runtime.clone();
+        let grant = slot_grant(&self.parts.mesh, &self.slot, &self.granted);
+        self.work.spawn(async move {
+            let options = ReplaceOptions { grace: GRACE, probation: Some(trial_policy()), ..ReplaceOptions::default() };
+            let started = runtime.start_canary(&plugin, *prepared, &grant, percent.into(), &options).await;
+            Done::CanaryStarted(ticket, started.map_err(|error| error.to_string()))
+        });
+    }
+
     fn start(&mut self, ticket: u64, on_trial: bool) {
         let Some(prepared) = self.prepared.clone() else {
             return self.follower.started(now_ms(), ticket, Counts::default(), Err("nothing was prepared".into()));
@@ -306,7 +328,7 @@ impl Follow {
         let (runtime, plugin) = (self.parts.runtime.clone(), self.plugin.clone());
         let grant = slot_grant(&self.parts.mesh, &self.slot, &self.granted);
         self.work.spawn(async move {
-            let probation = on_trial.then(|| CrashPolicy { crashes_max: TRIAL_CRASHES_MAX, ..CrashPolicy::default() });
+            let probation = on_trial.then(trial_policy);
             let options = ReplaceOptions { grace: GRACE, probation, ..ReplaceOptions::default() };
             if let Some(plugin) = plugin {
                 match runtime.replace(&plugin, (*prepared).clone(), &grant, &options).await {
@@ -348,6 +370,9 @@ impl Follow {
                 let outcome = outcome.map(|plugin| self.plugin = Some(plugin));
                 self.follower.started(now, ticket, self.counts(), outcome);
             }
+            Ok(Done::CanaryStarted(ticket, outcome)) => {
+                self.follower.canary_started(now, ticket, self.counts(), outcome);
+            }
             // Aborted, for something newer.
             Err(_) => {}
         }
@@ -362,6 +387,11 @@ impl Follow {
             self.plugin.as_ref().map(PluginHandle::status).filter(|status| status.state == PluginState::Failed);
         let failed = failed.map(|status| status.reason.unwrap_or_else(|| "it crashed too often".to_owned()));
         self.follower.look(now_ms(), self.counts(), failed.as_deref());
+        if let Some(canary) = self.plugin.as_ref().and_then(PluginHandle::canary) {
+            let has_failed = canary.state == PluginState::Failed;
+            let reason = canary.reason.unwrap_or_else(|| "it crashed too often".to_owned());
+            self.follower.look_canary(now_ms(), counts(&canary.metrics), has_failed.then_some(&*reason));
+        }
     }
 }
 
@@ -381,6 +411,11 @@ impl std::fmt::Display for Heard {
             Self::Refused(refused) => write!(f, "{refused}"),
         }
     }
+}
+
+/// How crashes on trial are answered.
+fn trial_policy() -> CrashPolicy {
+    CrashPolicy { crashes_max: TRIAL_CRASHES_MAX, ..CrashPolicy::default() }
 }
 
 /// What a plugin has done, and how much of it went wrong.

@@ -185,6 +185,29 @@ fn what_is_worse_goes_and_says_why() {
     host.stop();
 }
 
+/// Goal: a canary gets its share beside the version that runs; one that does worse goes, and nobody has noticed.
+#[test]
+fn a_canary_that_does_worse_goes() {
+    let probe = Probe::new();
+    let host = probe.home.node(&["run", "--follow", SLOT]);
+    probe.deploy(1, "", &["--wait"]).succeeded();
+    let mut handled = probe.home.subscriber(&["out"]);
+    let component = probe.version(2, "bad = true");
+    let arguments = ["deploy", SLOT, component.to_str().unwrap(), "--canary", "50%", "--wait"];
+    let mut deploying = Process::start(probe.home.command(&arguments));
+    while !deploying.line().contains(" canary") {}
+    for topic in 0..40 {
+        probe.home.output(&["publish", &format!("in.t{topic}"), "publish out x"]).succeeded();
+    }
+    deploying.wait().failed(1, "trapped");
+    for _ in 0..40 {
+        handled.line();
+    }
+    assert_eq!(probe.running(), "1");
+    probe.deploy(3, "", &["--canary", "60%"]).failed(2, "1% to 50%");
+    host.stop();
+}
+
 /// Goal: a host that is killed at any moment of a deployment runs a right version when it is started again, without anybody
 /// else, and ends up with the newest.
 #[test]

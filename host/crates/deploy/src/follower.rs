@@ -9,6 +9,8 @@
 //!                                           what ran before runs on ◄──── Failed ◄── RollingBack
 //! ```
 //!
+//! A record may want a share of the work for its version first (`Canary`, between `Preparing` and `Starting`).
+//!
 //! A newer record takes the place of an older one at any step; a start that is under way is waited for, and a trial goes on
 //! until the newer version takes over. What is decided is stored before it is done, and a restart begins with the version
 //! that has stood the test.
@@ -27,6 +29,8 @@ pub struct Config {
     pub grants_what_is_asked: bool,
     /// How long a new version is looked at closely.
     pub trial: u64,
+    /// How long it has a share of the work before, when it is to.
+    pub canary: u64,
     /// How often.
     pub look_interval: u64,
     /// Before a component that could not be fetched is looked for again; doubled each time.
@@ -42,6 +46,7 @@ impl Default for Config {
         Self {
             grants_what_is_asked: false,
             trial: 10_000,
+            canary: 30_000,
             look_interval: 200,
             retry_min: 1_000,
             retry_max: 60_000,
@@ -76,6 +81,15 @@ pub enum Action {
         /// When it crashes too often it waits to be replaced.
         on_trial: bool,
     },
+    /// Give what was prepared last a share of the work, beside the version that runs: [`Follower::canary_started`].
+    StartCanary {
+        /// Names this action.
+        ticket: u64,
+        /// Of a hundred.
+        percent: u8,
+    },
+    /// The version that runs has all of the work again.
+    EndCanary,
     /// It has stood the test.
     EndTrial,
     /// Tell everybody.
@@ -124,6 +138,10 @@ pub enum Step {
     Preparing,
     /// For what a version asks.
     WaitingForGrant(Asks),
+    /// See [`Action::StartCanary`].
+    StartingCanary,
+    /// It has a share of the work.
+    Canary(Trial),
     /// See [`Action::Start`].
     Starting,
 }
@@ -148,6 +166,8 @@ struct Effort {
     ticket: u64,
     /// Fetches that have failed.
     failures: u32,
+    /// The share of the work that it is to have first; none once it has had it.
+    canary: Option<u8>,
 }
 
 /// See the module.
@@ -229,7 +249,8 @@ impl Follower {
 
     /// How soon [`Follower::look`] wants to be called, in milliseconds; `None` when there is nothing to look at.
     pub fn look_interval(&self) -> Option<u64> {
-        self.trial.as_ref().map(|_| self.config.look_interval)
+        let looks = self.trial.is_some() || matches!(self.step, Step::Canary(_));
+        looks.then_some(self.config.look_interval)
     }
 
     // What comes in.
@@ -250,12 +271,13 @@ impl Follower {
             }
         }
         let version = Version { seq, held: deployment.held.clone() };
-        self.journal.accepted = Some(Accepted { version, id: id.to_owned(), expires, failed: None });
+        let canary = deployment.canary;
+        self.journal.accepted = Some(Accepted { version, id: id.to_owned(), expires, canary, failed: None });
         self.was_stale = false;
         self.store();
         match self.step {
             // It will be seen to when this has come to an end.
-            Step::Starting => self.tell(now),
+            Step::Starting | Step::StartingCanary => self.tell(now),
             _ => self.go_on(now),
         }
         Ok(true)
@@ -321,6 +343,42 @@ impl Follower {
         Ok(())
     }
 
+    /// What came of [`Action::StartCanary`]; `counts` is what the plugin has done so far, in all its versions.
+    pub fn canary_started(&mut self, now: u64, ticket: u64, counts: Counts, outcome: Result<(), String>) {
+        let Some(effort) = self.effort.as_mut().filter(|effort| effort.ticket == ticket) else { return };
+        if let Err(reason) = outcome {
+            return self.give_up(now, &reason);
+        }
+        effort.canary = None;
+        let began = self.active.as_ref().map_or(Counts::default(), |(_, began)| *began);
+        // It counts for itself, from nothing.
+        let trial = Trial::new(now, self.config.canary, counts.since(began), Counts::default());
+        self.step = Step::Canary(trial);
+        if self.is_superseded() {
+            return self.go_on(now);
+        }
+        self.tell(now);
+    }
+
+    /// Whether a newer record than the one that is worked on was taken.
+    fn is_superseded(&self) -> bool {
+        let wanted = self.journal.accepted.as_ref().map(|accepted| accepted.version.seq);
+        self.effort
+            .as_ref()
+            .is_some_and(|effort| effort.purpose == Purpose::Deploy && Some(effort.version.seq) != wanted)
+    }
+
+    /// Looks at a version that has a share of the work: what it has done by itself, and why it has failed altogether, if it
+    /// has.
+    pub fn look_canary(&mut self, now: u64, counts: Counts, failed: Option<&str>) {
+        let Step::Canary(trial) = &self.step else { return };
+        match trial.look(now, counts, failed) {
+            Verdict::Undecided => {}
+            Verdict::Passed => self.launch(now),
+            Verdict::Failed(reason) => self.give_up(now, &reason),
+        }
+    }
+
     /// What came of [`Action::Start`]; `counts` is what the plugin has done so far, in all its versions.
     pub fn started(&mut self, now: u64, ticket: u64, counts: Counts, outcome: Result<(), String>) {
         let Some(effort) = self.effort.take_if(|effort| effort.ticket == ticket) else { return };
@@ -345,7 +403,7 @@ impl Follower {
     pub fn look(&mut self, now: u64, counts: Counts, failed: Option<&str>) {
         let (Some(trial), Some((version, _))) = (&self.trial, &self.active) else { return };
         // Another version is about to take over, or the one before again.
-        if self.step == Step::Starting || self.rolls_back() {
+        if matches!(self.step, Step::Starting | Step::StartingCanary) || self.rolls_back() {
             return;
         }
         match trial.look(now, counts, failed) {
@@ -391,16 +449,19 @@ impl Follower {
     fn go_on(&mut self, now: u64) {
         let wanted = self.journal.accepted.as_ref().filter(|accepted| accepted.failed.is_none());
         let Some(version) = wanted.map(|accepted| accepted.version.clone()) else {
+            self.end_canary();
             (self.effort, self.step) = (None, Step::Idle);
             return self.tell(now);
         };
         if self.active.as_ref().is_some_and(|(active, _)| *active == version) {
+            self.end_canary();
             (self.effort, self.step) = (None, Step::Idle);
             return self.tell(now);
         }
         if self.active.as_ref().is_some_and(|(active, _)| active.held == version.held) && self.trial.is_none() {
             // The same again under a new number.
             self.active = self.active.take().map(|(_, began)| (version.clone(), began));
+            self.end_canary();
             (self.effort, self.step) = (None, Step::Idle);
             self.settle(version);
             return self.tell(now);
@@ -412,12 +473,28 @@ impl Follower {
         if purpose == Purpose::Deploy {
             self.reason = None;
         }
+        self.end_canary();
         let mcid = version.held.mcid.clone();
-        self.effort = Some(Effort { version, purpose, ticket: 0, failures: 0 });
+        let accepted = self.journal.accepted.as_ref().filter(|accepted| accepted.version == version);
+        let canary = accepted.and_then(|accepted| accepted.canary).filter(|_| purpose == Purpose::Deploy);
+        self.effort = Some(Effort { version, purpose, ticket: 0, failures: 0, canary });
         self.act(now, Step::Fetching, |ticket| Action::Fetch { ticket, mcid });
     }
 
+    /// No version has a share of the work any more.
+    fn end_canary(&mut self) {
+        if matches!(self.step, Step::Canary(_)) {
+            self.step = Step::Idle;
+            self.actions.push_back(Action::EndCanary);
+        }
+    }
+
     fn launch(&mut self, now: u64) {
+        let percent = self.effort.as_ref().and_then(|effort| effort.canary);
+        // Without a version that runs there is nothing to share.
+        if let Some(percent) = percent.filter(|_| self.active.is_some()) {
+            return self.act(now, Step::StartingCanary, |ticket| Action::StartCanary { ticket, percent });
+        }
         let on_trial = self.active.is_some() && self.effort.as_ref().is_some_and(|one| one.purpose == Purpose::Deploy);
         self.act(now, Step::Starting, |ticket| Action::Start { ticket, on_trial });
     }
@@ -435,6 +512,7 @@ impl Follower {
 
     /// The effort has come to nothing. What runs goes on.
     fn give_up(&mut self, now: u64, reason: &str) {
+        self.end_canary();
         self.step = Step::Idle;
         let Some(effort) = self.effort.take() else { return };
         match effort.purpose {
@@ -488,6 +566,7 @@ impl Follower {
             Step::Fetching | Step::Backoff(_) => RolloutState::Fetching,
             Step::Preparing => RolloutState::Preparing,
             Step::WaitingForGrant(_) => RolloutState::WaitingForGrant,
+            Step::StartingCanary | Step::Canary(_) => RolloutState::Canary,
             Step::Starting => RolloutState::Starting,
             Step::Idle if self.trial.is_some() => RolloutState::OnTrial,
             Step::Idle if failed.is_some() => RolloutState::Failed,

@@ -28,6 +28,9 @@ pub struct Accepted {
     pub id: String,
     /// The last second in which it is taken, in unix seconds.
     pub expires: u64,
+    /// Percent of the work that it gets at first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<u8>,
     /// Why what it asks for was tried and given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,

@@ -11,6 +11,7 @@
 //! mcid      the component                                            "bafkr4i…"
 //! manifest  what sets it up, in place of a file beside it            TOML; may be missing
 //! before    {mcid, manifest} of the record that this one replaces    may be missing
+//! canary    percent of the work, 1 to 50, that it gets at first; may be missing
 //! ```
 //!
 //! Anything else is refused: what a later version adds must not be overlooked.
@@ -26,6 +27,9 @@ use serde::{Deserialize, Serialize};
 
 /// Highest number of a record: the largest integer that all readers of tokens agree on.
 pub const SEQ_MAX: u64 = (1 << 53) - 1;
+
+/// Percent of the work that a canary gets at most: more would be a deployment.
+pub const CANARY_PERCENT_MAX: u8 = 50;
 
 /// Bytes of a manifest in a record; a token has at most 16 KiB.
 pub const MANIFEST_BYTES_MAX: usize = 6 << 10;
@@ -55,6 +59,8 @@ pub struct Deployment {
     pub held: Held,
     /// What ran before, to go back to.
     pub before: Option<Held>,
+    /// Percent of the work that it gets at first, 1 to 50; `None`: all at once.
+    pub canary: Option<u8>,
 }
 
 /// Why a record is no deployment.
@@ -92,6 +98,7 @@ impl Deployment {
         ]);
         arguments.extend(self.prev.map(|prev| ("prev".to_owned(), Ipld::Link(prev))));
         arguments.extend(self.held.to_arguments()?);
+        arguments.extend(self.canary.map(|percent| ("canary".to_owned(), Ipld::Integer(percent.into()))));
         if let Some(before) = &self.before {
             arguments.insert("before".to_owned(), Ipld::Map(before.to_arguments()?));
         }
@@ -126,6 +133,15 @@ impl Deployment {
                     Some(held)
                 }
                 Some(_) => return Err(DeploymentError::Field("before")),
+            },
+            canary: match fields.remove("canary") {
+                None => None,
+                Some(Ipld::Integer(percent)) => {
+                    let percent =
+                        u8::try_from(percent).ok().filter(|percent| (1..=CANARY_PERCENT_MAX).contains(percent));
+                    Some(percent.ok_or(DeploymentError::Field("canary"))?)
+                }
+                Some(_) => return Err(DeploymentError::Field("canary")),
             },
             held: Held::read(&mut fields)?,
         };
@@ -199,6 +215,7 @@ mod tests {
             prev: (seq > 1).then(Cid::default),
             held: Held { manifest: Some("[config]".into()), ..held("new") },
             before: (seq > 1).then(|| held("old")),
+            canary: (seq > 1).then_some(10),
         }
     }
 
@@ -224,7 +241,7 @@ mod tests {
         use DeploymentError::{Field, ManifestTooLarge, Realm, Slot, Unknown};
         let text = |text: &str| Some(Ipld::String(text.to_owned()));
         type Check = fn(&DeploymentError) -> bool;
-        let cases: [(&str, Option<Ipld>, Check); 13] = [
+        let cases: [(&str, Option<Ipld>, Check); 15] = [
             ("seq", None, |e| *e == Field("seq")),
             ("seq", Some(Ipld::Integer(0)), |e| *e == Field("seq")),
             ("seq", Some(Ipld::Integer(1 << 53)), |e| *e == Field("seq")),
@@ -237,7 +254,9 @@ mod tests {
             ("realm", text("io.other"), |e| matches!(e, Realm(_))),
             ("manifest", text(&"x".repeat(MANIFEST_BYTES_MAX + 1)), |e| matches!(e, ManifestTooLarge(_))),
             ("before", Some(Ipld::Map(BTreeMap::new())), |e| *e == Field("mcid")),
-            ("canary", Some(Ipld::Integer(10)), |e| matches!(e, Unknown(name) if name == "canary")),
+            ("canary", Some(Ipld::Integer(51)), |e| *e == Field("canary")),
+            ("canary", Some(Ipld::Integer(0)), |e| *e == Field("canary")),
+            ("share", Some(Ipld::Integer(10)), |e| matches!(e, Unknown(name) if name == "share")),
         ];
         for (name, value, is_right) in cases {
             let mut arguments = deployment(2).to_arguments().unwrap();

@@ -17,6 +17,8 @@ pub enum RolloutState {
     Preparing,
     /// It asks for more than this host's operator has granted.
     WaitingForGrant,
+    /// Gets a share of the work, beside the version that runs.
+    Canary,
     /// Starts it beside the version that runs, and lets it take over.
     Starting,
     /// It runs, and is looked at closely.

@@ -179,7 +179,8 @@ impl Actor {
                 _ = plugin.life.stop_order() => return None,
                 order = plugin.handover.next(self.shard as usize) => {
                     // No instance, no state.
-                    if order.handed.send(Ok(None)).is_ok() && order.verdict.await.is_ok() {
+                    let is_wanted = order.handed.send(Ok(None)).is_ok() || plugin.is_candidate();
+                    if is_wanted && order.verdict.await.is_ok() {
                         return None;
                     }
                 }
@@ -264,7 +265,9 @@ impl Actor {
     ) -> Result<(Box<Instance>, Result<(), types::Error>), HandlerFault> {
         self.unhealthy = 0;
         let permit = Arc::clone(&self.plugin.permits).acquire_owned().await.ok();
-        let mut instance = Box::new(Instance::start(&self.plugin, self.shard).await?);
+        // A canary is behind the instances in the mailbox, and by itself in its version.
+        let number = self.shard.min(self.plugin.manifest.limits.instances - 1);
+        let mut instance = Box::new(Instance::start(&self.plugin, number).await?);
         *instance.permit() = permit;
         let outcome = instance.init(reason).await?;
         if outcome.is_ok() {
@@ -276,12 +279,15 @@ impl Actor {
 
     /// The instance takes over what the one before had, as far as it has asked for it.
     fn welcome(&mut self, instance: &mut Instance) {
-        let wanted = &instance.state().wanted;
-        self.plugin.mailbox.lock().keep_only(
-            self.shard as usize,
-            |pattern| wanted.patterns.contains_key(pattern),
-            |procedure| wanted.procedures.contains(procedure),
-        );
+        // A canary changes nothing of its plugin.
+        if !self.plugin.is_candidate() {
+            let wanted = &instance.state().wanted;
+            self.plugin.mailbox.lock().keep_only(
+                self.shard as usize,
+                |pattern| wanted.patterns.contains_key(pattern),
+                |procedure| wanted.procedures.contains(procedure),
+            );
+        }
         self.rights_generation = self.plugin.rights.generation();
         self.health_due = instance.has_health().then(|| Instant::now() + self.health_interval);
         self.enter(PluginState::Running, None);
@@ -539,7 +545,7 @@ impl Actor {
             Err(fault) => (Err(fault.to_string()), Some(fault)),
         };
         *instance.permit() = None;
-        let is_wanted = order.handed.send(handed).is_ok();
+        let is_wanted = order.handed.send(handed).is_ok() || self.plugin.is_candidate();
         if let Some(fault) = fault {
             return Err(fault);
         }

@@ -42,7 +42,7 @@ pub use inspect::{Ability, Inspection, Refusal, inspect};
 pub use log::{LogLevel, LogLine, LogSource, PluginLog};
 pub use macula_wire::{Mcid, McidError, Operation};
 pub use manifest::{Asks, Limits, Manifest, ManifestError, ManifestSubscription, ManifestText, SECTION};
-pub use plugin::{PluginHandle, StopReason};
+pub use plugin::{CanaryStatus, PluginHandle, StopReason};
 pub use program::ProgramError;
 pub use rights::Rights;
 pub use runtime::{

@@ -7,6 +7,7 @@
 //! to try again, messages, taken from the inboxes in turn.
 
 mod bell;
+mod canary;
 mod lanes;
 mod timers;
 
@@ -27,7 +28,7 @@ pub(crate) use self::{
     lanes::Retry,
     timers::{DueTick, TimerError, Timers},
 };
-use self::{bell::Flag, lanes::Lanes};
+use self::{bell::Flag, canary::Canary, lanes::Lanes};
 use crate::{
     mesh::{Inbox, IncomingCall, Offer},
     status::SubscriptionStatus,
@@ -176,6 +177,12 @@ pub(crate) struct Mailbox {
     /// What ended subscriptions had dropped.
     dropped_before: u64,
     is_draining: bool,
+    /// Of the running version.
+    instances: usize,
+    /// Its shard is behind those of the instances.
+    canary: Option<Canary>,
+    /// Calls that a canary was to answer, and that are everybody's again.
+    returned_calls: VecDeque<(IncomingCall, Instant)>,
 }
 
 impl Mailbox {
@@ -187,7 +194,8 @@ impl Mailbox {
             calls_in_a_row: 0,
         };
         Self {
-            bell: Bell::new(shards),
+            // One more for a canary.
+            bell: Bell::new(shards + 1),
             subscriptions: Vec::new(),
             offers: Vec::new(),
             shards: (0..shards).map(|_| shard()).collect(),
@@ -196,6 +204,9 @@ impl Mailbox {
             next_id: 1,
             dropped_before: 0,
             is_draining: false,
+            instances: shards as usize,
+            canary: None,
+            returned_calls: VecDeque::new(),
         }
     }
 
@@ -220,7 +231,7 @@ impl Mailbox {
             }
         }
         if self.shards[shard].calls_in_a_row < CALLS_IN_A_ROW
-            && let Some(call) = self.next_call()
+            && let Some(call) = self.next_call(shard)
         {
             self.shards[shard].calls_in_a_row += 1;
             return Some(call);
@@ -230,15 +241,26 @@ impl Mailbox {
             return Some(Work::Deliver(delivery));
         }
         // What was taken just now may have been one too many for a lane.
-        self.overdue(shard).or_else(|| if calls_before >= CALLS_IN_A_ROW { self.next_call() } else { None })
+        self.overdue(shard).or_else(|| if calls_before >= CALLS_IN_A_ROW { self.next_call(shard) } else { None })
     }
 
-    fn next_call(&mut self) -> Option<Work> {
+    fn next_call(&mut self, shard: usize) -> Option<Work> {
         if self.is_draining {
             return None;
         }
-        let call = self.offers.iter_mut().find_map(|offer| offer.source.next(|stream, cx| stream.poll_next(cx)))?;
-        Some(Work::Answer { call, taken: Instant::now() })
+        if shard == self.instances {
+            let (call, taken) = self.next_canary_call()?;
+            return Some(Work::Answer { call, taken });
+        }
+        if let Some((call, taken)) = self.returned_calls.pop_front() {
+            return Some(Work::Answer { call, taken });
+        }
+        loop {
+            let call = self.offers.iter_mut().find_map(|offer| offer.source.next(|stream, cx| stream.poll_next(cx)))?;
+            if let Some((call, taken)) = self.offer_to_canary(call, Instant::now()) {
+                return Some(Work::Answer { call, taken });
+            }
+        }
     }
 
     fn next_message(&mut self, shard: usize) -> Option<Delivery> {
@@ -262,7 +284,8 @@ impl Mailbox {
                 if other == shard {
                     return Some(delivery);
                 }
-                if self.shards[other].ready.len() >= READY_MAX {
+                let max = if other == self.instances { canary::READY_MAX } else { READY_MAX };
+                if self.shards[other].ready.len() >= max {
                     self.stalled = Some((other, delivery));
                     return None;
                 }
@@ -273,7 +296,7 @@ impl Mailbox {
                 return None;
             }
             let delivery = self.take_any()?;
-            let owner = self.shard_of(&delivery.message.topic);
+            let owner = self.owner_of(&delivery.message);
             if owner == shard {
                 return Some(delivery);
             }
@@ -295,8 +318,13 @@ impl Mailbox {
         None
     }
 
+    /// Whose a message is.
+    fn owner_of(&self, message: &Message) -> usize {
+        if self.is_canarys(message) { self.instances } else { self.shard_of(&message.topic) }
+    }
+
     fn shard_of(&self, topic: &Topic) -> usize {
-        match self.shards.len() {
+        match self.instances {
             1 => 0,
             count => {
                 let hash = BuildHasherDefault::<FxHasher>::default().hash_one(topic.as_str());
@@ -325,7 +353,7 @@ impl Mailbox {
 
     /// The handler is done with it, for better or worse: those behind it go on.
     pub(crate) fn settle(&mut self, delivery: &Delivery) {
-        let owner = self.shard_of(&delivery.message.topic);
+        let owner = self.owner_of(&delivery.message);
         let shard = &mut self.shards[owner];
         for waiting in shard.lanes.release(&delivery.message).into_iter().rev() {
             shard.ready.push_front(waiting);
@@ -340,7 +368,7 @@ impl Mailbox {
                 "the plugin was stopped before it could be tried again".to_owned(),
             );
         }
-        let owner = self.shard_of(&delivery.message.topic);
+        let owner = self.owner_of(&delivery.message);
         self.shards[owner].lanes.retry(delivery, delay, now)
     }
 
@@ -557,6 +585,7 @@ impl Mailbox {
         self.is_draining = true;
         self.subscriptions.clear();
         self.offers.clear();
+        self.returned_calls.clear();
         let mut left: Vec<Delivery> = self.stalled.take().map(|(_, delivery)| delivery).into_iter().collect();
         for shard in &mut self.shards {
             shard.timers.clear();

@@ -14,14 +14,14 @@ use macula_wire::{Mcid, Operation, Pattern, PluginName, Topic};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{Semaphore, oneshot, watch},
     task::JoinHandle,
     time::Instant,
 };
 
 use crate::{
     breaker::{self, Breaker, Verdict},
-    handover::Handover,
+    handover::{Handover, Order},
     log::{LogLevel, LogSource, PluginLog},
     mailbox::{Bell, Mailbox},
     manifest::Manifest,
@@ -137,7 +137,9 @@ impl Life {
     /// Notes where one instance is.
     pub(crate) fn enter(&self, shard: u32, state: PluginState, reason: Option<String>) {
         let mut phases = self.phases.lock();
-        phases.shards[shard as usize] = state;
+        // A canary is behind the instances, and all there is of its version.
+        let last = phases.shards.len() - 1;
+        phases.shards[(shard as usize).min(last)] = state;
         phases.reason = reason;
         self.state.send_replace(phases.state());
     }
@@ -201,6 +203,15 @@ impl PluginCore {
         candidate
     }
 
+    /// A version that gets a share of this one's work, with counters of its own.
+    pub(crate) fn canary(&self, parts: PluginParts) -> Self {
+        let (mailbox, bell) = (Arc::clone(&self.mailbox), Arc::clone(&self.bell));
+        let canary = Self::with(parts, mailbox, bell, Arc::clone(&self.log), Arc::default());
+        canary.is_candidate.store(true, Ordering::Release);
+        canary.is_on_probation.store(true, Ordering::Release);
+        canary
+    }
+
     fn with(
         parts: PluginParts,
         mailbox: Arc<Mutex<Mailbox>>,
@@ -215,8 +226,9 @@ impl PluginCore {
             memory: MemoryGauges::new(instances),
             bell,
             mailbox,
+            // One place more for a canary, which is behind the instances.
             life: Life::new(instances),
-            handover: Handover::new(instances),
+            handover: Handover::new(instances + 1),
             rights: RightsCell::new(parts.grant.rights(parts.program.mcid(), &parts.manifest)),
             grant: parts.grant,
             program: parts.program,
@@ -395,10 +407,33 @@ struct Plugin {
     name: PluginName,
     log: Arc<PluginLog>,
     running: Mutex<Running>,
+    /// A version that gets a share of the work.
+    canary: Mutex<Option<Canary>>,
     /// Held while one version takes over from another, and while the plugin stops.
     succession: tokio::sync::Mutex<()>,
     /// Where its name is taken.
     registry: Weak<Registry>,
+}
+
+/// A version that is tried out beside the one that runs.
+pub(crate) struct Canary {
+    pub(crate) core: Arc<PluginCore>,
+    pub(crate) actor: JoinHandle<()>,
+}
+
+/// How a canary is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CanaryStatus {
+    /// Its component.
+    pub mcid: Mcid,
+    /// Its version; empty when it has none.
+    pub version: String,
+    /// Where it is in its life.
+    pub state: PluginState,
+    /// Why, when it has failed.
+    pub reason: Option<String>,
+    /// What it alone has done.
+    pub metrics: Metrics,
 }
 
 /// The version that runs.
@@ -413,6 +448,7 @@ impl PluginHandle {
             name: core.manifest.name.clone(),
             log: Arc::clone(&core.log),
             running: Mutex::new(Running { core, actors: Vec::new() }),
+            canary: Mutex::default(),
             succession: tokio::sync::Mutex::default(),
             registry: Arc::downgrade(registry),
         }))
@@ -436,6 +472,46 @@ impl PluginHandle {
     /// Another version runs from now on; gives the tasks of the one before.
     pub(crate) fn succeed(&self, core: Arc<PluginCore>, actors: Vec<JoinHandle<()>>) -> Vec<JoinHandle<()>> {
         std::mem::replace(&mut *self.0.running.lock(), Running { core, actors }).actors
+    }
+
+    pub(crate) fn set_canary(&self, canary: Canary) {
+        *self.0.canary.lock() = Some(canary);
+    }
+
+    /// How its canary is doing, if it has one.
+    pub fn canary(&self) -> Option<CanaryStatus> {
+        let canary = self.0.canary.lock();
+        let core = &canary.as_ref()?.core;
+        let status = core.status();
+        let metrics = core.counters.metrics();
+        Some(CanaryStatus {
+            mcid: status.mcid,
+            version: status.version,
+            state: status.state,
+            reason: status.reason,
+            metrics,
+        })
+    }
+
+    /// Ends its canary, if it has one: what it has not handled is the running version's again. What it gathered goes with it.
+    pub async fn end_canary(&self) {
+        let _alone = self.succession().await;
+        self.end_canary_alone().await;
+    }
+
+    /// The same for who has [`PluginHandle::succession`].
+    pub(crate) async fn end_canary_alone(&self) {
+        let Some(Canary { core, actor }) = self.0.canary.lock().take() else { return };
+        let (handed, _) = oneshot::channel();
+        let (verdict, told) = oneshot::channel();
+        // It goes, whatever it may say.
+        let _ = verdict.send(STOP_MARGIN);
+        let shard = core.mailbox.lock().canary_shard();
+        core.handover.order(shard, Order { handed, verdict: told });
+        core.bell.ring_all();
+        // What it handles is handled to the end: its time is bounded like any handler's.
+        let _ = actor.await;
+        core.mailbox.lock().end_canary();
     }
 
     pub(crate) fn is_same(&self, other: &Self) -> bool {
@@ -503,6 +579,9 @@ impl PluginHandle {
     /// Asks again what the plugin gets by what it was started with, and puts that in force.
     pub fn refresh_rights(&self) {
         self.core().refresh_rights();
+        if let Some(canary) = &*self.0.canary.lock() {
+            canary.core.refresh_rights();
+        }
     }
 
     /// The version that runs has stood the test: from now on, crashing too often makes the plugin fail. One that has
@@ -516,6 +595,7 @@ impl PluginHandle {
     /// taking over does so first.
     pub async fn stop(&self, reason: StopReason, grace: Duration) {
         let _alone = self.succession().await;
+        self.end_canary_alone().await;
         let core = self.core();
         let deadline = core.order_stop(reason, grace);
         let actors = std::mem::take(&mut self.0.running.lock().actors);

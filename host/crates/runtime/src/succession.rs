@@ -22,7 +22,7 @@ use crate::{
     instance::Instance,
     log::LogLevel,
     mesh::Inbox,
-    plugin::{PluginCore, PluginHandle, end_actors},
+    plugin::{Canary, PluginCore, PluginHandle, end_actors},
     runtime::{Grant, Prepared, Runtime, StartError, supervised},
     status::PluginState,
 };
@@ -135,6 +135,64 @@ impl Runtime {
         replaced.await.unwrap_or(Err(ReplaceError::Start(StartError::Stopping)))
     }
 
+    /// Gives a share of a plugin's work to another version, beside the running one: `percent` of a hundred pairs of publisher
+    /// and topic, and as many calls. It begins with the state of the running version's first instance; what it gathers goes
+    /// with it. It changes nothing of the plugin: what its `init` subscribes to, offers and sets begins when it takes over
+    /// ([`Runtime::replace`], which ends it first). An earlier canary ends.
+    ///
+    /// # Errors
+    /// As [`Runtime::replace`]; nothing has changed then.
+    pub async fn start_canary(
+        &self,
+        plugin: &PluginHandle,
+        prepared: Prepared,
+        grant: &Grant,
+        percent: u32,
+        options: &ReplaceOptions,
+    ) -> Result<(), ReplaceError> {
+        let (runtime, plugin, grant, options) = (self.clone(), plugin.clone(), grant.clone(), options.clone());
+        let started =
+            tokio::spawn(async move { runtime.begin_canary(&plugin, prepared, &grant, percent, &options).await });
+        started.await.unwrap_or(Err(ReplaceError::Start(StartError::Stopping)))
+    }
+
+    async fn begin_canary(
+        &self,
+        plugin: &PluginHandle,
+        prepared: Prepared,
+        grant: &Grant,
+        percent: u32,
+        options: &ReplaceOptions,
+    ) -> Result<(), ReplaceError> {
+        let running = plugin.core();
+        check(&running, &prepared)?;
+        let policy = options.probation.as_ref().unwrap_or(&self.config().crash_policy);
+        // Its crashes are remembered nowhere: the file is the running version's.
+        let breaker = Breaker::anew(None, prepared.mcid(), policy.clone());
+        let core = Arc::new(running.canary(self.parts(prepared, grant, breaker)));
+        let mut candidate =
+            Candidate { core: Arc::clone(&core), instances: Vec::new(), inboxes: Vec::new(), has_taken_over: false };
+        let shard = core.mailbox.lock().canary_shard();
+        let mut actor = Actor::new(Arc::clone(&core), shard as u32, self.config().health_interval);
+        let instance = actor.prepare(options.patience).await.map_err(ReplaceError::Init)?;
+        candidate.instances.push((actor, instance));
+
+        let _alone = plugin.succession().await;
+        plugin.end_canary_alone().await;
+        let running = plugin.core();
+        if running.life.is_stopping() || !Arc::ptr_eq(&running.mailbox, &core.mailbox) {
+            return Err(ReplaceError::NotRunning);
+        }
+        // The running version stands still while the work is divided, and goes on when `waiting` is dropped.
+        let waiting = hand_over(&running, options).await?;
+        restore(&mut candidate, &running, &waiting.states).await?;
+        let Some((actor, instance)) = candidate.instances.pop() else { return Err(ReplaceError::NotRunning) };
+        core.mailbox.lock().begin_canary(percent);
+        let actor = tokio::spawn(supervised(actor.run_from(instance), Arc::clone(&core), shard as u32));
+        plugin.set_canary(Canary { core, actor });
+        Ok(())
+    }
+
     async fn replace_all(
         &self,
         plugin: &PluginHandle,
@@ -156,6 +214,7 @@ impl Runtime {
         self.prepare_candidate(&mut candidate, options).await?;
 
         let _alone = plugin.succession().await;
+        plugin.end_canary_alone().await;
         // Another version may have taken over meanwhile, or the plugin stopped.
         let running = plugin.core();
         if running.life.is_stopping() || !Arc::ptr_eq(&running.mailbox, &candidate.core.mailbox) {

@@ -17,6 +17,8 @@ struct Host {
     runs: Option<Mcid>,
     prepared: Option<Held>,
     on_trial: bool,
+    /// What has a share of the work.
+    canary: Option<Mcid>,
     /// Stops before the next action of this kind.
     stop_at: Option<fn(&Action) -> bool>,
     /// What stopped it.
@@ -35,6 +37,7 @@ fn deployment(seq: u64, name: &str) -> Deployment {
         prev: None,
         held: Held { mcid: mcid(name), manifest: None },
         before: None,
+        canary: None,
     }
 }
 
@@ -59,6 +62,7 @@ impl Host {
             runs: None,
             prepared: None,
             on_trial: false,
+            canary: None,
             stop_at: None,
             stopped: None,
         };
@@ -101,10 +105,20 @@ impl Host {
                 let held = self.prepared.clone().expect("prepared before it is started");
                 let outcome = if held.mcid == mcid("bad-init") { Err("init refused".to_owned()) } else { Ok(()) };
                 if outcome.is_ok() {
+                    self.canary = None;
                     (self.runs, self.on_trial) = (Some(held.mcid), on_trial);
                 }
                 self.follower.started(self.now, ticket, self.counts, outcome);
             }
+            Action::StartCanary { ticket, .. } => {
+                let held = self.prepared.clone().expect("prepared before it is started");
+                let outcome = if held.mcid == mcid("bad-init") { Err("init refused".to_owned()) } else { Ok(()) };
+                if outcome.is_ok() {
+                    self.canary = Some(held.mcid);
+                }
+                self.follower.canary_started(self.now, ticket, self.counts, outcome);
+            }
+            Action::EndCanary => self.canary = None,
             Action::EndTrial => self.on_trial = false,
             Action::Tell(rollout) => self.told.push(*rollout),
         }
@@ -121,6 +135,14 @@ impl Host {
         self.follower.handle_timeout(now);
         self.run();
         self.follower.look(now, self.counts, None);
+        self.run();
+        self.follower.look_canary(now, Counts::default(), None);
+        self.run();
+    }
+
+    fn deploy_canary(&mut self, seq: u64, name: &str) {
+        let deployment = Deployment { canary: Some(10), ..deployment(seq, name) };
+        self.follower.record(self.now, &format!("{seq} {name}"), 1000, &deployment).unwrap();
         self.run();
     }
 
@@ -286,6 +308,34 @@ fn the_same_component_under_a_new_number_is_not_started_again() {
     assert_eq!(host.told.last().unwrap().running_seq, 2);
 }
 
+#[test]
+fn a_canary_comes_first_and_takes_over_or_goes() {
+    let mut host = Host::local();
+    host.deploy_canary(1, "one");
+    assert!(host.runs("one") && host.canary.is_none(), "there is nothing to share with");
+    host.deploy_canary(2, "two");
+    assert_eq!((host.state(), host.runs("one"), host.canary.clone()), (RolloutState::Canary, true, Some(mcid("two"))));
+    host.pass_to(30_000);
+    assert_eq!((host.state(), host.runs("two"), host.canary.clone()), (RolloutState::OnTrial, true, None));
+    host.pass_to(40_000);
+    assert_eq!(host.state(), RolloutState::Running);
+
+    host.deploy_canary(3, "three");
+    host.follower.look_canary(40_100, Counts { handled: 30, wrong: 20 }, None);
+    host.run();
+    assert_eq!((host.state(), host.runs("two"), host.canary.clone()), (RolloutState::Failed, true, None));
+    host.deploy_canary(4, "three");
+    host.follower.look_canary(40_200, Counts::default(), Some("it fell"));
+    host.run();
+    assert_eq!((host.state(), host.canary.clone()), (RolloutState::Failed, None));
+    host.deploy_canary(5, "bad-init");
+    assert_eq!((host.state(), host.canary.clone()), (RolloutState::Failed, None));
+    // A newer record does not wait for a canary.
+    host.deploy_canary(6, "one");
+    host.deploy(7, "three").unwrap();
+    assert!(host.runs("three") && host.canary.is_none());
+}
+
 mod random {
     use proptest::prelude::*;
 
@@ -294,6 +344,7 @@ mod random {
     #[derive(Debug, Clone)]
     enum Event {
         Deploy(usize),
+        Canary(usize),
         Replay(u64),
         Crash,
         Pass(u64),
@@ -306,6 +357,7 @@ mod random {
     fn event() -> impl Strategy<Value = Event> {
         prop_oneof![
             4 => (0..5_usize).prop_map(Event::Deploy),
+            2 => (0..5_usize).prop_map(Event::Canary),
             1 => (1..5_u64).prop_map(Event::Replay),
             1 => Just(Event::Crash),
             4 => (0..15_000_u64).prop_map(Event::Pass),
@@ -329,6 +381,10 @@ mod random {
                     Event::Deploy(index) => {
                         seq += 1;
                         host.deploy(seq, names[index]).unwrap();
+                    }
+                    Event::Canary(index) => {
+                        seq += 1;
+                        host.deploy_canary(seq, names[index]);
                     }
                     Event::Replay(back) => {
                         if let Some(old) = seq.checked_sub(back).filter(|old| *old > 0) {
@@ -382,6 +438,7 @@ mod random {
                 };
                 prop_assert_eq!(host.runs.as_ref(), right.map(|version| &version.held.mcid));
                 prop_assert!(host.state().is_final());
+                prop_assert_eq!(host.canary.as_ref(), None);
             }
         }
     }

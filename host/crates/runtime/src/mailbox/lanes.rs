@@ -45,6 +45,19 @@ struct Lane {
     waiting: VecDeque<Delivery>,
 }
 
+/// A lane on its way from one shard to another.
+pub(super) struct MovedLane {
+    key: Key,
+    lane: Lane,
+    is_overfull: bool,
+}
+
+impl MovedLane {
+    pub(super) fn topic(&self) -> &Topic {
+        &self.key.1
+    }
+}
+
 /// All lanes of one shard.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
@@ -161,6 +174,33 @@ impl Lanes {
             }
         }
         None
+    }
+
+    /// What has lanes.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.lanes.keys()
+    }
+
+    /// All lanes, to be kept elsewhere.
+    pub(super) fn into_lanes(self) -> impl Iterator<Item = MovedLane> {
+        let is_overfull = self.overfull;
+        self.lanes.into_iter().map(move |(key, lane)| MovedLane { is_overfull: is_overfull.contains(&key), key, lane })
+    }
+
+    /// Takes a lane from elsewhere; there is none of the same publisher and topic here.
+    pub(super) fn adopt(&mut self, moved: MovedLane) {
+        let MovedLane { key, lane, is_overfull } = moved;
+        for delivery in lane.head.iter().chain(&lane.waiting) {
+            self.messages += 1;
+            self.bytes += cost(delivery);
+        }
+        if lane.head.is_some() {
+            self.due.insert((lane.due, key.clone()));
+        }
+        if is_overfull {
+            self.overfull.push(key.clone());
+        }
+        self.lanes.insert(key, lane);
     }
 
     /// Makes everything due.

@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use macula_runtime::{CrashPolicy, Grant, InitError, PluginState, ReplaceError, ReplaceOptions, StopReason};
+use macula_runtime::{
+    CrashPolicy, Grant, InitError, PluginHandle, PluginState, ReplaceError, ReplaceOptions, StopReason,
+};
 
 use super::support::{Fixture, MANIFEST, logged, until};
 
@@ -249,4 +251,101 @@ async fn all_instances_pass_on_their_own_state() {
         .collect();
     handled.sort_unstable();
     assert!(handled[0] >= 2, "{handled:?}");
+}
+
+/// Lets another version have a share of the work.
+async fn canary(fixture: &Fixture, plugin: &PluginHandle, manifest: &str, percent: u32) -> Result<(), ReplaceError> {
+    let prepared = fixture.prepare(manifest).await;
+    fixture.runtime.start_canary(plugin, prepared, &Grant::AsAsked, percent, &probation(3)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_gets_its_share_and_nothing_is_lost_or_reordered() {
+    const TOPICS: usize = 200;
+    let fixture = Fixture::new();
+    let plugin = fixture.start("probe", &version(1, "")).await;
+    let mut round = 0;
+    let mut send = |count: usize| {
+        for _ in 0..count {
+            for topic in 0..TOPICS {
+                fixture.mesh.publish(&format!("in.t{topic}"), format!("publish out.t{topic} {round}"));
+            }
+            round += 1;
+        }
+        round
+    };
+    send(2);
+    canary(&fixture, &plugin, &version(2, ""), 30).await.unwrap();
+    let rounds = send(3);
+    for topic in 0..TOPICS {
+        fixture.mesh.wait_for(&format!("out.t{topic}"), rounds).await;
+    }
+    let status = plugin.canary().unwrap();
+    assert_eq!((status.version.as_str(), status.state), ("2", PluginState::Running));
+    let share = status.metrics.messages as f64 / (3 * TOPICS) as f64;
+    assert!((0.15..0.45).contains(&share), "{share}");
+    assert_eq!(plugin.status().version, "1");
+    // Of calls every so many.
+    let mut versions = [0, 0];
+    for _ in 0..50 {
+        let who = fixture.mesh.call("probe.do", "who").await.unwrap();
+        let who = String::from_utf8_lossy(&who).into_owned();
+        versions[usize::from(who.starts_with("probe 2 "))] += 1;
+    }
+    assert_eq!(versions, [35, 15]);
+    // It goes in the middle of work, and what it had is handled all the same.
+    send(2);
+    let ending = plugin.end_canary();
+    send(2);
+    ending.await;
+    let rounds = send(1);
+    for topic in 0..TOPICS {
+        let handled = fixture.mesh.wait_for(&format!("out.t{topic}"), rounds).await;
+        assert!(handled.iter().enumerate().all(|(index, text)| *text == index.to_string()), "t{topic}: {handled:?}");
+    }
+    assert!(plugin.canary().is_none());
+    assert_eq!(plugin.metrics().dropped, 0);
+}
+
+#[tokio::test]
+async fn what_a_canary_fails_at_is_done_by_the_version_that_runs() {
+    let fixture = Fixture::forgiving();
+    let plugin = fixture.start("probe", &version(1, "")).await;
+    assert!(canary(&fixture, &plugin, &version(2, "init = \"denied\""), 50).await.is_err());
+    assert!(canary(&fixture, &plugin, &version(2, "restore = \"denied\""), 50).await.is_err());
+    assert!(plugin.canary().is_none());
+    let config = "bad = true\ninit = \"subscribe own.new\\nevery t 10\"";
+    canary(&fixture, &plugin, &version(2, config), 50).await.unwrap();
+    assert_eq!((fixture.mesh.patterns(), plugin.status().timers), (vec!["in.**".to_owned(), "own.new".to_owned()], 0));
+    for topic in 0..40 {
+        fixture.mesh.publish(&format!("in.t{topic}"), "publish out x");
+    }
+    loop {
+        let canary = plugin.canary().unwrap();
+        if canary.state == PluginState::Failed {
+            assert!(canary.metrics.traps >= 3, "{canary:?}");
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    plugin.end_canary().await;
+    fixture.mesh.wait_for("out", 40).await;
+    assert_eq!(plugin.metrics().dead_letters, 0);
+    assert_eq!(fixture.mesh.patterns(), ["in.**"]);
+}
+
+#[tokio::test]
+async fn a_canary_that_has_stood_the_test_takes_over() {
+    let fixture = Fixture::new();
+    let plugin = fixture.start("probe", &version(1, "")).await;
+    fixture.ask("handled").await;
+    canary(&fixture, &plugin, &version(2, ""), 50).await.unwrap();
+    fixture.replace(&plugin, &version(2, "")).await.unwrap();
+    assert!(plugin.canary().is_none());
+    assert_eq!(fixture.mesh.call("probe.do", "handled").await.unwrap(), "handled 1");
+    fixture.stop(&plugin).await;
+    let plugin = fixture.start("probe", &version(1, "")).await;
+    canary(&fixture, &plugin, &version(2, ""), 50).await.unwrap();
+    fixture.stop(&plugin).await;
+    assert!(plugin.canary().is_none() && fixture.mesh.patterns().is_empty());
 }

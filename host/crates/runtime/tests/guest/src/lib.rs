@@ -61,6 +61,9 @@ impl lifecycle::Guest for Probe {
 
 impl message_handler::Guest for Probe {
     fn on_message(message: types::Message) -> Disposition {
+        if config::get("bad").is_some() {
+            panic!("as told");
+        }
         HANDLED.set(HANDLED.get() + 1);
         let text = String::from_utf8_lossy(&message.payload);
         let (verb, rest) = text.split_once(' ').unwrap_or((&text, ""));
