@@ -282,8 +282,9 @@ async fn a_canary_gets_its_share_and_nothing_is_lost_or_reordered() {
     }
     let status = plugin.canary().unwrap();
     assert_eq!((status.version.as_str(), status.state), ("2", PluginState::Running));
-    let share = status.metrics.messages as f64 / (3 * TOPICS) as f64;
-    assert!((0.15..0.45).contains(&share), "{share}");
+    // Three rounds at least, and what had not been taken of the first two.
+    let share = status.metrics.messages as f64 / TOPICS as f64;
+    assert!((3.0 * 0.15..5.0 * 0.45).contains(&share), "{share}");
     assert_eq!(plugin.status().version, "1");
     // Of calls every so many.
     let mut versions = [0, 0];
