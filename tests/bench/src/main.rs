@@ -1,13 +1,14 @@
 //! Measures the mesh: publisher, relay and subscriber as processes of their own, TLS on as always.
 //!
 //! `cargo run --release -p macula-bench` runs everything and prints a table; `-- pubsub`, `-- calls`, `-- links`,
-//! `-- plugin` and `-- content` run a part. Each figure is the median of several rounds; the spread is printed beside it. A timing is
+//! `-- plugin`, `-- content` and `-- deploy` run a part. Each figure is the median of several rounds; the spread is printed beside it. A timing is
 //! never a test: nothing here fails because a machine is slow.
 
 #![expect(clippy::print_stdout, reason = "its output is the table")]
 
 mod calls;
 mod content;
+mod deploy;
 mod links;
 mod plugin;
 mod process;
@@ -37,6 +38,8 @@ enum Part {
     Plugin,
     /// 1 GiB through the relay.
     Content,
+    /// New versions of a plugin, with and without load.
+    Deploy,
     /// One process of a measurement; started by the others.
     #[command(hide = true)]
     Role(process::Role),
@@ -63,6 +66,9 @@ fn main() -> anyhow::Result<()> {
     }
     if all || matches!(arguments.part, Some(Part::Content)) {
         content::measure(arguments.rounds, &mut table)?;
+    }
+    if all || matches!(arguments.part, Some(Part::Deploy)) {
+        deploy::measure(&mut table)?;
     }
     table.print();
     Ok(())

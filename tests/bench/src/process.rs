@@ -14,7 +14,7 @@ use macula_node::{Home, Mesh, MeshConfig, RelayConfig, RelayServer, RelayUrl};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::AsyncBufReadExt;
 
-use crate::{calls, content, links, pubsub};
+use crate::{calls, content, deploy, links, pubsub};
 
 /// One process.
 #[derive(Args)]
@@ -38,6 +38,7 @@ enum What {
     Provider,
     ContentProvider,
     Fetcher(content::Fetcher),
+    Deployer(deploy::Deployer),
     IdleLinks(links::IdleLinks),
     BareServer,
     BareClient(links::BareClient),
@@ -56,6 +57,7 @@ impl Role {
                 What::Provider => calls::provide(&party).await,
                 What::ContentProvider => content::provide(&party).await,
                 What::Fetcher(fetcher) => fetcher.run(&party).await,
+                What::Deployer(deployer) => deployer.run(&party).await,
                 What::IdleLinks(idle) => idle.run(&party).await,
                 What::BareServer => links::bare_server().await,
                 What::BareClient(client) => client.run().await,
