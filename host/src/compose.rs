@@ -259,7 +259,7 @@ impl Node {
         };
         let content = self.content.as_ref().ok_or_else(|| Failure::failed("this node keeps no content"))?;
         tracing::info!(%mcid, "fetching the component");
-        let obtained = content.obtain(Owner::Operator, &mcid, COMPONENT_PATIENCE).await;
+        let obtained = content.obtain(Owner::Operator, &mcid, COMPONENT_PATIENCE, COMPONENT_BYTES_MAX).await;
         obtained.map_err(|error| Failure::from(error.fault()).during("cannot run it"))?;
         let bytes = content.read(&mcid, COMPONENT_BYTES_MAX).await.map_err(|error| Failure::from(error.fault()))?;
         Ok(PluginSource::Bytes { name: mcid.to_string(), bytes: bytes.into() })

@@ -5,7 +5,7 @@
 mod desk;
 mod follow;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use macula_node::{
     Mesh, NodeContent, NodeState,
@@ -64,7 +64,8 @@ impl Deployments {
     /// Follows these slots from now on.
     pub(crate) fn start(parts: &Parts, state: &NodeState, slots: &[Slot]) -> Result<Self, Failure> {
         let mut followed = Vec::new();
-        for slot in slots {
+        // One that is named twice is followed once.
+        for slot in slots.iter().collect::<BTreeSet<_>>() {
             let (orders, taken) = mpsc::channel(ORDERS_MAX);
             let (follow, rollout) = follow::Follow::new(parts.clone(), state.slot_file(slot)?, slot)?;
             let task = tokio::spawn(follow.run(taken));

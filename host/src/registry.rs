@@ -21,7 +21,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::failure::Failure;
+use crate::{compose::COMPONENT_BYTES_MAX, failure::Failure};
 
 /// Before something that a relay has refused is tried again: rights may have come.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
@@ -242,7 +242,7 @@ impl Registry {
         }
         let content = &self.0.content;
         if !package.is_yanked {
-            let obtained = content.obtain(Owner::Operator, &package.mcid, FETCH_PATIENCE).await;
+            let obtained = content.obtain(Owner::Operator, &package.mcid, FETCH_PATIENCE, COMPONENT_BYTES_MAX).await;
             obtained.map_err(|error| error.fault())?;
             content.set_pinned(&package.mcid, true).await.map_err(|error| error.fault())?;
         }

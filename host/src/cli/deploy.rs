@@ -1,38 +1,36 @@
 //! `macula-host deploy SLOT FILE|DIR|MCID` and `macula-host rollback SLOT`
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+mod component;
+mod rollouts;
+
+use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use clap::Args;
 use data_encoding::BASE64;
 use macula_node::{
-    CallOptions, Mesh, Subscribe, Subscription,
+    CallOptions, Mesh,
     auth::{Slot, Validity, ucan::Cid},
-    deploy::{CANARY_PERCENT_MAX, Deployment, Held, PackageQuery, Rollout, RolloutState},
-    wire::{CallError, Fault, Mcid, NodeId, Operation, limits::CALL_TIMEOUT_MAX},
+    deploy::{CANARY_PERCENT_MAX, Deployment, Held, Rollout, RolloutState},
+    wire::{CallError, Fault, Operation, limits::CALL_TIMEOUT_MAX},
 };
 use serde::de::DeserializeOwned;
 
-use super::{ClientFlags, CommonFlags, build, client, client_runtime, content, registry};
+use self::rollouts::Known;
+pub(super) use self::{
+    component::Component,
+    rollouts::{Rollouts, describe},
+};
+use super::{ClientFlags, CommonFlags, client, client_runtime};
 use crate::{
     config::{ClientSettings, Settings},
     deployment::{Asked, Current, deploy_procedure},
     failure::{Failure, Kind},
     output,
-    registry::{Asked as Asks, Listed},
 };
 
 /// How long hosts may say nothing new before they are waited for no longer, beside `--timeout`. A canary takes 30 s, a trial 10 s.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// What was told longer ago is of a host that follows no more: hosts tell at least every minute.
-const ROLLOUT_AGE_MAX: Duration = Duration::from_secs(180);
-/// How long stored rollouts are collected after the last one came.
-const QUIET: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Args)]
 pub(super) struct Deploy {
@@ -104,57 +102,6 @@ fn percent(text: &str) -> Result<u8, String> {
     let percent = text.strip_suffix('%').unwrap_or(text).parse().ok();
     let percent = percent.filter(|percent| (1..=CANARY_PERCENT_MAX).contains(percent));
     percent.ok_or_else(|| format!("expected 1% to {CANARY_PERCENT_MAX}%"))
-}
-
-/// What is to be deployed or registered.
-pub(super) struct Component {
-    from: From,
-    manifest: Option<String>,
-}
-
-enum From {
-    File(File),
-    /// Who has it gives it.
-    Mesh(Mcid),
-    /// What the registry says.
-    Package(PackageQuery),
-}
-
-impl Component {
-    pub(super) fn of(path: &Path, manifest: Option<&Path>) -> Result<Self, Failure> {
-        let text = path.to_string_lossy();
-        let read =
-            |path: &Path| std::fs::read_to_string(path).map_err(|error| Failure::from(error).during(path.display()));
-        if !path.exists() && text.starts_with("bafkr") && !text.contains(['/', '.']) {
-            let mcid = text.parse().map_err(Failure::usage)?;
-            return Ok(Self { from: From::Mesh(mcid), manifest: manifest.map(read).transpose()? });
-        }
-        if !path.exists() && text.contains('@') && !text.contains('/') && !text.ends_with(".wasm") {
-            let query = text.parse().map_err(Failure::usage)?;
-            return Ok(Self { from: From::Package(query), manifest: manifest.map(read).transpose()? });
-        }
-        let file = if path.is_dir() { build::build(path)?.component } else { path.to_owned() };
-        let failed = |error: std::io::Error| Failure::from(error).during(file.display());
-        let bytes = std::fs::read(&file).map_err(failed)?;
-        // What no host would run is refused here and now.
-        macula_runtime::inspect(&bytes).map_err(|refusal| Failure::failed(refusal).during(file.display()))?;
-        let beside = Some(file.with_extension("toml")).filter(|beside| beside.is_file() && !path.is_dir());
-        let manifest = manifest.map(Path::to_owned).or(beside).map(|path| read(&path)).transpose()?;
-        Ok(Self { from: From::File(File::open(&file).map_err(failed)?), manifest })
-    }
-
-    /// Its id; a file is offered from here, for a host to fetch.
-    pub(super) async fn offer(&self, mesh: &Mesh, timeout: Duration) -> Result<Mcid, Failure> {
-        match &self.from {
-            From::Mesh(mcid) => Ok(mcid.clone()),
-            From::File(file) => Ok(content::offer(mesh, file.try_clone()?)?),
-            From::Package(query) => {
-                let found: Option<Listed> =
-                    registry::ask(mesh, &Asks::Find { package: query.to_string() }, timeout).await?;
-                Ok(found.ok_or_else(|| Failure::not_found(format!("no version of {} fits", query.name)))?.mcid)
-            }
-        }
-    }
 }
 
 /// Where records are handed in.
@@ -236,140 +183,9 @@ impl<'a> Desk<'a> {
 }
 
 /// What to go back to from a new deployment: what the slot holds, or what it held before when no host could run that.
-fn before(current: &Current, held: &Held, known: &BTreeMap<(String, NodeId), Rollout>) -> Option<Held> {
+fn before(current: &Current, held: &Held, known: &Known) -> Option<Held> {
     let has_failed = |rollout: &Rollout| rollout.seq == current.seq && rollout.state == RolloutState::Failed;
     let all_failed = !known.is_empty() && known.values().all(has_failed);
     let last = if all_failed { current.before.clone() } else { Some(current.held.clone()) };
     last.filter(|last| last != held).or_else(|| current.before.clone().filter(|before| before != held))
-}
-
-/// How far hosts are, by host.
-pub(super) struct Rollouts(Subscription);
-
-impl Rollouts {
-    /// What is told of a slot from now on, after what was told last.
-    pub(super) async fn watch(mesh: &Mesh, slot: &Slot) -> Result<Self, Failure> {
-        let pattern = slot.rollout_pattern().ok_or_else(|| Failure::usage(format!("{slot} has too many labels")))?;
-        Ok(Self(mesh.subscribe_with(pattern, Subscribe::default()).await?))
-    }
-
-    /// The same of all slots.
-    pub(super) async fn watch_all(mesh: &Mesh) -> Result<Self, Failure> {
-        let pattern = "_mesh.rollouts.**".parse().expect("a constant of the grammar");
-        Ok(Self(mesh.subscribe_with(pattern, Subscribe::default()).await?))
-    }
-
-    /// What was told last, as far as it is of hosts that follow still; by host and slot.
-    pub(super) async fn collect(&mut self) -> BTreeMap<(String, NodeId), Rollout> {
-        let mut known = BTreeMap::new();
-        while let Ok(Some(rollout)) = tokio::time::timeout(QUIET, self.next()).await {
-            if is_fresh(&rollout) {
-                known.insert((rollout.slot.clone(), rollout.node), rollout);
-            }
-        }
-        known
-    }
-
-    /// What is told next; what is none is passed over.
-    async fn next(&mut self) -> Option<Rollout> {
-        loop {
-            let message = self.0.next().await?;
-            match serde_json::from_slice::<Rollout>(&message.payload) {
-                Ok(rollout) if rollout.node == message.publisher => return Some(rollout),
-                _ => {}
-            }
-        }
-    }
-
-    /// Shows how far hosts are with record `seq` until all are done.
-    async fn wait(
-        mut self,
-        seq: u64,
-        mut known: BTreeMap<(String, NodeId), Rollout>,
-        patience: Duration,
-        common: &CommonFlags,
-    ) -> Result<(), Failure> {
-        loop {
-            let is_done = |rollout: &Rollout| rollout.seq >= seq && rollout.state.is_final();
-            if !known.is_empty() && known.values().all(is_done) {
-                break;
-            }
-            match tokio::time::timeout(patience, self.next()).await {
-                Ok(Some(rollout)) => {
-                    if rollout.seq >= seq {
-                        show(&rollout, common);
-                    }
-                    known.insert((rollout.slot.clone(), rollout.node), rollout);
-                }
-                Ok(None) => return Err(Failure::new(Kind::Unreachable, "the link was closed")),
-                Err(_) if known.is_empty() => {
-                    return Err(Failure::new(
-                        Kind::Unreachable,
-                        "no host follows the slot; start one with `--follow SLOT`",
-                    ));
-                }
-                Err(_) => return Err(still_waiting(seq, &known, patience)),
-            }
-        }
-        let failed: Vec<&Rollout> =
-            known.values().filter(|rollout| rollout.seq == seq && rollout.state == RolloutState::Failed).collect();
-        match failed.first() {
-            None => Ok(()),
-            Some(first) => Err(Failure::failed(format!(
-                "{} of {} hosts gave it up, and run on what they ran: {}",
-                failed.len(),
-                known.len(),
-                first.reason.as_deref().unwrap_or("no reason was told")
-            ))),
-        }
-    }
-}
-
-fn still_waiting(seq: u64, known: &BTreeMap<(String, NodeId), Rollout>, patience: Duration) -> Failure {
-    let waiting: Vec<&Rollout> =
-        known.values().filter(|rollout| rollout.seq < seq || !rollout.state.is_final()).collect();
-    let first = waiting.first().map(|rollout| describe(rollout)).unwrap_or_default();
-    Failure::new(
-        Kind::Unreachable,
-        format!(
-            "{} of {} hosts are not done, and told nothing new for {} s: {first}",
-            waiting.len(),
-            known.len(),
-            patience.as_secs()
-        ),
-    )
-}
-
-fn is_fresh(rollout: &Rollout) -> bool {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.saturating_sub(Duration::from_millis(rollout.at)) < ROLLOUT_AGE_MAX
-}
-
-fn show(rollout: &Rollout, common: &CommonFlags) {
-    if common.json {
-        output::json(rollout);
-    } else {
-        output::line(describe(rollout));
-    }
-}
-
-/// One line for people, with more below when something is to be done.
-pub(super) fn describe(rollout: &Rollout) -> String {
-    let state = serde_json::to_value(rollout.state).ok();
-    let state = state.as_ref().and_then(|state| state.as_str()).unwrap_or_default();
-    let mut text = format!("{} seq {} {state}", rollout.node, rollout.seq);
-    if let Some(reason) = &rollout.reason {
-        text.push_str(&format!(": {}", output::readable(reason)));
-    }
-    if rollout.stale {
-        text.push_str(" (stale: the deployment has expired; deploy it again for new hosts to take it)");
-    }
-    if !rollout.beyond.is_empty() {
-        text.push_str("\n  asks for more than was granted there:");
-        for line in rollout.beyond.lines() {
-            text.push_str(&format!("\n    {line}"));
-        }
-        text.push_str(&format!("\n  to grant it, on that host: macula-host slots grant {}", rollout.slot));
-    }
-    text
 }

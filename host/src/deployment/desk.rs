@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use super::{Parts, deploy_procedure};
+use crate::compose::COMPONENT_BYTES_MAX;
 
 /// Before the procedure is offered again to a relay that has refused it.
 const OFFER_AGAIN: Duration = Duration::from_secs(5);
@@ -119,7 +120,7 @@ async fn deploy(parts: &Parts, slot: &str, record: &str) -> Result<Current, Faul
         }
         _ => {}
     }
-    let obtained = parts.content.obtain(Owner::Operator, &new.held.mcid, FETCH_PATIENCE).await;
+    let obtained = parts.content.obtain(Owner::Operator, &new.held.mcid, FETCH_PATIENCE, COMPONENT_BYTES_MAX).await;
     obtained.map_err(|error| error.fault())?;
     let topic = slot.record_topic().ok_or_else(|| Fault::Invalid(format!("{slot} has too many labels")))?;
     let options = Publish { retain: true, delivery: Delivery::Acked, ..Publish::default() };

@@ -6,7 +6,7 @@ use data_encoding::BASE64;
 use macula_node::{
     LOCAL_REALM, LinkState, Mesh, NodeContent, Publish, StateFile, Subscribe, Subscription,
     auth::{Slot, Validity},
-    content::store::Owner,
+    content::store::{Owner, StoreError},
     deploy::{Action, Asks, Config, Counts, Deployment, Failure as Setback, Follower, Journal, Refused, Rollout},
     wire::{Delivery, Fault, Mcid, Operation, Pattern, Topic},
 };
@@ -460,7 +460,7 @@ fn in_both(held: &[Pattern], granted: &[Pattern]) -> Vec<Pattern> {
 }
 
 async fn fetch(content: &NodeContent, mcid: &Mcid) -> Result<(), Setback> {
-    let obtained = content.obtain(Owner::Operator, mcid, FETCH_PATIENCE).await;
+    let obtained = content.obtain(Owner::Operator, mcid, FETCH_PATIENCE, COMPONENT_BYTES_MAX).await;
     obtained.map_err(|error| Setback::ForNow(error.to_string()))?;
     // From here on it stays, whatever else is stored.
     content.set_pinned(mcid, true).await.map_err(|error| Setback::ForNow(error.to_string()))
@@ -468,8 +468,11 @@ async fn fetch(content: &NodeContent, mcid: &Mcid) -> Result<(), Setback> {
 
 async fn prepare(parts: &Parts, name: &str, mcid: &Mcid, manifest: Option<String>) -> Result<Box<Prepared>, Setback> {
     let read = parts.content.read(mcid, COMPONENT_BYTES_MAX).await;
-    // Damaged on the disk: to be fetched again.
-    let bytes = read.map_err(|error| Setback::ForNow(error.to_string()))?;
+    let bytes = read.map_err(|error| match error {
+        StoreError::TooLarge { .. } => Setback::ForGood(format!("a component has at most {COMPONENT_BYTES_MAX} bytes")),
+        // Damaged on the disk: to be fetched again.
+        error => Setback::ForNow(error.to_string()),
+    })?;
     let source = PluginSource::Bytes { name: name.to_owned(), bytes: bytes.into() };
     let manifest = manifest.map(|text| ManifestSource::Text { origin: "the deployment's manifest".to_owned(), text });
     let prepared = parts.runtime.prepare(source, manifest).await;

@@ -289,11 +289,18 @@ fn what_cannot_be_deployed_is_refused() {
     let long = home.path().join("long.toml");
     fs::write(&long, format!("# {}", "x".repeat(7000))).unwrap();
     home.output(&["deploy", "demo/echo", &echo, "--manifest", long.to_str().unwrap()]).failed(2, "at most 6144");
+    let wide = home.path().join("wide.toml");
+    fs::write(&wide, "subscribe = [\"**\"]").unwrap();
+    home.output(&["deploy", "demo/echo", &echo, "--manifest", wide.to_str().unwrap()]).failed(2, "may only narrow");
     home.output(&["rollback", "demo/echo"]).failed(4, "nothing was deployed");
     home.output(&["slots", "grant", "demo/echo"]).failed(1, "nothing waits");
     // What is no component is refused by the host as well, when it comes by its id.
     let mcid = home.output_with(&["content", "add", "-"], b"hello").succeeded().trim().to_owned();
     home.output(&["deploy", "demo/echo", &mcid, "--wait"]).failed(1, "no WebAssembly");
+    let huge = home.path().join("huge");
+    fs::File::create(&huge).unwrap().set_len((128 << 20) + 1).unwrap();
+    let mcid = home.output(&["content", "add", huge.to_str().unwrap()]).succeeded().trim().to_owned();
+    home.output(&["deploy", "demo/echo", &mcid, "--wait"]).failed(1, "at most 134217728 bytes");
     home.output(&["deploy", "demo/echo", &echo, "--wait"]).succeeded();
     home.output(&["rollback", "demo/echo"]).failed(4, "held nothing before");
     host.stop();

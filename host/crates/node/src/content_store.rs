@@ -205,16 +205,28 @@ impl NodeContent {
         (watched, interest)
     }
 
-    /// Fetches content for an owner, and waits until it is here.
+    /// Fetches content of at most `bytes_max` bytes for an owner, and waits until it is here. Dropping the future ends the
+    /// fetch, unless somebody else wants it.
     ///
     /// # Errors
-    /// See [`FetchError`]; what was fetched is kept.
-    pub async fn obtain(&self, owner: Owner, content: &Mcid, patience: Duration) -> Result<(), FetchError> {
-        let mut state = self.fetch(owner, content, patience);
-        let ended = state.wait_for(|state| !matches!(state, FetchState::Running(_))).await;
+    /// See [`FetchError`]; what was fetched is kept. What turns out to be larger is refused as soon as its size is proved.
+    pub async fn obtain(
+        &self,
+        owner: Owner,
+        content: &Mcid,
+        patience: Duration,
+        bytes_max: u64,
+    ) -> Result<(), FetchError> {
+        let (mut state, _interest) = self.begin_fetch(owner, content, patience, false);
+        let is_too_large = |state: &FetchState| matches!(state, FetchState::Running(progress) if progress.bytes_total.is_some_and(|total| total > bytes_max));
+        let ended = state.wait_for(|state| is_too_large(state) || !matches!(state, FetchState::Running(_))).await;
         match ended.as_deref() {
+            Ok(FetchState::Running(_)) => {
+                let text = format!("{content} is larger than {bytes_max} bytes, the most that is taken here");
+                Err(FetchError::Sink(Fault::QuotaExceeded(text)))
+            }
             Ok(FetchState::Failed(error)) => Err(error.clone()),
-            Ok(_) => Ok(()),
+            Ok(FetchState::Done) => Ok(()),
             // Its task is gone.
             Err(_) => Err(FetchError::Cancelled),
         }
