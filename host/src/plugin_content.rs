@@ -83,6 +83,8 @@ impl ContentBlob for Reader {
 /// A fetch that sees to it that what came is the plugin's, before it says that it is done.
 struct Fetch {
     state: watch::Receiver<NodeState>,
+    /// What was told last.
+    last: Mutex<FetchState>,
     outcome: Arc<Mutex<Option<Result<(), Fault>>>>,
     task: JoinHandle<()>,
 }
@@ -95,7 +97,8 @@ impl Fetch {
             let finished = fetch.finish().await;
             *ended.lock() = Some(finished);
         });
-        Self { state, outcome, task }
+        let last = Mutex::new(FetchState::Running { bytes: 0, bytes_total: None, providers: 0 });
+        Self { state, last, outcome, task }
     }
 }
 
@@ -106,15 +109,16 @@ impl ContentFetch for Fetch {
             Some(Err(fault)) => return FetchState::Failed(fault.clone()),
             None => {}
         }
-        match &*self.state.borrow() {
-            NodeState::Running(progress) => FetchState::Running {
+        let mut last = self.last.lock();
+        // One that has ended is about to be told so.
+        if let NodeState::Running(progress) = &*self.state.borrow() {
+            *last = FetchState::Running {
                 bytes: progress.bytes_done,
                 bytes_total: progress.bytes_total,
                 providers: u32::try_from(progress.providers_sending).unwrap_or(u32::MAX),
-            },
-            // It has ended, and is about to be told so.
-            NodeState::Done | NodeState::Failed(_) => FetchState::Running { bytes: 0, bytes_total: None, providers: 0 },
+            };
         }
+        last.clone()
     }
 }
 

@@ -10,9 +10,13 @@ use std::{
     time::Duration,
 };
 
-use macula_content::{Answer, Ask, Encoder, Finished, Geometry, GroupSet, Node, OutboardBuilder, Parent, Sending};
+use macula_content::{
+    Answer, Ask, Encoder, Finished, GROUP_BYTES, Geometry, GroupSet, Node, OutboardBuilder, Parent, Sending,
+    store::{Owner, StoreConfig},
+};
 use macula_node::{
-    ContentBytes, ContentSink, ContentSource, FetchError, FetchOptions, Mesh, MeshConfig, RealmAccess, RelayServer,
+    ContentBytes, ContentSink, ContentSource, FetchError, FetchOptions, FetchState, Home, Mesh, MeshConfig,
+    NodeContent, RealmAccess, RelayServer,
 };
 use macula_transport::LocalNode;
 use macula_wire::{
@@ -510,4 +514,69 @@ async fn who_does_not_read_holds_up_nobody() {
         reset += u32::from(ended.await);
     }
     assert!(reset > 0, "somebody was given up");
+}
+
+/// Goal: what several want is fetched once, goes on as long as one of them wants it, and can be begun again at once; a handle of a
+/// fetch that is over ends no later one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_ends_with_the_last_who_wants_it() {
+    let home = tempfile::tempdir().unwrap();
+    let state = Home::open(home.path()).unwrap().node("host").unwrap();
+    let relay = relay();
+    let content = Content::new(40 * GROUP_BYTES as usize + 7);
+    let missing = 20;
+    let mut has = GroupSet::from(0..41);
+    has.remove(&GroupSet::from(missing..missing + 1));
+    let (_part, _) = provider(&relay, &content, Some(has)).await;
+    let mesh = node(&relay).await;
+    let node_content = NodeContent::start(&state, StoreConfig::default(), &mesh).unwrap();
+    let owner = |name: &str| node_content.of(Owner::Plugin(mesh.realm_id(), name.parse().unwrap()));
+    let (one, other) = (owner("one"), owner("other"));
+
+    let reader = soon(one.open(&content.mcid)).await.unwrap();
+    assert_eq!(reader.size(), content.bytes.len() as u64);
+    assert_eq!(soon(reader.read(0, 100)).await.unwrap(), content.bytes[..100]);
+    let theirs = other.fetch(&content.mcid);
+    drop(reader);
+    assert!(matches!(theirs.state(), FetchState::Running(_)), "the other wants it still");
+    drop(theirs);
+    let mut again = one.fetch(&content.mcid);
+    let (_all, _) = provider(&relay, &content, None).await;
+    soon(again.finish()).await.unwrap();
+    assert!(one.holds(&content.mcid) && !other.holds(&content.mcid) && other.is_here(&content.mcid));
+
+    soon(node_content.remove(&content.mcid)).await.unwrap();
+    let second = other.fetch(&content.mcid);
+    drop(again);
+    let mut watched = second.watch();
+    let ended = soon(watched.wait_for(|state| !matches!(state, FetchState::Running(_)))).await.unwrap().clone();
+    assert_eq!(ended, FetchState::Done, "the handle of the first fetch is not this one's");
+
+    // What somebody has already is the other's as soon as it is opened, and parts are read wherever they are.
+    let reader = soon(one.open(&content.mcid)).await.unwrap();
+    let begin = missing * GROUP_BYTES - 3;
+    let bytes = soon(reader.read(begin, 10)).await.unwrap();
+    assert_eq!(bytes, content.bytes[begin as usize..begin as usize + 10]);
+}
+
+/// Goal: what nobody has is said to be nowhere, within the time that a handler has.
+#[tokio::test(flavor = "multi_thread")]
+async fn content_that_nobody_has_is_not_found() {
+    let home = tempfile::tempdir().unwrap();
+    let state = Home::open(home.path()).unwrap().node("host").unwrap();
+    let relay = relay();
+    let mesh = node(&relay).await;
+    let node_content = NodeContent::start(&state, StoreConfig::default(), &mesh).unwrap();
+    let plugin = node_content.of(Owner::Plugin(mesh.realm_id(), "one".parse().unwrap()));
+    let refused = tokio::time::timeout(Duration::from_secs(5), plugin.open(&Mcid::of(b"nobody's"))).await.unwrap();
+    assert!(matches!(refused, Err(Fault::NotFound(_))), "{:?}", refused.err());
+    let config = StoreConfig { plugin_bytes_max: 10_000, ..StoreConfig::default() };
+    drop(node_content);
+    let other = Home::open(home.path()).unwrap().node("other").unwrap();
+    let bounded = NodeContent::start(&other, config, &mesh).unwrap();
+    let plugin = bounded.of(Owner::Plugin(mesh.realm_id(), "one".parse().unwrap()));
+    assert!(matches!(soon(plugin.put(vec![7; 100_000])).await, Err(Fault::QuotaExceeded(_))));
+    let content = Content::new(100_000);
+    let (_all, _) = provider(&relay, &content, None).await;
+    assert!(matches!(soon(plugin.open(&content.mcid)).await, Err(Fault::QuotaExceeded(_))));
 }

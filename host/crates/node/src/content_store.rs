@@ -82,6 +82,8 @@ struct Fetch {
     task: AbortHandle,
     /// Those who want it, beside the operator.
     interested: usize,
+    /// Nobody wanted it any more: it is ending, and whoever wants it now begins anew.
+    is_cancelled: bool,
     /// The operator wants it: it goes on whoever looks.
     is_operators: bool,
 }
@@ -91,27 +93,43 @@ struct Fetch {
 struct Interest {
     content: Weak<Inner>,
     mcid: Mcid,
+    /// Tells this fetch from others of the same content.
+    state: watch::Receiver<FetchState>,
 }
 
 impl Drop for Interest {
     fn drop(&mut self) {
         let Some(inner) = self.content.upgrade() else { return };
         let mut fetches = inner.fetches.lock();
-        let Some(fetch) = fetches.get_mut(&self.mcid) else { return };
+        let Some(fetch) = fetches.get_mut(&self.mcid).filter(|fetch| fetch.state.same_channel(&self.state)) else {
+            return;
+        };
         fetch.interested = fetch.interested.saturating_sub(1);
-        if fetch.interested == 0 && !fetch.is_operators {
+        if fetch.interested == 0 && !fetch.is_operators && fetch.is_running() {
+            fetch.is_cancelled = true;
             fetch.task.abort();
         }
     }
 }
 
+/// A fetch as somebody begins it.
+struct Begun {
+    state: watch::Receiver<FetchState>,
+    interest: Interest,
+    /// It was running already, for somebody else.
+    is_joined: bool,
+}
+
 impl Fetch {
     /// One whose task is gone says so by its channel.
     fn is_running(&self) -> bool {
-        matches!(*self.state.borrow(), FetchState::Running(_)) && self.state.has_changed().is_ok()
+        !self.is_cancelled && matches!(*self.state.borrow(), FetchState::Running(_)) && self.state.has_changed().is_ok()
     }
 }
 
+/// How long a fetch waits for one of the same content to close its files, and how often it looks.
+const BUSY_MAX: Duration = Duration::from_secs(5);
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// Ends of fetches that are remembered for those who ask.
 const ENDED_MAX: usize = 1024;
 /// Contents that are provided at a time: as many as a relay takes of one link. Of more, those that were used last are.
@@ -164,22 +182,20 @@ impl NodeContent {
 
     /// Begins to fetch content for an owner, or goes on; how it gets on. The fetch goes on without anybody looking.
     pub fn fetch(&self, owner: Owner, content: &Mcid, patience: Duration) -> watch::Receiver<FetchState> {
-        self.begin_fetch(owner, content, patience, true).0
+        self.begin_fetch(owner, content, patience, true).state
     }
 
-    fn begin_fetch(
-        &self,
-        owner: Owner,
-        content: &Mcid,
-        patience: Duration,
-        is_operators: bool,
-    ) -> (watch::Receiver<FetchState>, Interest) {
+    fn begin_fetch(&self, owner: Owner, content: &Mcid, patience: Duration, is_operators: bool) -> Begun {
         let mut fetches = self.0.fetches.lock();
-        let interest = Interest { content: Arc::downgrade(&self.0), mcid: content.clone() };
+        let interest = |state: &watch::Receiver<FetchState>| Interest {
+            content: Arc::downgrade(&self.0),
+            mcid: content.clone(),
+            state: state.clone(),
+        };
         if let Some(running) = fetches.get_mut(content).filter(|fetch| fetch.is_running()) {
             running.interested += 1;
             running.is_operators |= is_operators;
-            return (running.state.clone(), interest);
+            return Begun { state: running.state.clone(), interest: interest(&running.state), is_joined: true };
         }
         let beginning = Progress {
             bytes_done: 0,
@@ -200,9 +216,11 @@ impl NodeContent {
             this.0.review(&id);
             state.send_replace(outcome.map_or_else(FetchState::Failed, |()| FetchState::Done));
         });
-        let fetch = Fetch { state: watched.clone(), task: task.abort_handle(), interested: 1, is_operators };
+        let state = watched.clone();
+        let fetch = Fetch { state, task: task.abort_handle(), interested: 1, is_cancelled: false, is_operators };
         fetches.insert(content.clone(), fetch);
-        (watched, interest)
+        let interest = interest(&watched);
+        Begun { state: watched, interest, is_joined: false }
     }
 
     /// Fetches content of at most `bytes_max` bytes for an owner, and waits until it is here. Dropping the future ends the
@@ -217,7 +235,7 @@ impl NodeContent {
         patience: Duration,
         bytes_max: u64,
     ) -> Result<(), FetchError> {
-        let (mut state, _interest) = self.begin_fetch(owner, content, patience, false);
+        let Begun { mut state, interest: _interest, .. } = self.begin_fetch(owner, content, patience, false);
         let is_too_large = |state: &FetchState| matches!(state, FetchState::Running(progress) if progress.bytes_total.is_some_and(|total| total > bytes_max));
         let ended = state.wait_for(|state| is_too_large(state) || !matches!(state, FetchState::Running(_))).await;
         match ended.as_deref() {
@@ -241,7 +259,7 @@ impl NodeContent {
     ) -> Result<(), FetchError> {
         let sink = |error: StoreError| FetchError::Sink(error.fault());
         let (store, id) = (self.0.store.clone(), content.clone());
-        let begun = spawn_blocking(move || {
+        let begin = move || {
             if store.has(&Owner::Operator, &id) {
                 match store.adopt(&owner, &id, now_ms()) {
                     // It went in between.
@@ -250,8 +268,17 @@ impl NodeContent {
                 }
             }
             store.partial(&owner, &id, now_ms()).map(Some)
-        });
-        let Some(partial) = begun.await.map_err(|_| FetchError::Cancelled)?.map_err(sink)? else { return Ok(()) };
+        };
+        let give_up = Instant::now() + BUSY_MAX;
+        let begun = loop {
+            let begin = begin.clone();
+            match spawn_blocking(begin).await.map_err(|_| FetchError::Cancelled)? {
+                // One that was cancelled is still closing its files.
+                Err(StoreError::Busy) if Instant::now() < give_up => tokio::time::sleep(BUSY_PAUSE).await,
+                begun => break begun.map_err(sink)?,
+            }
+        };
+        let Some(partial) = begun else { return Ok(()) };
         let options = FetchOptions { size: partial.size(), have: partial.groups(), patience };
         let fetching = self.0.mesh.fetch(content, Box::new(StoreSink(Some(partial))), options);
         let mut progress = fetching.progress();

@@ -193,6 +193,7 @@ impl Instance {
 
     /// Tells of new rights.
     pub(crate) async fn rights_changed(&mut self) -> Result<(), HandlerFault> {
+        self.store.data_mut().end_denied_fetches();
         let Some(guest) = self.exports.config.clone() else { return Ok(()) };
         self.begin(Handling::default());
         let result = guest.call_on_rights_changed(&mut self.store).await;

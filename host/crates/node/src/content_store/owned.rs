@@ -7,10 +7,11 @@ use macula_wire::{Fault, Mcid};
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::spawn_blocking};
 
-use super::{FetchState, Interest, NodeContent, now_ms};
+use super::{Begun, FetchState, Interest, NodeContent, now_ms};
 
-/// How long somebody is looked for who has what is wanted.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long somebody is looked for who has what is wanted: less than a handler of a plugin has by default, so that it learns
+/// that nobody has it.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Content of one owner: it sees what it stored or fetched, and that counts against its quota. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -34,6 +35,9 @@ pub struct ContentReader {
     fetch: Mutex<Option<OwnedFetch>>,
 }
 
+/// Fetches that one read begins, before it says what is wrong.
+const FETCHES_PER_READ_MAX: u32 = 2;
+
 /// A fetch for one owner. Dropping it ends it, unless somebody else wants the same content.
 #[derive(Debug)]
 pub struct OwnedFetch {
@@ -41,6 +45,8 @@ pub struct OwnedFetch {
     mcid: Mcid,
     state: watch::Receiver<FetchState>,
     _interest: Interest,
+    /// Somebody else began it, and their quota is not this owner's.
+    is_joined: bool,
 }
 
 impl NodeContent {
@@ -109,8 +115,8 @@ impl OwnedContent {
 
     /// Begins to fetch content, or joins a fetch that runs.
     pub fn fetch(&self, mcid: &Mcid) -> OwnedFetch {
-        let (state, interest) = self.content.begin_fetch(self.owner.clone(), mcid, PATIENCE, false);
-        OwnedFetch { of: self.clone(), mcid: mcid.clone(), state, _interest: interest }
+        let Begun { state, interest, is_joined } = self.content.begin_fetch(self.owner.clone(), mcid, PATIENCE, false);
+        OwnedFetch { of: self.clone(), mcid: mcid.clone(), state, _interest: interest, is_joined }
     }
 
     /// Opens content, once its size is known. What is not here is fetched, beginning now.
@@ -132,7 +138,8 @@ impl OwnedContent {
                 return Ok(ContentReader { of: self.clone(), blob: Arc::new(blob), fetch: Mutex::new(Some(fetch)) });
             }
             match fetch.state() {
-                FetchState::Failed(error) => return Err(error.fault()),
+                FetchState::Failed(error) if !fetch.begin_again() => return Err(error.fault()),
+                FetchState::Failed(_) => {}
                 FetchState::Done if has_ended => {
                     return Err(Fault::NotFound(format!("{mcid} was removed as soon as it was here")));
                 }
@@ -192,16 +199,18 @@ impl ContentReader {
         self.blob.size()
     }
 
-    /// Reads `len` bytes from `offset`; fewer only at the end. Waits for what is being fetched.
+    /// Reads `len` bytes from `offset`; fewer only at the end. Waits for what is being fetched; what is missing or was spoiled
+    /// by the disk is fetched.
     ///
     /// # Errors
     /// As the fetch ends before they are here; see [`Blob::read`].
     pub async fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, Fault> {
+        let mut begun = 0;
         loop {
             // Before it is looked: what ends in between is seen.
             let mut state = self.fetch.lock().as_ref().map(|fetch| fetch.state.clone());
-            let has_ended =
-                state.as_mut().is_none_or(|state| !matches!(*state.borrow_and_update(), FetchState::Running(_)));
+            let is_running =
+                state.as_mut().is_some_and(|state| matches!(*state.borrow_and_update(), FetchState::Running(_)));
             let blob = Arc::clone(&self.blob);
             let missing = match spawn_blocking(move || blob.read(offset, len)).await {
                 Ok(Ok(bytes)) => return Ok(bytes),
@@ -210,19 +219,21 @@ impl ContentReader {
                 Err(_) => return Err(Fault::Cancelled),
             };
             match state {
-                Some(mut state) if !has_ended => {
-                    // A fetch whose task is gone is seen as ended in the next round.
-                    let _ = state.changed().await;
+                Some(mut state) if is_running => {
+                    if state.changed().await.is_err() {
+                        *self.fetch.lock() = None;
+                    }
+                }
+                _ if begun < FETCHES_PER_READ_MAX => {
+                    begun += 1;
+                    let fetch = self.of.fetch(&self.blob.mcid());
+                    *self.fetch.lock() = Some(fetch);
                 }
                 Some(state) => match &*state.borrow() {
                     FetchState::Failed(error) => return Err(error.fault()),
                     _ => return Err(missing.fault()),
                 },
-                // It was complete, and the disk has spoiled it.
-                None => {
-                    let fetch = self.of.fetch(&self.blob.mcid());
-                    *self.fetch.lock() = Some(fetch);
-                }
+                None => return Err(missing.fault()),
             }
         }
     }
@@ -249,6 +260,15 @@ impl OwnedFetch {
         !matches!(self.state(), FetchState::Running(_))
     }
 
+    /// Whether it failed for somebody else, and was begun again for this owner.
+    fn begin_again(&mut self) -> bool {
+        let was_joined = self.is_joined;
+        if was_joined {
+            *self = self.of.fetch(&self.mcid);
+        }
+        was_joined
+    }
+
     /// Waits until there is news.
     async fn changed(&mut self) {
         // Gone is news as well.
@@ -263,7 +283,8 @@ impl OwnedFetch {
         loop {
             match self.state() {
                 FetchState::Running(_) => self.changed().await,
-                FetchState::Failed(error) => return Err(error.fault()),
+                FetchState::Failed(error) if !self.begin_again() => return Err(error.fault()),
+                FetchState::Failed(_) => {}
                 FetchState::Done => return self.of.adopt(&self.mcid).await,
             }
         }

@@ -253,7 +253,8 @@ impl Driver {
             if self.drain(is_up).await? {
                 return Ok(());
             }
-            if self.is_deserted {
+            // Those who are known may lack what is missing.
+            if self.is_deserted || self.progress.borrow().providers_sending == 0 {
                 look_at = look_at.min(Instant::now() + LOOK_INTERVAL_DESERTED);
             }
             let give_up_at = self.alive_at + self.patience;

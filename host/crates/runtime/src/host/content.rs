@@ -25,11 +25,18 @@ const FETCHES_MAX: usize = 64;
 
 /// A plugin's handle of content that is open.
 #[allow(unreachable_pub, reason = "the generated code names it in a public place")]
-pub struct BlobHandle(Arc<dyn ContentBlob>);
+pub struct BlobHandle {
+    blob: Arc<dyn ContentBlob>,
+    named: Named,
+}
 
 /// A plugin's handle of content that is being written.
 #[allow(unreachable_pub, reason = "the generated code names it in a public place")]
-pub struct WriterHandle(Box<dyn ContentWriter>);
+pub struct WriterHandle {
+    writer: Box<dyn ContentWriter>,
+    /// A piece is missing, or may be: nothing can come of it.
+    is_broken: bool,
+}
 
 /// A plugin's handle of a fetch. Dropping it changes nothing.
 #[allow(unreachable_pub, reason = "the generated code names it in a public place")]
@@ -41,8 +48,17 @@ pub(super) struct ContentState {
     blobs: u32,
     writers: u32,
     next_fetch: u32,
-    /// By number, so that a handle that is dropped ends nothing.
-    fetches: Vec<(u32, Begun)>,
+    /// They go on when their handles are dropped.
+    fetches: Vec<BegunFetch>,
+}
+
+struct BegunFetch {
+    /// What handles know it by.
+    number: u32,
+    named: Named,
+    progress: Begun,
+    /// Somebody may still ask for its end.
+    has_handle: bool,
 }
 
 enum Begun {
@@ -52,20 +68,23 @@ enum Begun {
 }
 
 impl ContentState {
+    /// Lets go of what has ended; how many run.
     fn running(&mut self) -> usize {
-        for (_, begun) in &mut self.fetches {
-            if let Begun::Running(fetch) = begun {
-                let state = fetch.state();
+        for fetch in &mut self.fetches {
+            if let Begun::Running(running) = &fetch.progress {
+                let state = running.state();
                 if !matches!(state, FetchState::Running { .. }) {
-                    *begun = Begun::Ended(state);
+                    fetch.progress = Begun::Ended(state);
                 }
             }
         }
-        self.fetches.iter().filter(|(_, begun)| matches!(begun, Begun::Running(_))).count()
+        self.fetches.retain(|fetch| fetch.has_handle || matches!(fetch.progress, Begun::Running(_)));
+        self.fetches.iter().filter(|fetch| matches!(fetch.progress, Begun::Running(_))).count()
     }
 }
 
 /// An id, and the name that rights are about.
+#[derive(Clone)]
 struct Named {
     mcid: Mcid,
     name: Topic,
@@ -76,6 +95,11 @@ fn named(text: &str) -> Result<Named, types::Error> {
     let name =
         mcid.as_str().parse().map_err(|error: macula_wire::TopicError| types::Error::Invalid(error.to_string()))?;
     Ok(Named { mcid, name })
+}
+
+/// What a writer says once a piece could not be written.
+fn broken_writer() -> types::Error {
+    types::Error::Unavailable("an earlier piece was not written, so nothing can come of this writer".to_owned())
 }
 
 fn check_piece(bytes: usize) -> Result<(), types::Error> {
@@ -101,6 +125,17 @@ impl InstanceState {
         Err(self.denied(Operation::Fetch, &named.name))
     }
 
+    /// Rights have changed: fetches that are not allowed any more end.
+    pub(crate) fn end_denied_fetches(&mut self) {
+        let rights = self.plugin.rights.current();
+        for fetch in &mut self.content.fetches {
+            if matches!(fetch.progress, Begun::Running(_)) && !rights.allows(Operation::Fetch, &fetch.named.name) {
+                let denied = Fault::Denied(format!("{} {}", Operation::Fetch, fetch.named.name));
+                fetch.progress = Begun::Ended(FetchState::Failed(denied));
+            }
+        }
+    }
+
     async fn wait_for_content<T>(&mut self, pending: impl Future<Output = Result<T, Fault>>) -> Result<T, HostError> {
         let patience = self.patience();
         Ok(self.wait(patience, pending).await.ok_or(types::Error::Timeout)??)
@@ -124,7 +159,7 @@ impl content::Host for InstanceState {
         let writer = self.wait_for_content(creating).await?;
         self.take_handle()?;
         self.content.writers += 1;
-        Ok(self.table.push(WriterHandle(writer))?)
+        Ok(self.table.push(WriterHandle { writer, is_broken: false })?)
     }
 
     async fn open(&mut self, mcid: String) -> Result<Resource<BlobHandle>, HostError> {
@@ -138,7 +173,7 @@ impl content::Host for InstanceState {
         let blob = self.wait_for_content(opening).await?;
         self.take_handle()?;
         self.content.blobs += 1;
-        Ok(self.table.push(BlobHandle(blob))?)
+        Ok(self.table.push(BlobHandle { blob, named })?)
     }
 
     async fn fetch_all(&mut self, mcid: String) -> Result<Resource<FetchHandle>, HostError> {
@@ -151,7 +186,8 @@ impl content::Host for InstanceState {
         self.take_handle()?;
         let number = self.content.next_fetch;
         self.content.next_fetch = number.wrapping_add(1);
-        self.content.fetches.push((number, Begun::Running(content.fetch(&named.mcid))));
+        let progress = Begun::Running(content.fetch(&named.mcid));
+        self.content.fetches.push(BegunFetch { number, named, progress, has_handle: true });
         Ok(self.table.push(FetchHandle(number))?)
     }
 
@@ -180,12 +216,15 @@ impl content::Host for InstanceState {
 
 impl content::HostBlob for InstanceState {
     fn size(&mut self, blob: Resource<BlobHandle>) -> wasmtime::Result<u64> {
-        Ok(self.table.get(&blob)?.0.size())
+        Ok(self.table.get(&blob)?.blob.size())
     }
 
     async fn read(&mut self, blob: Resource<BlobHandle>, offset: u64, len: u32) -> Result<Vec<u8>, HostError> {
-        let blob = Arc::clone(&self.table.get(&blob)?.0);
+        let BlobHandle { blob, named } = self.table.get(&blob)?;
+        let (blob, named) = (Arc::clone(blob), named.clone());
         check_piece(len as usize)?;
+        // What is still to be fetched needs the right as long as it is.
+        self.check_access(&*self.store()?, &named)?;
         self.wait_for_content(blob.read(offset, len as usize)).await
     }
 
@@ -200,15 +239,26 @@ impl content::HostBlob for InstanceState {
 impl content::HostWriter for InstanceState {
     async fn write(&mut self, writer: Resource<WriterHandle>, piece: Vec<u8>) -> Result<(), HostError> {
         check_piece(piece.len())?;
-        let writing = self.table.get(&writer)?.0.write(piece);
-        self.wait_for_content(writing).await
+        let handle = self.table.get(&writer)?;
+        if handle.is_broken {
+            return Err(broken_writer().into());
+        }
+        let writing = handle.writer.write(piece);
+        let written = self.wait_for_content(writing).await;
+        if written.is_err() {
+            self.table.get_mut(&writer)?.is_broken = true;
+        }
+        written
     }
 
     async fn finish(&mut self, writer: Resource<WriterHandle>) -> Result<String, HostError> {
         // Used up, also on an error.
-        let WriterHandle(writer) = self.table.delete(writer)?;
+        let WriterHandle { writer, is_broken } = self.table.delete(writer)?;
         self.content.writers -= 1;
         self.handles -= 1;
+        if is_broken {
+            return Err(broken_writer().into());
+        }
         Ok(self.wait_for_content(writer.finish()).await?.to_string())
     }
 
@@ -223,10 +273,10 @@ impl content::HostWriter for InstanceState {
 impl content::HostFetch for InstanceState {
     fn state(&mut self, fetch: Resource<FetchHandle>) -> wasmtime::Result<content::FetchState> {
         let number = self.table.get(&fetch)?.0;
-        let found = self.content.fetches.iter().find(|(other, _)| *other == number);
-        let state = match found {
-            Some((_, Begun::Running(fetch))) => fetch.state(),
-            Some((_, Begun::Ended(state))) => state.clone(),
+        let found = self.content.fetches.iter().find(|fetch| fetch.number == number);
+        let state = match found.map(|fetch| &fetch.progress) {
+            Some(Begun::Running(fetch)) => fetch.state(),
+            Some(Begun::Ended(state)) => state.clone(),
             None => FetchState::Failed(Fault::Cancelled),
         };
         Ok(match state {
@@ -242,14 +292,14 @@ impl content::HostFetch for InstanceState {
 
     fn cancel(&mut self, fetch: Resource<FetchHandle>) -> wasmtime::Result<()> {
         let number = self.table.get(&fetch)?.0;
-        if let Some((_, begun)) = self.content.fetches.iter_mut().find(|(other, _)| *other == number)
-            && let Begun::Running(running) = begun
+        if let Some(fetch) = self.content.fetches.iter_mut().find(|fetch| fetch.number == number)
+            && let Begun::Running(running) = &fetch.progress
         {
             let ended = match running.state() {
                 FetchState::Running { .. } => FetchState::Failed(Fault::Cancelled),
                 state => state,
             };
-            *begun = Begun::Ended(ended);
+            fetch.progress = Begun::Ended(ended);
         }
         Ok(())
     }
@@ -258,8 +308,10 @@ impl content::HostFetch for InstanceState {
         let FetchHandle(number) = self.table.delete(fetch)?;
         self.handles -= 1;
         // What runs goes on; what has ended is of no use to anybody.
+        if let Some(fetch) = self.content.fetches.iter_mut().find(|fetch| fetch.number == number) {
+            fetch.has_handle = false;
+        }
         self.content.running();
-        self.content.fetches.retain(|(other, begun)| *other != number || matches!(begun, Begun::Running(_)));
         Ok(())
     }
 }

@@ -33,6 +33,19 @@ fn refused(embedded: Option<&str>, beside: Option<&str>) -> String {
 }
 
 #[test]
+fn content_is_asked_for_by_its_id_or_as_a_whole() {
+    let mcid = macula_wire::Mcid::of(b"a table");
+    let some = resolve(Some(&format!("fetch = [\"{mcid}\"]")), None).unwrap();
+    assert_eq!(some.asks.patterns(Operation::Fetch), [mcid.as_str().parse().unwrap()]);
+    assert!(resolve(Some("fetch = [\"**\"]"), Some(&format!("fetch = [\"{mcid}\"]"))).is_ok());
+    assert!(refused(Some(&format!("fetch = [\"{mcid}\"]")), Some("fetch = [\"**\"]")).contains("may only narrow"));
+    for bad in ["a.b", "*", "bafkr4i", "bafkr4i.**"] {
+        let text = refused(Some(&format!("\nfetch = [\"{bad}\"]")), None);
+        assert!(text.contains("line 2") && text.contains("content id"), "{bad}: {text}");
+    }
+}
+
+#[test]
 fn the_whole_form() {
     let manifest = resolve(Some(WHOLE), None).unwrap();
     assert_eq!(manifest.name.as_str(), "sensor-alert");
