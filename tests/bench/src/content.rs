@@ -30,10 +30,18 @@ fn fill(group: u64, into: &mut Vec<u8>) {
     }
 }
 
+#[derive(Args)]
+pub(crate) struct Provider {
+    /// Spoil every group.
+    #[arg(long)]
+    corrupt: bool,
+}
+
 /// Content that is made as it is read.
 struct Made {
     mcid: Mcid,
     parents: Vec<[u8; 64]>,
+    is_corrupt: bool,
 }
 
 #[derive(Clone)]
@@ -59,14 +67,22 @@ impl ContentBytes for Source {
     }
 
     fn group(&mut self, group: u64, into: &mut Vec<u8>) -> io::Result<()> {
+        let begin = into.len();
         fill(group, into);
+        into[begin] ^= u8::from(self.0.is_corrupt);
         Ok(())
     }
 
     fn damaged(&mut self, _node: Node) {}
 }
 
-pub(crate) async fn provide(party: &Party) -> anyhow::Result<()> {
+impl Provider {
+    pub(crate) async fn run(self, party: &Party) -> anyhow::Result<()> {
+        provide(party, self.corrupt).await
+    }
+}
+
+async fn provide(party: &Party, is_corrupt: bool) -> anyhow::Result<()> {
     let mut builder = OutboardBuilder::new();
     let mut parents = vec![[0; 64]; Geometry::of(BYTES).parents() as usize];
     let mut piece = Vec::new();
@@ -80,7 +96,7 @@ pub(crate) async fn provide(party: &Party) -> anyhow::Result<()> {
     finished.parents.iter().for_each(|parent| parents[parent.index as usize] = parent.pair);
     let mcid = finished.mcid();
     let mesh = party.mesh().await?;
-    mesh.set_content_source(Arc::new(Source(Arc::new(Made { mcid: mcid.clone(), parents }))));
+    mesh.set_content_source(Arc::new(Source(Arc::new(Made { mcid: mcid.clone(), parents, is_corrupt }))));
     mesh.provide(std::slice::from_ref(&mcid));
     // When this is answered, what was said before is known.
     mesh.retained(&"bench.ready".parse()?).await?;
@@ -125,8 +141,8 @@ impl ContentSink for Nowhere {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Fetched {
-    seconds: f64,
+pub(crate) struct Fetched {
+    pub(crate) seconds: f64,
 }
 
 impl Fetcher {

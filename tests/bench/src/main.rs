@@ -1,7 +1,7 @@
 //! Measures the mesh: publisher, relay and subscriber as processes of their own, TLS on as always.
 //!
 //! `cargo run --release -p macula-bench` runs everything and prints a table; `-- pubsub`, `-- calls`, `-- links`,
-//! `-- plugin`, `-- content` and `-- deploy` run a part. Each figure is the median of several rounds; the spread is printed beside it. A timing is
+//! `-- plugin`, `-- content`, `-- shaped` and `-- deploy` run a part. Each figure is the median of several rounds; the spread is printed beside it. A timing is
 //! never a test: nothing here fails because a machine is slow.
 
 #![expect(clippy::print_stdout, reason = "its output is the table")]
@@ -13,6 +13,7 @@ mod links;
 mod plugin;
 mod process;
 mod pubsub;
+mod shaped;
 mod table;
 
 use clap::{Parser, Subcommand};
@@ -38,6 +39,8 @@ enum Part {
     Plugin,
     /// 1 GiB through the relay.
     Content,
+    /// 1 GiB from providers behind slow lines.
+    Shaped,
     /// New versions of a plugin, with and without load.
     Deploy,
     /// One process of a measurement; started by the others.
@@ -66,6 +69,9 @@ fn main() -> anyhow::Result<()> {
     }
     if all || matches!(arguments.part, Some(Part::Content)) {
         content::measure(arguments.rounds, &mut table)?;
+    }
+    if all || matches!(arguments.part, Some(Part::Shaped)) {
+        shaped::measure(&mut table)?;
     }
     if all || matches!(arguments.part, Some(Part::Deploy)) {
         deploy::measure(&mut table)?;

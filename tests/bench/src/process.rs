@@ -14,7 +14,7 @@ use macula_node::{Home, Mesh, MeshConfig, RelayConfig, RelayServer, RelayUrl};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::AsyncBufReadExt;
 
-use crate::{calls, content, deploy, links, pubsub};
+use crate::{calls, content, deploy, links, pubsub, shaped};
 
 /// One process.
 #[derive(Args)]
@@ -36,9 +36,10 @@ enum What {
     Subscriber(pubsub::Subscriber),
     Caller(calls::Caller),
     Provider,
-    ContentProvider,
+    ContentProvider(content::Provider),
     Fetcher(content::Fetcher),
     Deployer(deploy::Deployer),
+    Line(shaped::Line),
     IdleLinks(links::IdleLinks),
     BareServer,
     BareClient(links::BareClient),
@@ -55,7 +56,8 @@ impl Role {
                 What::Subscriber(subscriber) => subscriber.run(&party).await,
                 What::Caller(caller) => caller.run(&party).await,
                 What::Provider => calls::provide(&party).await,
-                What::ContentProvider => content::provide(&party).await,
+                What::ContentProvider(provider) => provider.run(&party).await,
+                What::Line(line) => line.run().await,
                 What::Fetcher(fetcher) => fetcher.run(&party).await,
                 What::Deployer(deployer) => deployer.run(&party).await,
                 What::IdleLinks(idle) => idle.run(&party).await,
