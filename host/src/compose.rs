@@ -24,7 +24,7 @@ use tokio::{
 use crate::{
     admin_rpc::{AdminRpc, NodeReport},
     config::{HealthAddress, NodeSettings, Settings},
-    deployment::{Deployments, Parts},
+    deployment::{Deployments, Parts, Records},
     failure::{Failure, Kind},
     output::{self, Format},
     plugin_mesh::NodeMeshes,
@@ -236,8 +236,11 @@ impl Node {
             tracing::info!(plugin = %started.name(), mcid = %started.mcid(), "plugin started");
         }
         if let Some(content) = self.content.clone() {
-            let deployments =
-                Deployments::start(&Parts { mesh: self.mesh.clone(), content, runtime }, &self.state, follow)?;
+            let deployments = Deployments::start(
+                &Parts { mesh: self.mesh.clone(), content, runtime, records: Records::default() },
+                &self.state,
+                follow,
+            )?;
             self.report.set_deployments(deployments.clone());
             self.deployments = Some(deployments);
         }

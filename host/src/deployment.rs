@@ -5,7 +5,10 @@
 mod desk;
 mod follow;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use macula_node::{
     Mesh, NodeContent, NodeState,
@@ -14,6 +17,7 @@ use macula_node::{
     wire::{Fault, Topic},
 };
 use macula_runtime::Runtime;
+use parking_lot::RwLock;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
@@ -33,7 +37,11 @@ pub(crate) struct Parts {
     pub(crate) mesh: Mesh,
     pub(crate) content: NodeContent,
     pub(crate) runtime: Runtime,
+    pub(crate) records: Records,
 }
+
+/// The newest records of the slots that a host follows, by slot.
+pub(crate) type Records = Arc<RwLock<BTreeMap<Slot, Vec<u8>>>>;
 
 /// The slots that a host follows. Cheap to clone.
 #[derive(Clone)]

@@ -88,13 +88,19 @@ fn parse(slot: &str) -> Result<Slot, Fault> {
     slot.parse().map_err(|error: macula_node::auth::SlotError| Fault::Invalid(error.to_string()))
 }
 
-/// The newest record, also when it has expired; one whose signer's right was revoked is none.
+/// The newest record that the relay or this host knows, also when it has expired; one whose signer's right was revoked is
+/// none.
 async fn current(parts: &Parts, slot: &str) -> Result<Option<Current>, Fault> {
     let slot = parse(slot)?;
     let topic = slot.record_topic().ok_or_else(|| Fault::Invalid(format!("{slot} has too many labels")))?;
-    let Some(message) = parts.mesh.retained(&topic).await? else { return Ok(None) };
-    let record = parts.mesh.check_record(&message.payload, Operation::Deploy, &slot.topic(), Validity::AsMade);
-    Ok(record.and_then(|record| read(parts, &slot, &record)).ok())
+    let stored = parts.mesh.retained(&topic).await?.map(|message| message.payload.to_vec());
+    // A relay that was started anew may not have been told yet.
+    let own = parts.records.read().get(&slot).cloned();
+    let read = |bytes: Vec<u8>| {
+        let record = parts.mesh.check_record(&bytes, Operation::Deploy, &slot.topic(), Validity::AsMade).ok()?;
+        read(parts, &slot, &record).ok()
+    };
+    Ok([stored, own].into_iter().flatten().filter_map(read).max_by_key(|current| current.seq))
 }
 
 fn read(parts: &Parts, slot: &Slot, record: &SignedRecord) -> Result<Current, Fault> {

@@ -59,7 +59,6 @@ pub(super) struct Follow {
     topics: Topics,
     file: StateFile,
     follower: Follower,
-    record: Option<Vec<u8>>,
     granted: Arc<RwLock<Asks>>,
     prepared: Option<Box<Prepared>>,
     plugin: Option<PluginHandle>,
@@ -95,13 +94,13 @@ impl Follow {
         let follower = Follower::new(now_ms(), slot.clone(), node, config, stored.journal);
         let (rollout, watched) = watch::channel(follower.rollout(now_ms()));
         let record = stored.record.and_then(|text| BASE64.decode(text.as_bytes()).ok());
+        parts.records.write().extend(record.map(|record| (slot.clone(), record)));
         let follow = Self {
             parts,
             slot: slot.clone(),
             topics,
             file,
             follower,
-            record,
             granted,
             prepared: None,
             plugin: None,
@@ -187,13 +186,22 @@ impl Follow {
             .map_err(Heard::Unproved)?;
         let deployment =
             Deployment::read(&record, &self.slot, mesh.realm()).map_err(|error| Heard::Malformed(error.to_string()))?;
-        let known = self.record.replace(payload.to_vec());
+        let known = self.parts.records.write().insert(self.slot.clone(), payload.to_vec());
         let taken =
             self.follower.record(now_ms(), &record.id.to_string(), record.expires.unwrap_or(u64::MAX), &deployment);
         if !matches!(taken, Ok(true)) {
-            self.record = known;
+            let mut records = self.parts.records.write();
+            match known {
+                Some(known) => records.insert(self.slot.clone(), known),
+                None => records.remove(&self.slot),
+            };
         }
         taken.map_err(Heard::Refused)
+    }
+
+    /// The newest record that was taken.
+    fn record(&self) -> Option<Vec<u8>> {
+        self.parts.records.read().get(&self.slot).cloned()
     }
 
     fn seq(&self) -> u64 {
@@ -203,7 +211,7 @@ impl Follow {
     /// A relay that was started anew knows neither the record nor how far this host is.
     async fn remind(&mut self) {
         self.tell().await;
-        if self.record.is_none() {
+        if self.record().is_none() {
             return;
         }
         let stored = self.parts.mesh.retained(&self.topics.records).await;
@@ -213,8 +221,8 @@ impl Follow {
     }
 
     async fn publish_record(&self) {
-        let Some(record) = &self.record else { return };
-        if let Err(fault) = publish_retained(&self.parts.mesh, &self.topics.records, record).await {
+        let Some(record) = self.record() else { return };
+        if let Err(fault) = publish_retained(&self.parts.mesh, &self.topics.records, &record).await {
             tracing::debug!(slot = %self.slot, %fault, "the deployment could not be said again");
         }
     }
@@ -282,7 +290,7 @@ impl Follow {
             plugin.refresh_rights();
         }
         let pinned = journal.pinned();
-        let stored = Stored { journal, record: self.record.as_deref().map(|record| BASE64.encode(record)) };
+        let stored = Stored { journal, record: self.record().map(|record| BASE64.encode(&record)) };
         let bytes = serde_json::to_vec_pretty(&stored).expect("plain data");
         // What cannot be remembered must not be done: a host that forgets could go back to an older version.
         loop {

@@ -244,6 +244,36 @@ fn the_plug_is_pulled_at_every_step() {
     host.stop();
 }
 
+/// Goal: a relay that is killed and started anew has forgotten everything, and nobody else has: deployments go on where they were,
+/// and who comes later gets what the slot holds.
+#[test]
+fn a_relay_that_forgets_is_told_again() {
+    let probe = Probe::new();
+    let relay = probe.home.node(&["relay"]);
+    let (url, address) = (relay.relay(), format!("127.0.0.1:{}", relay.port()));
+    let hosts = ["a", "b"].map(|name| probe.host(name, &url));
+    probe.deploy(1, "", &["--wait"]).succeeded();
+    relay.process.signal("-KILL");
+    drop(relay.process.wait());
+    let relay = probe.home.node(&["relay", "--listen", &address]);
+    // At once, when perhaps nobody has told it anything yet.
+    let begin = std::time::Instant::now();
+    while probe.home.output(&["call", "--raw", "probe.do", "who"]).code != Some(0) {
+        assert!(begin.elapsed() < PATIENCE);
+    }
+    let deployed = probe.deploy(2, "", &["--wait"]).succeeded();
+    assert!(deployed.contains("seq 2"), "{deployed}");
+    let late = probe.host("c", &url);
+    probe.until_running(3);
+    let running: Vec<Value> = probe.rollouts().into_values().map(|rollout| rollout["running_seq"].clone()).collect();
+    assert_eq!(running, [2, 2, 2]);
+    late.stop();
+    for host in hosts {
+        host.stop();
+    }
+    relay.stop();
+}
+
 /// Goal: outside this machine's own realm the deployer grants nothing: what asks for more waits for the host's operator, who
 /// is shown what, and what asks for no more inherits.
 #[test]
