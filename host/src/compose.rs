@@ -63,7 +63,7 @@ pub(crate) enum Purpose {
     /// Forwards only.
     Relay,
     /// Runs plugins, and what is deployed to the slots that it follows.
-    Host { plugins: Vec<Plugin>, follow: Vec<Slot> },
+    Host { plugins: Vec<Plugin>, follow: Vec<Slot>, store: StoreConfig },
 }
 
 /// A plugin to run.
@@ -166,8 +166,8 @@ impl Node {
             realm,
         };
         // A relay forwards, and keeps nothing.
-        let content = match purpose {
-            Purpose::Host { .. } => Some(open_content(&state, &mesh)?),
+        let content = match &purpose {
+            Purpose::Host { store, .. } => Some(open_content(&state, *store, &mesh)?),
             Purpose::Relay => None,
         };
         if let Some(content) = &content {
@@ -197,7 +197,7 @@ impl Node {
             relays,
             serves,
         };
-        if let Purpose::Host { plugins, follow } = purpose
+        if let Purpose::Host { plugins, follow, .. } = purpose
             && let Err(failure) = started.start_plugins(settings, plugins, &follow).await
         {
             started.stop().await;
@@ -470,8 +470,8 @@ async fn start_mesh(
     }
 }
 
-fn open_content(state: &NodeState, mesh: &Mesh) -> Result<NodeContent, Failure> {
-    let opened = NodeContent::start(state, StoreConfig::default(), mesh);
+fn open_content(state: &NodeState, store: StoreConfig, mesh: &Mesh) -> Result<NodeContent, Failure> {
+    let opened = NodeContent::start(state, store, mesh);
     opened.map_err(|error| {
         let path = state.path().join("content");
         Failure::failed(error).during(format!("cannot open the content store in {}", path.display()))

@@ -12,6 +12,7 @@ use std::{
 
 use macula_node::{
     AuthLevel, Home, RealmAccess, RelayUrl, RunningNode, TlsMode,
+    content::store::StoreConfig,
     wire::{Priority, RealmName},
 };
 
@@ -131,6 +132,32 @@ impl Settings {
         Ok(NodeSettings { name, listen, relays, health, certificate })
     }
 
+    /// How much content a host keeps: by flags, or by the config file.
+    pub(crate) fn store(
+        &self,
+        content_max: Option<u64>,
+        plugin_content_max: Option<u64>,
+    ) -> Result<StoreConfig, Failure> {
+        let default = StoreConfig::default();
+        let file = &self.file.node;
+        let or_file = |given: Option<u64>, name: &str, text: &Option<String>, default: u64| match (given, text) {
+            (Some(bytes), _) => Ok(bytes),
+            (None, Some(text)) => {
+                size(text).map_err(|error| Failure::usage(format!("{name} in the config file: {error}")))
+            }
+            (None, None) => Ok(default),
+        };
+        Ok(StoreConfig {
+            bytes_max: or_file(content_max, "content-max", &file.content_max, default.bytes_max)?,
+            plugin_bytes_max: or_file(
+                plugin_content_max,
+                "plugin-content-max",
+                &file.plugin_content_max,
+                default.plugin_bytes_max,
+            )?,
+        })
+    }
+
     /// What a relay of this home may serve: every realm that is known here, by its root key or by tokens.
     pub(crate) fn served(&self) -> Result<Vec<RealmAccess>, Failure> {
         realm::served(&self.home, &[&self.tokens[..], &self.file.relay.token].concat())
@@ -220,9 +247,42 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds * scale).map_err(|_| format!("{text:?} is out of range"))
 }
 
+/// `10GiB`, `500MB`, or a number of bytes.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let refused =
+        || format!("{text:?} is no size (expected a number and B, kB, MB, GB, TB, KiB, MiB, GiB or TiB, like 10GiB)");
+    let unit_at = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let scale = match unit {
+        "" | "B" => 1.0,
+        "kB" => 1e3,
+        "MB" => 1e6,
+        "GB" => 1e9,
+        "TB" => 1e12,
+        "KiB" => 1024.0,
+        "MiB" => 1024.0 * 1024.0,
+        "GiB" => 1024.0 * 1024.0 * 1024.0,
+        "TiB" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        _ => return Err(refused()),
+    };
+    let bytes = number.parse::<f64>().map_err(|_| refused())? * scale;
+    // What is above has more bytes than any disk.
+    if bytes < 9e15 { Ok(bytes as u64) } else { Err(refused()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("10GiB"), Ok(10 << 30));
+        assert_eq!(size("1.5kB"), Ok(1500));
+        assert_eq!(size("4096"), Ok(4096));
+        for bad in ["", "GiB", "-1GiB", "10 GiB", "10gib", "10G", "1e400", "99999999TiB", "1..2MB"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn durations() {

@@ -8,7 +8,7 @@ use macula_node::auth::Slot;
 use super::{CommonFlags, NodeFlags, build};
 use crate::{
     compose::{self, Component, Plugin, Purpose},
-    config::{Settings, Table},
+    config::{self, Settings, Table},
     failure::Failure,
     output::Format,
 };
@@ -25,6 +25,12 @@ pub(super) struct Run {
     /// Run what is deployed to this slot, from one version to the next (repeat for more): io.example.app/alerts
     #[arg(long, value_name = "SLOT")]
     follow: Vec<Slot>,
+    /// Content that this host keeps at most [default: 10GiB]
+    #[arg(long, value_name = "SIZE", value_parser = config::size)]
+    content_max: Option<u64>,
+    /// Content that one plugin may have of it [default: 256MiB]
+    #[arg(long, value_name = "SIZE", value_parser = config::size)]
+    plugin_content_max: Option<u64>,
     #[command(flatten)]
     node: NodeFlags,
 }
@@ -40,8 +46,9 @@ impl Run {
         for path in &self.plugins {
             plugins.push(Plugin { component: component(path)?, manifest: self.manifest.clone() });
         }
-        let follow = self.follow;
-        compose::run(&settings, &node, Purpose::Host { plugins, follow }, Format::of(common.json))
+        let store = settings.store(self.content_max, self.plugin_content_max)?;
+        let purpose = Purpose::Host { plugins, follow: self.follow, store };
+        compose::run(&settings, &node, purpose, Format::of(common.json))
     }
 }
 

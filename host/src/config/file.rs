@@ -44,6 +44,9 @@ pub(crate) struct NodeTable {
     pub(crate) priority: Option<String>,
     pub(crate) timeout: Option<String>,
     pub(crate) tls_mode: Option<String>,
+    /// Content that a host keeps, and that one plugin may have of it.
+    pub(crate) content_max: Option<String>,
+    pub(crate) plugin_content_max: Option<String>,
     /// PEM files of a certificate that a public authority vouches for.
     pub(crate) tls_cert: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
@@ -68,6 +71,8 @@ impl File {
             ("priority", relay.priority.is_some()),
             ("timeout", relay.timeout.is_some()),
             ("tls-mode", relay.tls_mode.is_some()),
+            ("content-max", relay.content_max.is_some()),
+            ("plugin-content-max", relay.plugin_content_max.is_some()),
         ] {
             if is_there {
                 return Err(Failure::usage(format!("{}: {key} belongs in [node], not in [relay]", path.display())));

@@ -216,3 +216,19 @@ fn plugins_have_content_by_its_id() {
     assert_eq!(ask("two", &format!("open {mcid}")), "5 hello");
     second.stop();
 }
+
+/// Goal: a host keeps as much content as it was told, and the flag counts before the file.
+#[test]
+fn a_host_keeps_as_much_as_it_was_told() {
+    let home = Home::new();
+    let config = home.path().join("macula.toml");
+    fs::write(&config, "[node]\ncontent-max = \"lots\"\n").unwrap();
+    home.output(&["run"]).failed(2, "content-max in the config file: \"lots\" is no size");
+    home.output(&["run", "--content-max", "1G"]).failed(2, "is no size");
+    fs::write(&config, "[node]\ncontent-max = \"1GiB\"\n").unwrap();
+    let node = home.node(&["run", "--content-max", "1MiB"]);
+    assert!(home.output(&["status"]).succeeded().contains("of 1.00 MiB"));
+    home.output_with(&["content", "add", "-"], &vec![7; 2 << 20]).failed(1, "");
+    home.output_with(&["content", "add", "-"], &vec![7; 500_000]).succeeded();
+    node.stop();
+}
