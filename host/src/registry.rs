@@ -1,7 +1,11 @@
 //! The registry: packages by name and version. Every host keeps all records of its realm, takes new ones, and says them again
 //! to a relay that was started anew.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -13,7 +17,7 @@ use macula_node::{
     unix_now,
     wire::{CallError, Delivery, Fault, Mcid, Message, Operation, Topic},
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::watch,
@@ -27,6 +31,8 @@ use crate::{compose::COMPONENT_BYTES_MAX, failure::Failure};
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// Stored records have all come when none has for so long.
 const QUIET: Duration = Duration::from_millis(300);
+/// Between two times that a record is said again because somebody said something else.
+const SAY_AGAIN: Duration = Duration::from_secs(1);
 /// How old a record may be that is handed in, in seconds: clocks differ, and a record takes no time.
 const PUSH_AGE_MAX: u64 = 300;
 /// How long a component is looked for.
@@ -85,6 +91,8 @@ struct Inner {
     content: NodeContent,
     files: PackageFiles,
     catalog: RwLock<Catalog>,
+    /// What was said again lately.
+    said: Mutex<BTreeMap<PackageId, Instant>>,
     /// How many records were taken, and whether the relay's have come.
     changed: watch::Sender<bool>,
 }
@@ -111,6 +119,7 @@ impl Registry {
             content: content.clone(),
             files,
             catalog: RwLock::default(),
+            said: Mutex::default(),
             changed: watch::Sender::new(false),
         }));
         for record in registry.0.files.read()? {
@@ -183,9 +192,29 @@ impl Registry {
                 self.keep(&package, record).await;
             }
             Ok(None) => {}
-            Err(Refused::Package(PackageRefused::Older(id))) => self.say(&id).await,
-            Err(error) => tracing::warn!(topic = %message.topic, "a package is refused: {error}"),
+            Err(Refused::Package(PackageRefused::Older(id))) => self.say_again(&id).await,
+            Err(error) => {
+                tracing::warn!(topic = %message.topic, "a package is refused: {error}");
+                // It is what the relay has stored now, in the place of what the version is.
+                let is_other = matches!(error, Refused::Package(_));
+                if let Some(id) = PackageId::of_record_topic(&message.topic).filter(|_| !is_other) {
+                    self.say_again(&id).await;
+                }
+            }
         }
+    }
+
+    /// Says what a package is, now and then: whoever says something else must not have everybody answer all the time.
+    async fn say_again(&self, id: &PackageId) {
+        {
+            let mut said = self.0.said.lock();
+            said.retain(|_, at| at.elapsed() < SAY_AGAIN);
+            if said.contains_key(id) {
+                return;
+            }
+            said.insert(id.clone(), Instant::now());
+        }
+        self.say(id).await;
     }
 
     /// Says what a package is, to a relay that knows less.
@@ -332,7 +361,7 @@ async fn listen(registry: Registry) {
 
 /// Hears what the relay has stored, and says what it lacks. False when the node has shut down.
 async fn catch_up(registry: &Registry, records: &mut Subscription) -> bool {
-    let mut stored = std::collections::BTreeSet::new();
+    let mut stored = BTreeSet::new();
     while let Ok(message) = timeout(QUIET, records.next()).await {
         let Some(message) = message else { return false };
         stored.extend(PackageId::of_record_topic(&message.topic));

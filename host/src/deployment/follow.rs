@@ -32,6 +32,8 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(5);
 /// Crashes on trial after which a version goes: fewer than a message has attempts.
 const TRIAL_CRASHES_MAX: usize = 3;
+/// Between two times that the record is said again because somebody said something else.
+const SAY_AGAIN: Duration = Duration::from_secs(1);
 /// Before a subscription that was refused is tried again: rights may have come.
 const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(5);
 
@@ -64,6 +66,8 @@ pub(super) struct Follow {
     plugin: Option<PluginHandle>,
     pinned: Vec<Mcid>,
     rollout: watch::Sender<Rollout>,
+    /// When the record was last said again.
+    said_at: Option<tokio::time::Instant>,
     work: JoinSet<Done>,
 }
 
@@ -106,6 +110,7 @@ impl Follow {
             plugin: None,
             pinned,
             rollout,
+            said_at: None,
             work: JoinSet::new(),
         };
         Ok((follow, watched))
@@ -173,9 +178,14 @@ impl Follow {
             Ok(false) => {}
             Err(Heard::Refused(Refused::Older { seq, known })) => {
                 tracing::info!(slot = %self.slot, seq, known, "an older deployment came; the newer one is said again");
-                self.publish_record().await;
+                self.say_again().await;
             }
-            Err(heard) => tracing::warn!(slot = %self.slot, "a deployment is refused: {heard}"),
+            Err(heard @ Heard::Refused(_)) => tracing::warn!(slot = %self.slot, "a deployment is refused: {heard}"),
+            Err(heard) => {
+                tracing::warn!(slot = %self.slot, "what is no deployment was said of the slot: {heard}");
+                // It is what the relay has stored now, in the place of what the slot holds.
+                self.say_again().await;
+            }
         }
     }
 
@@ -216,6 +226,14 @@ impl Follow {
         }
         let stored = self.parts.mesh.retained(&self.topics.records).await;
         if let Ok(None) = stored {
+            self.publish_record().await;
+        }
+    }
+
+    /// Says the newest record again, now and then: whoever says something else must not have everybody answer all the time.
+    async fn say_again(&mut self) {
+        if self.said_at.is_none_or(|said_at| said_at.elapsed() >= SAY_AGAIN) {
+            self.said_at = Some(tokio::time::Instant::now());
             self.publish_record().await;
         }
     }

@@ -8,6 +8,10 @@ use std::{
     process::{Child, ChildStdin, Stdio},
 };
 
+use macula_node::{
+    Home as NodeHome, Mesh, MeshConfig, Publish,
+    wire::{Delivery, Topic},
+};
 use serde_json::Value;
 
 use crate::process::{Home, Node, PATIENCE, Process, prebuilt, project};
@@ -333,5 +337,42 @@ fn what_cannot_be_deployed_is_refused() {
     home.output(&["deploy", "demo/echo", &mcid, "--wait"]).failed(1, "at most 134217728 bytes");
     home.output(&["deploy", "demo/echo", &echo, "--wait"]).succeeded();
     home.output(&["rollback", "demo/echo"]).failed(4, "held nothing before");
+    host.stop();
+}
+
+/// Goal: a host that says nonsense of a slot or a package brings nobody to run anything, and those who know better say it again for
+/// those who come later.
+#[test]
+fn nonsense_is_said_over() {
+    let home = Home::new();
+    let host = home.node(&["run", "--follow", "demo/echo"]);
+    let echo = prebuilt("echo");
+    home.output(&["deploy", "demo/echo", &echo, "--wait"]).succeeded();
+    home.output(&["registry", "push", "demo.echo@1.0.0", &echo]).succeeded();
+    let topics = ["_mesh.slots.demo.echo", "_mesh.packages.demo.echo.1_0_0"];
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let known = NodeHome::open(home.path()).unwrap();
+        let state = known.node("rogue").unwrap();
+        let config = MeshConfig::host(host.relay().parse().unwrap(), known.local_realm().unwrap(), &state);
+        let mesh = Mesh::connect(config).await.unwrap();
+        for topic in topics {
+            let topic: Topic = topic.parse().unwrap();
+            let before = mesh.retained(&topic).await.unwrap().unwrap().payload;
+            let options = Publish { retain: true, delivery: Delivery::Acked, ..Publish::default() };
+            mesh.publish_with(&topic, b"nonsense", &options).await.unwrap();
+            let begin = std::time::Instant::now();
+            while mesh.retained(&topic).await.unwrap().is_none_or(|message| message.payload != before) {
+                assert!(begin.elapsed() < PATIENCE, "{topic}");
+            }
+        }
+        mesh.close().await;
+    });
+    let late = home.node(&["run", "--follow", "demo/echo", "--name", "late", "--relay", &host.relay()]);
+    let begin = std::time::Instant::now();
+    while home.output(&["slots", "--json"]).succeeded().matches("\"state\":\"running\"").count() < 2 {
+        assert!(begin.elapsed() < PATIENCE);
+    }
+    late.stop();
     host.stop();
 }
