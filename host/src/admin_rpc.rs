@@ -6,21 +6,19 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
-use bytes::Bytes;
 use macula_admin::{Check, Metric, MetricKind, Source};
 use macula_node::{
     ContentUsage, IncomingCall, LinkState, Mesh, NodeContent, RelayServer, RelayUrl,
     auth::ucan::Ipld,
-    wire::{CallError, Fault, NodeId, Operation, Topic},
+    wire::{Fault, NodeId, Operation, Topic},
 };
 use macula_runtime::{PluginState, PluginStatus, Runtime};
 use serde::{Deserialize, Serialize};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
-use crate::{content_admin, deployment::Deployments};
+use crate::{answering, content_admin, deployment::Deployments};
 
 /// The procedure under which a node answers for its status.
 pub(crate) fn status_procedure(node: &NodeId) -> Topic {
@@ -335,9 +333,6 @@ fn plugin_metrics(plugin: &PluginStatus) -> Vec<Metric> {
     .into()
 }
 
-/// How long to wait before administration is offered again to a relay that has refused it.
-const OFFER_AGAIN: Duration = Duration::from_secs(1);
-
 /// What is asked for where.
 #[derive(Clone, Copy)]
 enum Desk {
@@ -365,34 +360,15 @@ impl AdminRpc {
     }
 }
 
-/// Offers a procedure, without a link as soon as there is one, and answers those who may ask.
+/// Answers at one desk those who may ask.
 async fn serve(mesh: Mesh, desk: Desk, report: Arc<NodeReport>) {
     let procedure = match desk {
         Desk::Status => status_procedure(&mesh.node()),
         Desk::Content => content_procedure(&mesh.node()),
         Desk::Slots => slots_procedure(&mesh.node()),
     };
-    let mut offer = loop {
-        match mesh.advertise(procedure.clone()).await {
-            Ok(offer) => break offer,
-            Err(error) => tracing::debug!(%error, "administration is not on offer yet"),
-        }
-        tokio::time::sleep(OFFER_AGAIN).await;
-        if matches!(*mesh.link().borrow(), LinkState::Closed) {
-            return;
-        }
-    };
-    // Some of it takes long, and others are not to wait for it; the offer bounds how many there are at a time.
-    let mut answering = JoinSet::new();
-    loop {
-        tokio::select! {
-            call = offer.next() => match call {
-                Some(call) => drop(answering.spawn(answer(mesh.clone(), desk, Arc::clone(&report), call))),
-                None => return,
-            },
-            Some(_) = answering.join_next() => {}
-        }
-    }
+    let asked = mesh.clone();
+    answering::serve(mesh, procedure, move |call| answer(asked.clone(), desk, Arc::clone(&report), call)).await;
 }
 
 async fn answer(mesh: Mesh, desk: Desk, report: Arc<NodeReport>, call: IncomingCall) {
@@ -403,8 +379,5 @@ async fn answer(mesh: Mesh, desk: Desk, report: Arc<NodeReport>, call: IncomingC
         Ok(arguments) => report.answer(desk, &arguments).await,
         Err(fault) => Err(fault),
     };
-    match answered {
-        Ok(bytes) => call.responder.answer(Ok(Bytes::from(bytes))),
-        Err(fault) => call.responder.fail(CallError::NotRun(fault)),
-    }
+    answering::give(call, answered);
 }

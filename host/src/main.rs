@@ -4,6 +4,7 @@
 //! `host/crates`.
 
 mod admin_rpc;
+mod answering;
 mod cli;
 mod compose;
 mod config;

@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use data_encoding::BASE64;
 use macula_node::{
     IncomingCall, LinkState, Mesh, NodeContent, NodeState, PackageFiles, Publish, Subscribe, Subscription,
@@ -15,17 +14,13 @@ use macula_node::{
     content::store::Owner,
     deploy::{Catalog, Package, PackageId, PackageQuery, PackageRefused},
     unix_now,
-    wire::{CallError, Delivery, Fault, Mcid, Message, Operation, Topic},
+    wire::{Delivery, Fault, Mcid, Message, Operation, Topic},
 };
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
-use tokio::{
-    sync::watch,
-    task::{JoinHandle, JoinSet},
-    time::timeout,
-};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
-use crate::{compose::COMPONENT_BYTES_MAX, failure::Failure};
+use crate::{answering, compose::COMPONENT_BYTES_MAX, failure::Failure};
 
 /// Before something that a relay has refused is tried again: rights may have come.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
@@ -377,28 +372,10 @@ async fn catch_up(registry: &Registry, records: &mut Subscription) -> bool {
     true
 }
 
-/// Offers [`registry_procedure`], and answers.
+/// Takes records, and tells of them, for as long as the node runs.
 async fn serve(registry: Registry) {
-    let mut offer = loop {
-        match registry.0.mesh.advertise(registry_procedure()).await {
-            Ok(offer) => break offer,
-            Err(error) => tracing::debug!(%error, "packages are not taken here yet"),
-        }
-        tokio::time::sleep(TRY_AGAIN).await;
-        if matches!(*registry.0.mesh.link().borrow(), LinkState::Closed) {
-            return;
-        }
-    };
-    let mut answering = JoinSet::new();
-    loop {
-        tokio::select! {
-            call = offer.next() => match call {
-                Some(call) => drop(answering.spawn(answer(registry.clone(), call))),
-                None => return,
-            },
-            Some(_) = answering.join_next() => {}
-        }
-    }
+    let mesh = registry.0.mesh.clone();
+    answering::serve(mesh, registry_procedure(), move |call| answer(registry.clone(), call)).await;
 }
 
 async fn answer(registry: Registry, call: IncomingCall) {
@@ -406,8 +383,5 @@ async fn answer(registry: Registry, call: IncomingCall) {
         Ok(asked) => registry.answer(asked).await,
         Err(error) => Err(Fault::Invalid(format!("nothing that is asked here: {error}"))),
     };
-    match answered {
-        Ok(bytes) => call.responder.answer(Ok(Bytes::from(bytes))),
-        Err(fault) => call.responder.fail(CallError::NotRun(fault)),
-    }
+    answering::give(call, answered);
 }

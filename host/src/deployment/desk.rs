@@ -5,23 +5,19 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use data_encoding::BASE64;
 use macula_node::{
-    IncomingCall, LinkState, Publish,
+    IncomingCall, Publish,
     auth::{SignedRecord, Slot, Validity},
     content::store::Owner,
     deploy::{Deployment, Held},
-    wire::{CallError, Delivery, Fault, Operation},
+    wire::{Delivery, Fault, Operation},
 };
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinSet;
 
 use super::{Parts, deploy_procedure};
-use crate::compose::COMPONENT_BYTES_MAX;
+use crate::{answering, compose::COMPONENT_BYTES_MAX};
 
-/// Before the procedure is offered again to a relay that has refused it.
-const OFFER_AGAIN: Duration = Duration::from_secs(5);
 /// How long a component is looked for.
 const FETCH_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -44,28 +40,10 @@ pub(crate) struct Current {
     pub(crate) before: Option<Held>,
 }
 
-/// Offers [`deploy_procedure`], and answers.
+/// Takes records for as long as the node runs.
 pub(super) async fn serve(parts: Parts) {
-    let mut offer = loop {
-        match parts.mesh.advertise(deploy_procedure()).await {
-            Ok(offer) => break offer,
-            Err(error) => tracing::debug!(%error, "records are not taken here yet"),
-        }
-        tokio::time::sleep(OFFER_AGAIN).await;
-        if matches!(*parts.mesh.link().borrow(), LinkState::Closed) {
-            return;
-        }
-    };
-    let mut answering = JoinSet::new();
-    loop {
-        tokio::select! {
-            call = offer.next() => match call {
-                Some(call) => drop(answering.spawn(answer(parts.clone(), call))),
-                None => return,
-            },
-            Some(_) = answering.join_next() => {}
-        }
-    }
+    let mesh = parts.mesh.clone();
+    answering::serve(mesh, deploy_procedure(), move |call| answer(parts.clone(), call)).await;
 }
 
 async fn answer(parts: Parts, call: IncomingCall) {
@@ -74,10 +52,7 @@ async fn answer(parts: Parts, call: IncomingCall) {
         Ok(Asked::Deploy { slot, record }) => deploy(&parts, &slot, &record).await.map(|current| json(&current)),
         Err(error) => Err(Fault::Invalid(format!("nothing that is asked here: {error}"))),
     };
-    match answered {
-        Ok(bytes) => call.responder.answer(Ok(Bytes::from(bytes))),
-        Err(fault) => call.responder.fail(CallError::NotRun(fault)),
-    }
+    answering::give(call, answered);
 }
 
 fn json(answer: &impl Serialize) -> Vec<u8> {
