@@ -1,0 +1,3 @@
+module macula.host/macula
+
+go 1.25
