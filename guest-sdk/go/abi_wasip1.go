@@ -18,6 +18,8 @@ type arena struct {
 	base   uintptr
 	length uintptr
 	used   uintptr
+	// Whether what it gives is given back.
+	lent bool
 }
 
 // Chunks are at least so long; a new one at least twice the last, so that those left behind add up to no more than it.
@@ -25,19 +27,30 @@ const arenaBytesMin = 64 << 10
 
 var incoming arena
 
+func init() { incoming.lent = true }
+
 //go:linkname sbrk runtime.sbrk
 func sbrk(n uintptr) unsafe.Pointer
 
 //go:nosplit
 func (a *arena) allocate(length, align uintptr) unsafe.Pointer {
-	begin := (a.base + a.used + align - 1) &^ (align - 1)
+	if !a.lent {
+		// Before this package begins, the adapter of WASI asks for memory that it keeps.
+		return aligned(uintptr(sbrk(length+align)), align)
+	}
+	begin := uintptr(aligned(a.base+a.used, align))
 	if a.base == 0 || begin+length > a.base+a.length {
 		a.length = max(arenaBytesMin, 2*a.length, length+align)
 		a.base, a.used = uintptr(sbrk(a.length)), 0
-		begin = (a.base + align - 1) &^ (align - 1)
+		begin = uintptr(aligned(a.base, align))
 	}
 	a.used = begin + length - a.base
 	return unsafe.Pointer(begin)
+}
+
+//go:nosplit
+func aligned(address, align uintptr) unsafe.Pointer {
+	return unsafe.Pointer((address + align - 1) &^ (align - 1))
 }
 
 //go:wasmexport cabi_realloc

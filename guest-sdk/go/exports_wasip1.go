@@ -80,10 +80,7 @@ func exportInit(reason uint32) unsafe.Pointer {
 //go:wasmexport macula:plugin/lifecycle@0.1.0#health
 func exportHealth() unsafe.Pointer {
 	defer enter()()
-	health := Healthy()
-	if registered.health != nil {
-		health = registered.health()
-	}
+	health := registered.onHealth()
 	return answerWith(struct {
 		level healthLevel
 		text  list
@@ -93,10 +90,8 @@ func exportHealth() unsafe.Pointer {
 //go:wasmexport macula:plugin/lifecycle@0.1.0#shutdown
 func exportShutdown(reason, graceMs uint32) {
 	defer enter()()
-	if registered.stop != nil {
-		grace := time.Duration(graceMs) * time.Millisecond
-		registered.stop(handlerContext{time.Now().Add(grace)}, StopReason(reason))
-	}
+	grace := time.Duration(graceMs) * time.Millisecond
+	registered.onStop(handlerContext{time.Now().Add(grace)}, StopReason(reason))
 }
 
 //go:wasmexport macula:plugin/message-handler@0.1.0#on-message
@@ -200,27 +195,19 @@ func exportConfigChanged(keys unsafe.Pointer, keysLength uint32) unsafe.Pointer 
 		names = append(names, key.text())
 	}
 	incoming.release(mark{})
-	if registered.configChanged == nil {
-		return answerError(nil)
-	}
-	return answerError(registered.configChanged(context.Background(), names))
+	return answerError(registered.onConfigChange(context.Background(), names))
 }
 
 //go:wasmexport macula:plugin/config-handler@0.1.0#on-rights-changed
 func exportRightsChanged() {
 	defer enter()()
-	if registered.rightsChanged != nil {
-		registered.rightsChanged(context.Background())
-	}
+	registered.onRightsChange(context.Background())
 }
 
 //go:wasmexport macula:plugin/state-handler@0.1.0#snapshot
 func exportSnapshot() unsafe.Pointer {
 	defer enter()()
-	if registered.snapshot == nil {
-		return answerBytes(nil)
-	}
-	state, err := registered.snapshot()
+	state, err := registered.onSnapshot()
 	if err != nil {
 		return answerError(err)
 	}
@@ -232,10 +219,7 @@ func exportRestore(state unsafe.Pointer, stateLength uint32, version unsafe.Poin
 	defer enter()()
 	bytes, from := given(state, stateLength).bytes(), given(version, versionLength).text()
 	incoming.release(mark{})
-	if registered.restore == nil {
-		return answerError(nil)
-	}
-	return answerError(registered.restore(bytes, from))
+	return answerError(registered.onRestore(bytes, from))
 }
 
 func given(at unsafe.Pointer, length uint32) list { return list{uint32(uintptr(at)), length} }

@@ -29,7 +29,8 @@ type topicHandler struct {
 	handle       func(context.Context, *Message) error
 }
 
-var registered handlers
+// registered is where main registers: one for each run of main.
+var registered = &handlers{}
 
 // Handle registers the handler of messages: those of the manifest's subscriptions, and of all that have no handler of
 // their own ([HandleTopic]). Each message arrives at least once. What becomes of it is decided by the error:
@@ -51,10 +52,11 @@ func Handle(handler func(ctx context.Context, msg *Message) error) { registered.
 //
 //go:noinline
 func HandleTopic(pattern string, handler func(ctx context.Context, msg *Message) error, options ...SubscribeOption) {
-	registered.opening = append(registered.opening, func(ctx context.Context) error {
+	h := registered
+	h.opening = append(h.opening, func(ctx context.Context) error {
 		subscription, err := Subscribe(ctx, pattern, options...)
 		if err == nil {
-			registered.topics = append(registered.topics, topicHandler{subscription.ID(), handler})
+			h.topics = append(h.topics, topicHandler{subscription.ID(), handler})
 		}
 		return err
 	})
@@ -238,6 +240,46 @@ func (h *handlers) onMessage(ctx context.Context, msg *Message) Disposition {
 		return Disposition{Kind: DispositionDeadLetter, Reason: "this plugin handles no messages: main calls neither Handle nor HandleTopic"}
 	}
 	return dispositionOf(handle(ctx, msg))
+}
+
+func (h *handlers) onHealth() Health {
+	if h.health == nil {
+		return Healthy()
+	}
+	return h.health()
+}
+
+func (h *handlers) onStop(ctx context.Context, reason StopReason) {
+	if h.stop != nil {
+		h.stop(ctx, reason)
+	}
+}
+
+func (h *handlers) onConfigChange(ctx context.Context, keys []string) error {
+	if h.configChanged == nil {
+		return nil
+	}
+	return h.configChanged(ctx, keys)
+}
+
+func (h *handlers) onRightsChange(ctx context.Context) {
+	if h.rightsChanged != nil {
+		h.rightsChanged(ctx)
+	}
+}
+
+func (h *handlers) onSnapshot() ([]byte, error) {
+	if h.snapshot == nil {
+		return nil, nil
+	}
+	return h.snapshot()
+}
+
+func (h *handlers) onRestore(state []byte, version string) error {
+	if h.restore == nil {
+		return nil
+	}
+	return h.restore(state, version)
 }
 
 func (h *handlers) onCall(ctx context.Context, req *Request) ([]byte, *HandlerError) {

@@ -55,7 +55,7 @@ impl Run {
 /// The component to run: a file as it is, a folder after building it, a content id as such.
 fn component(path: &Path) -> Result<Component, Failure> {
     if path.is_dir() {
-        return Ok(Component::File(build::build(path)?.component));
+        return Ok(Component::File(build::build(path, None)?.component));
     }
     if path.is_file() {
         return Ok(Component::File(path.to_owned()));

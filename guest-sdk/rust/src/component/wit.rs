@@ -21,7 +21,7 @@
 
 pub mod platform {
     wit_bindgen::generate!({
-        path: "../../wit",
+        path: "wit",
         world: "platform",
         ownership: Borrowing { duplicate_if_necessary: true },
     });
@@ -32,7 +32,7 @@ macro_rules! handler_world {
         pub mod $module {
             wit_bindgen::generate!({
                 inline: $inline,
-                path: "../../wit",
+                path: "wit",
                 world: $world,
                 ownership: Borrowing { duplicate_if_necessary: true },
                 pub_export_macro: true,

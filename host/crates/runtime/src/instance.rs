@@ -348,6 +348,8 @@ fn end(store: &mut Store<InstanceState>) {
 
 fn fault(store: &Store<InstanceState>, error: &wasmtime::Error) -> HandlerFault {
     let state = store.data();
+    // With the stack of the guest, as far as the component names its functions.
+    tracing::debug!(plugin = %state.plugin.manifest.name, "the handler was ended: {error:?}");
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => HandlerFault::OutOfTime(state.meter.budget()),
         Some(trap) => HandlerFault::Trap(trap.to_string()),

@@ -38,7 +38,7 @@ impl Component {
             let query = text.parse().map_err(Failure::usage)?;
             return Ok(Self { from: From::Package(query), manifest: manifest.map(read).transpose()? });
         }
-        let file = if path.is_dir() { build::build(path)?.component } else { path.to_owned() };
+        let file = if path.is_dir() { build::build(path, None)?.component } else { path.to_owned() };
         let failed = |error: std::io::Error| Failure::from(error).during(file.display());
         let bytes = std::fs::read(&file).map_err(failed)?;
         // What no host would run is refused here and now.
