@@ -7,6 +7,7 @@ mod content;
 mod deploy;
 mod inspect;
 mod key;
+mod new;
 mod publish;
 mod realm;
 mod registry;
@@ -113,6 +114,8 @@ enum Command {
     Registry(registry::Registry),
     /// Show what a component needs and can do, without running it
     Inspect(inspect::Inspect),
+    /// Begin a plugin: a project that builds, is tested and runs at once
+    New(new::New),
     /// Build a plugin from its source
     Build(build::Build),
     /// Show what runs here
@@ -141,6 +144,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Slots(slots) => slots.run(&common),
         Command::Registry(registry) => registry.run(&common),
         Command::Inspect(inspect) => inspect.run(&common),
+        Command::New(new) => new.run(&common),
         Command::Build(build) => build.run(&common),
         Command::Status(status) => status.run(&common),
         Command::Key(key) => key.run(&common),

@@ -12,7 +12,12 @@ fn main() {
     let root = own.join("../../..").canonicalize().expect("this crate lies in its workspace");
     let mut source = String::new();
     list(&mut source, "WIT", &root.join("wit"), &[]);
-    list(&mut source, "RUST_SDK", &root.join("guest-sdk/rust"), &["tests", "wasm-target.sh", "reproducible-rustc.sh"]);
+    list(
+        &mut source,
+        "RUST_SDK",
+        &root.join("guest-sdk/rust"),
+        &["Cargo.toml", "tests", "wasm-target.sh", "reproducible-rustc.sh"],
+    );
     list(&mut source, "GO_SDK", &root.join("guest-sdk/go"), &[]);
     list(&mut source, "JS_SDK", &root.join("guest-sdk/js"), &["node_modules"]);
     list(&mut source, "JS_BUILDER", &root.join("guest-sdk/js-builder"), &["target"]);
@@ -20,7 +25,7 @@ fn main() {
         list(&mut source, &format!("{}_TEMPLATE", language.to_uppercase()), &own.join("templates").join(language), &[]);
     }
     let manifest = standalone(&root.join("Cargo.toml"), &root.join("guest-sdk/rust/Cargo.toml"));
-    writeln!(source, "static RUST_SDK_MANIFEST: &str = {manifest:?};").expect("a String takes everything");
+    writeln!(source, "pub(crate) static RUST_SDK_MANIFEST: &str = {manifest:?};").expect("a String takes everything");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join("carried.rs");
     fs::write(out, source).expect("cargo's folder is writable");
 }

@@ -45,7 +45,8 @@ impl Build {
 
 /// Builds the plugin in `directory`. The compiler's messages go to standard error as they are.
 pub(super) fn build(directory: &Path, language: Option<Language>) -> Result<Built, Failure> {
-    let built = macula_build::build(directory, language)?;
+    let tools = super::home()?.path().join("build");
+    let built = macula_build::build(directory, language, &tools)?;
     let bytes = std::fs::read(&built.component)?;
     let inspection = macula_runtime::inspect(&bytes)
         .map_err(|refusal| Failure::failed(refusal).during(built.component.display()))?;

@@ -13,6 +13,7 @@ pub(crate) const VERSION: &str = "0.1.0";
 pub(crate) const IMPORTS: [&str; 9] =
     ["pubsub", "rpc", "content", "kv", "timers", "log", "config", "identity", "trace"];
 
+#[cfg(test)]
 /// Handlers that a component may export.
 pub(crate) const EXPORTS: [&str; 6] =
     ["lifecycle", "message-handler", "call-handler", "timer-handler", "config-handler", "state-handler"];

@@ -6,9 +6,7 @@ use std::{
     process::Command,
 };
 
-use crate::{
-    BuildError, Manifest, Missing, component, toolchain, write_component,
-};
+use crate::{BuildError, Manifest, Missing, component, toolchain, write_component};
 
 /// The first version whose `go:wasmexport` does what the SDK needs.
 const VERSION_MIN: (u32, u32) = (1, 25);
@@ -35,7 +33,9 @@ pub(crate) fn build(folder: &Path) -> Result<PathBuf, BuildError> {
     let no_component = |why: String| BuildError::NoComponent { project: folder.to_owned(), why };
     let names = component::function_names(&module).map_err(|error| no_component(error.to_string()))?;
     let exports = exports(&names).ok_or_else(|| {
-        no_component("this program is no plugin: its main registers no handler (macula.Handle, macula.HandleCall, …)".into())
+        no_component(
+            "this program is no plugin: its main registers no handler (macula.Handle, macula.HandleCall, …)".into(),
+        )
     })?;
     let component = component::encode(&module, &exports)
         .and_then(|component| component::finish(&component, ("Go", &version), manifest.text.as_deref()))
@@ -47,12 +47,18 @@ pub(crate) fn build(folder: &Path) -> Result<PathBuf, BuildError> {
 fn check_version(go: &OsString) -> Result<String, Missing> {
     let missing = |what: String| Missing { what, remedy: remedy().to_owned() };
     let Some(output) = toolchain::output(go, &["env", "GOVERSION"]) else {
-        return Err(missing(format!("plugins in Go are built with Go {}.{} or newer, and there is no `go` here", VERSION_MIN.0, VERSION_MIN.1)));
+        return Err(missing(format!(
+            "plugins in Go are built with Go {}.{} or newer, and there is no `go` here",
+            VERSION_MIN.0, VERSION_MIN.1
+        )));
     };
     let version = output.trim().trim_start_matches("go").to_owned();
     match parse_version(&version) {
         Some(found) if found >= VERSION_MIN => Ok(version),
-        _ => Err(missing(format!("plugins in Go are built with Go {}.{} or newer, and this is {version}", VERSION_MIN.0, VERSION_MIN.1))),
+        _ => Err(missing(format!(
+            "plugins in Go are built with Go {}.{} or newer, and this is {version}",
+            VERSION_MIN.0, VERSION_MIN.1
+        ))),
     }
 }
 
@@ -118,7 +124,10 @@ mod tests {
     #[test]
     fn exports_are_what_main_registers() {
         let names = |names: &[&str]| names.iter().map(|name| format!("macula.host_macula.{name}")).collect::<Vec<_>>();
-        assert_eq!(exports(&names(&["HandleCall", "HandlerError", "OnStart"])), Some(vec!["lifecycle", "call-handler"]));
+        assert_eq!(
+            exports(&names(&["HandleCall", "HandlerError", "OnStart"])),
+            Some(vec!["lifecycle", "call-handler"])
+        );
         assert_eq!(
             exports(&names(&["Handle", "HandleTopic", "KeepState"])),
             Some(vec!["lifecycle", "message-handler", "state-handler"])

@@ -13,8 +13,10 @@ mod carried;
 mod component;
 mod contract;
 mod go;
+mod javascript;
 mod language;
 mod rust;
+mod scaffold;
 mod toolchain;
 
 use std::{
@@ -23,6 +25,7 @@ use std::{
 };
 
 pub use language::{Language, UnknownLanguage};
+pub use scaffold::{ScaffoldError, scaffold};
 pub use toolchain::Missing;
 
 /// Why a project gives no component. Nothing is left half done: a component that was there before stays.
@@ -86,16 +89,17 @@ pub struct Built {
     pub language: Language,
 }
 
-/// Builds the plugin in `folder`, in the language given or found. Compilers write to standard error as they do.
+/// Builds the plugin in `folder`, in the language given or found. Compilers write to standard error as they do. `tools` is
+/// a folder that stays from one build to the next: what JavaScript is built with is kept there.
 ///
 /// # Errors
 /// See [`BuildError`].
-pub fn build(folder: &Path, language: Option<Language>) -> Result<Built, BuildError> {
+pub fn build(folder: &Path, language: Option<Language>, tools: &Path) -> Result<Built, BuildError> {
     let language = language_of(folder, language)?;
     let component = match language {
         Language::Rust => rust::build(folder)?,
         Language::Go => go::build(folder)?,
-        Language::Js => return Err(BuildError::NoProject(folder.to_owned())),
+        Language::Js => javascript::build(folder, tools)?,
     };
     Ok(Built { component, language })
 }
@@ -131,11 +135,9 @@ impl Manifest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(BuildError::Disk { path: file, error }),
         };
-        let table: toml::Table = text
-            .as_deref()
-            .unwrap_or_default()
-            .parse()
-            .map_err(|error: toml::de::Error| BuildError::Manifest { file, why: error.to_string().trim_end().to_owned() })?;
+        let table: toml::Table = text.as_deref().unwrap_or_default().parse().map_err(|error: toml::de::Error| {
+            BuildError::Manifest { file, why: error.to_string().trim_end().to_owned() }
+        })?;
         let name = match table.get("name").and_then(toml::Value::as_str) {
             Some(name) => name.to_owned(),
             None => {
@@ -178,7 +180,10 @@ mod tests {
         assert!(matches!(language(Some(Language::Rust)), Err(BuildError::NoProject(_))));
         std::fs::write(folder.path().join("package.json"), "").unwrap();
         let two = language(None).unwrap_err().to_string();
-        assert!(two.ends_with("holds both go.mod and package.json; say which to build: --lang go or --lang js"), "{two}");
+        assert!(
+            two.ends_with("holds both go.mod and package.json; say which to build: --lang go or --lang js"),
+            "{two}"
+        );
         assert_eq!(language(Some(Language::Js)).unwrap(), Language::Js);
         assert!(matches!(language_of(&folder.path().join("none"), None), Err(BuildError::NoFolder(_))));
     }

@@ -1,0 +1,25 @@
+//! The world of one component: the part of the contract that it speaks.
+
+use std::{collections::BTreeSet, path::Path};
+
+use anyhow::{Context, Result};
+use wit_parser::{Resolve, WorldId};
+
+const VERSION: &str = "0.1.0";
+
+/// The world with these imports and exports; `contract` is the folder of its files.
+pub fn of(contract: &Path, imports: &BTreeSet<String>, exports: &[&str]) -> Result<(Resolve, WorldId)> {
+    let mut resolve = Resolve::default();
+    resolve.push_dir(contract).with_context(|| contract.display().to_string())?;
+    let mut world = String::from("package macula:build;\n\nworld component {\n");
+    for interface in imports {
+        world.push_str(&format!("    import macula:plugin/{interface}@{VERSION};\n"));
+    }
+    for interface in exports {
+        world.push_str(&format!("    export macula:plugin/{interface}@{VERSION};\n"));
+    }
+    world.push_str("}\n");
+    let package = resolve.push_str("component.wit", &world)?;
+    let world = resolve.select_world(&[package], None)?;
+    Ok((resolve, world))
+}

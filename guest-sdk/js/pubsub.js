@@ -1,0 +1,49 @@
+import contract from 'macula:plugin/pubsub@0.1.0';
+import { lift } from './errors.js';
+import { asMessage, bytesOf, pairsOf, typeOf } from './payload.js';
+
+function send(topic, value, options, delivery) {
+    const contentType = options?.contentType ?? typeOf(value);
+    const plain = contentType === '' && delivery === 'ordered' && options === undefined;
+    const asked = plain ? undefined : {
+        delivery: options?.delivery ?? delivery,
+        retain: options?.retain ?? false,
+        contentType,
+        metadata: pairsOf(options?.metadata),
+    };
+    try {
+        return contract.publish(topic, bytesOf(value), asked);
+    } catch (thrown) {
+        throw lift(thrown);
+    }
+}
+
+export function publish(topic, value, options) {
+    send(topic, value, options, 'ordered');
+}
+
+export function publishAcked(topic, value, options) {
+    return send(topic, value, { ...options, delivery: 'acked' }, 'acked');
+}
+
+export function retained(topic) {
+    try {
+        const message = contract.retained(topic);
+        return message === undefined || message === null ? undefined : asMessage(message);
+    } catch (thrown) {
+        throw lift(thrown);
+    }
+}
+
+export function subscribe(pattern, options) {
+    const asked = options === undefined ? undefined : {
+        whenFull: options.whenFull ?? 'drop-oldest',
+        queueMessages: options.queueMessages,
+        retained: options.retained ?? true,
+    };
+    try {
+        return contract.subscribe(pattern, asked);
+    } catch (thrown) {
+        throw lift(thrown);
+    }
+}

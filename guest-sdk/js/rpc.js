@@ -1,0 +1,40 @@
+import contract from 'macula:plugin/rpc@0.1.0';
+import { CallError, HandlerError, caseOf, lift } from './errors.js';
+import { bytesOf, pairsOf, readJSON, typeOf } from './payload.js';
+
+/** How long a call without `timeoutMs` waits, at most. */
+const TIMEOUT_MS = 5000;
+
+export function call(procedure, value, options) {
+    const contentType = options?.contentType ?? typeOf(value);
+    const asked = options === undefined && contentType === '' ? undefined : {
+        timeoutMs: options?.timeoutMs ?? TIMEOUT_MS,
+        contentType,
+        idempotencyKey: options?.idempotencyKey ?? '',
+        metadata: pairsOf(options?.metadata),
+    };
+    try {
+        return contract.call(procedure, bytesOf(value), asked);
+    } catch (thrown) {
+        const error = caseOf(thrown);
+        if (error === undefined) throw thrown;
+        if (error.tag === 'handler') throw new HandlerError(error.val.code, error.val.message, error.val.data);
+        throw new CallError(error.tag, lift(error.val));
+    }
+}
+
+export function callJSON(procedure, value, options) {
+    return readJSON('answer', call(procedure, value, options));
+}
+
+export function advertise(procedure, options) {
+    const asked = options === undefined ? undefined : {
+        inFlightMax: options.inFlightMax,
+        metadata: pairsOf(options.metadata),
+    };
+    try {
+        return contract.advertise(procedure, asked);
+    } catch (thrown) {
+        throw lift(thrown);
+    }
+}

@@ -1,0 +1,35 @@
+// Text and bytes. QuickJS has no TextEncoder and no TextDecoder; what it has is what escapes and unescapes UTF-8, and that
+// runs as native code.
+
+// Arguments of one call of a function.
+const CHUNK = 8192;
+
+/** Text as UTF-8. */
+export function encode(text) {
+    let length = text.length;
+    let bytes = new Uint8Array(length);
+    for (let index = 0; index < length; index++) {
+        const unit = text.charCodeAt(index);
+        if (unit > 0x7f) return encodeWide(text);
+        bytes[index] = unit;
+    }
+    return bytes;
+}
+
+function encodeWide(text) {
+    // A half of a pair is no character: it becomes U+FFFD, as everywhere.
+    const units = unescape(encodeURIComponent(text.toWellFormed ? text.toWellFormed() : text));
+    const bytes = new Uint8Array(units.length);
+    for (let index = 0; index < units.length; index++) bytes[index] = units.charCodeAt(index);
+    return bytes;
+}
+
+/** UTF-8 as text. Throws a URIError when the bytes are no UTF-8. */
+export function decode(bytes) {
+    let units = '';
+    for (let at = 0; at < bytes.length; at += CHUNK) {
+        units += String.fromCharCode.apply(null, bytes.length <= CHUNK ? bytes : bytes.subarray(at, at + CHUNK));
+    }
+    // eslint-disable-next-line no-control-regex
+    return /^[\x00-\x7f]*$/.test(units) ? units : decodeURIComponent(escape(units));
+}

@@ -1,0 +1,127 @@
+//! What a new project begins with: a plugin that builds, is tested and runs at once.
+//!
+//! The SDK is put into the project: it then builds wherever it is cloned, without a registry.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::{Language, carried};
+
+/// Characters of a plugin's name.
+const NAME_LENGTH_MAX: usize = 63;
+
+/// Why there is no new project. Nothing is written then, but for [`ScaffoldError::Disk`], which leaves what was written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScaffoldError {
+    /// It cannot be a plugin's name, or not that of a package.
+    #[error("{0:?} is no name for a plugin: 1 to {NAME_LENGTH_MAX} of a-z, 0-9 and '-', beginning with a letter")]
+    Name(String),
+    /// Something is there already.
+    #[error("{} is there already, and not empty", .0.display())]
+    Exists(PathBuf),
+    /// The disk.
+    #[error("{}: {error}", .path.display())]
+    Disk {
+        /// Where.
+        path: PathBuf,
+        /// What.
+        #[source]
+        error: io::Error,
+    },
+}
+
+/// Makes the project in `folder`, which must not be there or be empty.
+///
+/// # Errors
+/// See [`ScaffoldError`].
+pub fn scaffold(language: Language, name: &str, folder: &Path) -> Result<(), ScaffoldError> {
+    let is_name = name.starts_with(|c: char| c.is_ascii_lowercase())
+        && !name.ends_with('-')
+        && name.len() <= NAME_LENGTH_MAX
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    // A package of that name would be mistaken for the SDK.
+    if !is_name || name == "macula" || name == "macula-plugin" {
+        return Err(ScaffoldError::Name(name.to_owned()));
+    }
+    let disk = |path: &Path| {
+        let path = path.to_owned();
+        move |error| ScaffoldError::Disk { path, error }
+    };
+    match fs::read_dir(folder) {
+        Ok(mut entries) => {
+            if entries.next().is_some() {
+                return Err(ScaffoldError::Exists(folder.to_owned()));
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            return Err(ScaffoldError::Exists(folder.to_owned()));
+        }
+        Err(error) => return Err(disk(folder)(error)),
+    }
+    for (path, text) in carried::template(language) {
+        let path = folder.join(destination(path));
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(disk(parent))?;
+        }
+        fs::write(&path, text.replace("{{name}}", name)).map_err(disk(&path))?;
+    }
+    let (sdk, files) = match language {
+        Language::Rust => ("macula-plugin", carried::rust_sdk()),
+        Language::Go => ("macula", carried::go_sdk()),
+        Language::Js => ("macula", carried::js_sdk()),
+    };
+    let sdk = folder.join(sdk);
+    carried::write(files, &sdk).map_err(disk(&sdk))?;
+    if language == Language::Rust {
+        let manifest = sdk.join("Cargo.toml");
+        fs::write(&manifest, carried::RUST_SDK_MANIFEST).map_err(disk(&manifest))?;
+    }
+    Ok(())
+}
+
+/// Where a template's file goes: some have other names here, so that tools do not take them for projects.
+fn destination(path: &str) -> String {
+    if path == "gitignore" { ".gitignore".to_owned() } else { path.trim_end_matches(".in").to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_has_its_name_everywhere_and_the_sdk() {
+        for (language, sdk) in [
+            (Language::Rust, "macula-plugin/Cargo.toml"),
+            (Language::Go, "macula/go.mod"),
+            (Language::Js, "macula/index.js"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let folder = folder.path().join("made");
+            scaffold(language, "two-words", &folder).unwrap();
+            for file in
+                [language.project_file(), "macula.toml", "README.md", ".gitignore", "scenarios/greets.toml", sdk]
+            {
+                let text = fs::read_to_string(folder.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+                assert!(!text.contains("{{"), "{file}");
+                assert!(!text.contains("workspace = true"), "{file}");
+            }
+            let manifest = fs::read_to_string(folder.join("macula.toml")).unwrap();
+            assert!(manifest.starts_with("name = \"two-words\""), "{manifest}");
+            assert!(matches!(scaffold(language, "two-words", &folder), Err(ScaffoldError::Exists(_))));
+        }
+    }
+
+    #[test]
+    fn a_name_must_be_one() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["", "Up", "a_b", "-a", "a-", "1a", "../a", "a/b", "ä", "macula", &"a".repeat(64)] {
+            let made = folder.path().join("made");
+            assert!(matches!(scaffold(Language::Go, name, &made), Err(ScaffoldError::Name(_))), "{name}");
+            assert!(!made.exists());
+        }
+    }
+}
