@@ -12,31 +12,31 @@ use tokio::task::JoinSet;
 /// How long to wait before a procedure is offered again to a relay that has refused it: rights may have come.
 const OFFER_AGAIN: Duration = Duration::from_secs(1);
 
-/// Offers a procedure, without a link as soon as there is one, and answers until the node has shut down. Some answers take long,
-/// and others are not to wait for them; the offer bounds how many there are at a time.
+/// Offers a procedure, without a link as soon as there is one, and answers until the node has shut down. When the right to
+/// offer it ends, it is offered again as soon as there is one. Some answers take long, and others are not to wait for them;
+/// the offer bounds how many there are at a time.
 pub(crate) async fn serve<F>(mesh: Mesh, procedure: Topic, answer: impl Fn(IncomingCall) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let mut offer = loop {
+    let mut answering = JoinSet::new();
+    loop {
         match mesh.advertise(procedure.clone()).await {
-            Ok(offer) => break offer,
+            Ok(mut offer) => loop {
+                tokio::select! {
+                    call = offer.next() => match call {
+                        Some(call) => drop(answering.spawn(answer(call))),
+                        None => break,
+                    },
+                    Some(_) = answering.join_next() => {}
+                }
+            },
             Err(error) => tracing::debug!(%procedure, %error, "not on offer yet"),
         }
-        tokio::time::sleep(OFFER_AGAIN).await;
         if matches!(*mesh.link().borrow(), LinkState::Closed) {
             return;
         }
-    };
-    let mut answering = JoinSet::new();
-    loop {
-        tokio::select! {
-            call = offer.next() => match call {
-                Some(call) => drop(answering.spawn(answer(call))),
-                None => return,
-            },
-            Some(_) = answering.join_next() => {}
-        }
+        tokio::time::sleep(OFFER_AGAIN).await;
     }
 }
 

@@ -81,6 +81,25 @@ pub(crate) enum Component {
     Package(PackageQuery),
 }
 
+impl Component {
+    /// The name of its table in the config file's `[plugin]`: a file's stem, a content id, the whole name of a package.
+    fn settings_key(&self) -> String {
+        match self {
+            Self::File(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            Self::Content(mcid) => mcid.to_string(),
+            Self::Package(query) => query.name.to_string(),
+        }
+    }
+
+    /// Where its manifest may lie; only a file has anything beside it.
+    fn manifest_beside(&self) -> Option<PathBuf> {
+        match self {
+            Self::File(path) => Some(path.with_extension("toml")),
+            Self::Content(_) | Self::Package(_) => None,
+        }
+    }
+}
+
 /// The line that says that a node is up, as programs read it.
 #[derive(Serialize)]
 struct Ready<'a> {
@@ -235,12 +254,20 @@ impl Node {
             let started = runtime.start(source, options).await.map_err(refused)?;
             tracing::info!(plugin = %started.name(), mcid = %started.mcid(), "plugin started");
         }
-        if let Some(content) = self.content.clone() {
+        if let (Some(content), Some((registry, _))) = (self.content.clone(), &self.registry) {
             let deployments = Deployments::start(
-                &Parts { mesh: self.mesh.clone(), content, runtime, records: Records::default() },
+                &Parts {
+                    mesh: self.mesh.clone(),
+                    content,
+                    runtime,
+                    records: Records::default(),
+                    handing_in: Arc::default(),
+                },
                 &self.state,
                 follow,
-            )?;
+                registry,
+            )
+            .await?;
             self.report.set_deployments(deployments.clone());
             self.deployments = Some(deployments);
         }
@@ -271,25 +298,22 @@ impl Node {
     /// The manifest to use in place of the one beside the component: the one that was named, with what the config file
     /// says of this plugin on top. `None` leaves the one beside it.
     fn manifest_of(&self, settings: &Settings, plugin: &Plugin) -> Result<Option<PathBuf>, Failure> {
-        let beside = match &plugin.component {
-            Component::File(path) => path.clone(),
-            Component::Content(mcid) => PathBuf::from(mcid.as_str()),
-            Component::Package(query) => PathBuf::from(query.name.as_str()),
-        };
-        let stem = beside.file_stem().unwrap_or_default().to_string_lossy();
-        let Some(table) = settings.file.plugin.get(&*stem) else { return Ok(plugin.manifest.clone()) };
-        let base = plugin.manifest.clone().unwrap_or_else(|| beside.with_extension("toml"));
-        let mut merged = match std::fs::read_to_string(&base) {
-            Ok(text) => text.parse().map_err(|error| Failure::usage(format!("{}: {error}", base.display())))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && plugin.manifest.is_none() => {
-                toml::Table::new()
-            }
-            Err(error) => return Err(Failure::from(error).during(format!("cannot read {}", base.display()))),
+        let key = plugin.component.settings_key();
+        let Some(table) = settings.file.plugin.get(&key) else { return Ok(plugin.manifest.clone()) };
+        let mut merged = match plugin.manifest.clone().or_else(|| plugin.component.manifest_beside()) {
+            None => toml::Table::new(),
+            Some(base) => match std::fs::read_to_string(&base) {
+                Ok(text) => text.parse().map_err(|error| Failure::usage(format!("{}: {error}", base.display())))?,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && plugin.manifest.is_none() => {
+                    toml::Table::new()
+                }
+                Err(error) => return Err(Failure::from(error).during(format!("cannot read {}", base.display()))),
+            },
         };
         overlay(&mut merged, table);
         let directory = self.state.path().join("settings");
         std::fs::create_dir_all(&directory)?;
-        let path = directory.join(format!("{stem}.toml"));
+        let path = directory.join(format!("{key}.toml"));
         std::fs::write(&path, merged.to_string())?;
         Ok(Some(path))
     }

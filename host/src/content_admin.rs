@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use macula_node::{
-    FetchState, NodeContent,
+    FetchState, NodeContent, Pinner,
     auth::ucan::Ipld,
     content::store::{Owner, Pinned, Stat},
     wire::{Fault, Mcid},
@@ -99,8 +99,8 @@ pub(crate) async fn answer(content: &NodeContent, arguments: &BTreeMap<String, I
             Ok(())
         }
         Action::State => return Ok(json(&report(content, &mcid)?)),
-        Action::Pin => content.set_pinned(&mcid, true).await,
-        Action::Unpin => content.set_pinned(&mcid, false).await,
+        Action::Pin => content.pin(Pinner::Operator, &mcid).await,
+        Action::Unpin => content.unpin(Pinner::Operator, &mcid).await,
         Action::Remove => content.remove(&mcid).await,
         Action::Verify => content.verify(&mcid).await,
         Action::List => Ok(()),

@@ -11,10 +11,10 @@ use std::{
 };
 
 use macula_node::{
-    Mesh, NodeContent, NodeState,
+    Mesh, NodeContent, NodeState, Pinner,
     auth::Slot,
     deploy::Rollout,
-    wire::{Fault, Topic},
+    wire::{Fault, Mcid, Topic},
 };
 use macula_runtime::Runtime;
 use parking_lot::RwLock;
@@ -24,7 +24,7 @@ use tokio::{
 };
 
 pub(crate) use self::desk::{Asked, Current};
-use crate::failure::Failure;
+use crate::{failure::Failure, registry::Registry};
 
 /// The procedure under which hosts take records.
 pub(crate) fn deploy_procedure() -> Topic {
@@ -38,6 +38,8 @@ pub(crate) struct Parts {
     pub(crate) content: NodeContent,
     pub(crate) runtime: Runtime,
     pub(crate) records: Records,
+    /// Held by whoever gives a record to the relay.
+    pub(crate) handing_in: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The newest records of the slots that a host follows, by slot.
@@ -70,15 +72,24 @@ const ORDERS_MAX: usize = 16;
 
 impl Deployments {
     /// Follows these slots from now on.
-    pub(crate) fn start(parts: &Parts, state: &NodeState, slots: &[Slot]) -> Result<Self, Failure> {
-        let mut followed = Vec::new();
+    pub(crate) async fn start(
+        parts: &Parts,
+        state: &NodeState,
+        slots: &[Slot],
+        registry: &Registry,
+    ) -> Result<Self, Failure> {
+        let mut follows = Vec::new();
         // One that is named twice is followed once.
         for slot in slots.iter().collect::<BTreeSet<_>>() {
-            let (orders, taken) = mpsc::channel(ORDERS_MAX);
             let (follow, rollout) = follow::Follow::new(parts.clone(), state.slot_file(slot)?, slot)?;
-            let task = tokio::spawn(follow.run(taken));
-            followed.push(Followed { slot: slot.clone(), orders, rollout, task });
+            follows.push((slot.clone(), follow, rollout));
         }
+        settle_pins(&parts.content, &follows, registry).await;
+        let followed = follows.into_iter().map(|(slot, follow, rollout)| {
+            let (orders, taken) = mpsc::channel(ORDERS_MAX);
+            Followed { slot, orders, rollout, task: tokio::spawn(follow.run(taken)) }
+        });
+        let followed = followed.collect();
         let desk = tokio::spawn(desk::serve(parts.clone()));
         Ok(Self(Arc::new(Inner { followed, desk })))
     }
@@ -104,5 +115,32 @@ impl Deployments {
         for followed in &self.0.followed {
             followed.task.abort();
         }
+    }
+}
+
+/// What the slots and the registry want kept is kept, and what they wanted before is not. Without it everything works, and
+/// perhaps too much is kept.
+async fn settle_pins(
+    content: &NodeContent,
+    follows: &[(Slot, follow::Follow, watch::Receiver<Rollout>)],
+    registry: &Registry,
+) {
+    let pinned = |follow: &follow::Follow| follow.pinned().iter().cloned().collect::<BTreeSet<_>>();
+    let wanted: BTreeMap<String, BTreeSet<Mcid>> =
+        follows.iter().map(|(slot, follow, _)| (slot.to_string(), pinned(follow))).collect();
+    for (slot, mcids) in &wanted {
+        for mcid in mcids {
+            // What is not here is fetched, and pinned then.
+            let _ = content.pin(Pinner::Slot(slot.clone()), mcid).await;
+        }
+    }
+    let registry = registry.clone();
+    let settled = content.settle_pins(move |pinner, mcid| match pinner {
+        Pinner::Operator => true,
+        Pinner::Slot(slot) => wanted.get(slot).is_some_and(|mcids| mcids.contains(mcid)),
+        Pinner::Package(id) => registry.wants(id),
+    });
+    if let Err(error) = settled.await {
+        tracing::warn!(%error, "content that nobody wants may stay pinned");
     }
 }

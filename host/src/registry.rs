@@ -9,7 +9,7 @@ use std::{
 
 use data_encoding::BASE64;
 use macula_node::{
-    IncomingCall, LinkState, Mesh, NodeContent, NodeState, PackageFiles, Publish, Subscribe, Subscription,
+    IncomingCall, LinkState, Mesh, NodeContent, NodeState, PackageFiles, Pinner, Publish, Subscribe, Subscription,
     auth::Validity,
     content::store::Owner,
     deploy::{Catalog, Package, PackageId, PackageQuery, PackageRefused},
@@ -44,9 +44,9 @@ pub(crate) fn registry_procedure() -> Topic {
 pub(crate) enum Asked {
     /// Take this record (in base64) of a package: a [`Listed`].
     Push { package: String, record: String },
-    /// What this version is: a [`Listed`], or nothing.
+    /// The record of this version: in base64, or nothing.
     Get { package: String },
-    /// The newest version that fits: a [`Listed`], or nothing.
+    /// The record of the newest version that fits: in base64, or nothing.
     Find { package: String },
     /// Versions whose name contains this, at most [`FOUND_MAX`].
     Search { text: String },
@@ -66,7 +66,7 @@ pub(crate) struct Listed {
 }
 
 impl Listed {
-    fn of(package: &Package) -> Self {
+    pub(crate) fn of(package: &Package) -> Self {
         Self {
             name: package.id.name.to_string(),
             version: package.id.version.to_string(),
@@ -88,7 +88,7 @@ struct Inner {
     catalog: RwLock<Catalog>,
     /// What was said again lately.
     said: Mutex<BTreeMap<PackageId, Instant>>,
-    /// How many records were taken, and whether the relay's have come.
+    /// Whether the relay's records have come; also changed with each record that is taken.
     changed: watch::Sender<bool>,
 }
 
@@ -143,6 +143,12 @@ impl Registry {
         timeout(patience, found).await.ok().flatten()
     }
 
+    /// Whether a version is registered and was not yanked.
+    pub(crate) fn wants(&self, id: &str) -> bool {
+        let id: Option<PackageId> = id.parse().ok();
+        id.is_some_and(|id| self.0.catalog.read().get(&id).is_some_and(|package| !package.is_yanked))
+    }
+
     /// Takes a record, if it holds. Whether it is news.
     fn take(&self, record: Vec<u8>) -> Result<Option<Package>, Refused> {
         let package = self.read(&record, None)?;
@@ -155,18 +161,7 @@ impl Registry {
 
     /// What a record says, if it holds; `issued` wants it to be made lately.
     fn read(&self, record: &[u8], issued: Option<u64>) -> Result<Package, Refused> {
-        let tokens =
-            macula_node::auth::ucan::container::decode(record).map_err(|error| Refused::Form(error.to_string()))?;
-        let topic = record_name(&tokens).ok_or_else(|| Refused::Form("no record of a package".to_owned()))?;
-        let signed = self
-            .0
-            .mesh
-            .check_record(record, Operation::Deploy, &topic, Validity::Lasting)
-            .map_err(Refused::Unproved)?;
-        if issued.is_some_and(|now| signed.issued.abs_diff(now) > PUSH_AGE_MAX) {
-            return Err(Refused::Form(format!("the record was not made within the last {PUSH_AGE_MAX} s")));
-        }
-        Ok(Package::read(&signed, self.0.mesh.realm())?)
+        read_package(&self.0.mesh, record, issued)
     }
 
     /// Keeps a record that was taken.
@@ -214,12 +209,15 @@ impl Registry {
 
     /// Says what a package is, to a relay that knows less.
     async fn say(&self, id: &PackageId) {
-        let record = self.0.catalog.read().records().find(|(known, _)| *known == id).map(|(_, record)| record.to_vec());
-        if let (Some(topic), Some(record)) = (id.record_topic(), record)
+        if let (Some(topic), Some(record)) = (id.record_topic(), self.record(id))
             && let Err(fault) = self.publish(&topic, &record, Delivery::Ordered).await
         {
             tracing::debug!(package = %id, %fault, "the package could not be said again");
         }
+    }
+
+    fn record(&self, id: &PackageId) -> Option<Vec<u8>> {
+        self.0.catalog.read().record(id).map(<[u8]>::to_vec)
     }
 
     async fn publish(&self, topic: &Topic, record: &[u8], delivery: Delivery) -> Result<(), Fault> {
@@ -228,20 +226,18 @@ impl Registry {
     }
 
     async fn answer(&self, asked: Asked) -> Result<Vec<u8>, Fault> {
-        let parsed = |text: &str| {
-            text.parse().map_err(|error: macula_node::deploy::PackageError| Fault::Invalid(error.to_string()))
-        };
+        let malformed = |error: macula_node::deploy::PackageError| Fault::Invalid(error.to_string());
+        let parsed = |text: &str| text.parse().map_err(malformed);
         Ok(match asked {
             Asked::Push { package, record } => json(&self.push(&parsed(&package)?, &record).await?),
             Asked::Get { package } => {
                 let id: PackageId = parsed(&package)?;
-                json(&self.0.catalog.read().get(&id).map(Listed::of))
+                json(&self.record(&id).map(|record| BASE64.encode(&record)))
             }
             Asked::Find { package } => {
-                let query: PackageQuery = package
-                    .parse()
-                    .map_err(|error: macula_node::deploy::PackageError| Fault::Invalid(error.to_string()))?;
-                json(&self.0.catalog.read().find(&query).map(Listed::of))
+                let query: PackageQuery = package.parse().map_err(malformed)?;
+                let found = self.0.catalog.read().find(&query).map(|package| package.id.clone());
+                json(&found.and_then(|id| self.record(&id)).map(|record| BASE64.encode(&record)))
             }
             Asked::Search { text } => {
                 let catalog = self.0.catalog.read();
@@ -260,17 +256,21 @@ impl Registry {
         let topic =
             topic.ok_or_else(|| Fault::Invalid(format!("the record is not of {id}, or its name is too long")))?;
         // Before anything is fetched; what comes in between is refused below.
-        if let Some(known) = self.0.catalog.read().get(id).filter(|known| known.mcid != package.mcid) {
-            let refused = PackageRefused::Immutable { id: id.clone(), known: known.mcid.clone() };
-            return Err(Refused::from(refused).fault());
-        }
+        self.0.catalog.read().check(&package).map_err(|refused| Refused::from(refused).fault())?;
         let content = &self.0.content;
         if !package.is_yanked {
             let obtained = content.obtain(Owner::Operator, &package.mcid, FETCH_PATIENCE, COMPONENT_BYTES_MAX).await;
             obtained.map_err(|error| error.fault())?;
-            content.set_pinned(&package.mcid, true).await.map_err(|error| error.fault())?;
         }
-        if self.take(record.clone()).map_err(Refused::fault)?.is_some() {
+        let is_news = self.take(record.clone()).map_err(Refused::fault)?.is_some();
+        let pinner = Pinner::Package(package.id.to_string());
+        if package.is_yanked {
+            // Who runs it keeps it.
+            let _ = content.unpin(pinner, &package.mcid).await;
+        } else {
+            content.pin(pinner, &package.mcid).await.map_err(|error| error.fault())?;
+        }
+        if is_news {
             self.keep(&package, record.clone()).await;
         }
         self.publish(&topic, &record, Delivery::Acked).await?;
@@ -278,9 +278,21 @@ impl Registry {
     }
 }
 
+/// What the record of a package says, if it holds; `issued` wants it to be made lately.
+pub(crate) fn read_package(mesh: &Mesh, record: &[u8], issued: Option<u64>) -> Result<Package, Refused> {
+    let tokens =
+        macula_node::auth::ucan::container::decode(record).map_err(|error| Refused::Form(error.to_string()))?;
+    let topic = record_name(&tokens).ok_or_else(|| Refused::Form("no record of a package".to_owned()))?;
+    let signed = mesh.check_record(record, Operation::Deploy, &topic, Validity::Lasting).map_err(Refused::Unproved)?;
+    if issued.is_some_and(|now| signed.issued.abs_diff(now) > PUSH_AGE_MAX) {
+        return Err(Refused::Form(format!("the record was not made within the last {PUSH_AGE_MAX} s")));
+    }
+    Ok(Package::read(&signed, mesh.realm())?)
+}
+
 /// Why a record is not taken.
 #[derive(Debug, thiserror::Error)]
-enum Refused {
+pub(crate) enum Refused {
     #[error("{0}")]
     Form(String),
     #[error("{0}")]
@@ -331,16 +343,14 @@ async fn listen(registry: Registry) {
                 continue;
             }
         };
-        loop {
-            if !catch_up(&registry, &mut records).await {
-                return;
-            }
+        // Until the right to it ends, for now perhaps.
+        while catch_up(&registry, &mut records).await {
             registry.0.changed.send_replace(true);
             loop {
                 tokio::select! {
                     message = records.next() => match message {
                         Some(message) => registry.hear(&message).await,
-                        None => return,
+                        None => break,
                     },
                     Ok(()) = link.changed() => {
                         // A relay that was started anew: it tells what it has, and is told what it lacks.
@@ -351,10 +361,14 @@ async fn listen(registry: Registry) {
                 }
             }
         }
+        if matches!(*link.borrow(), LinkState::Closed) {
+            return;
+        }
+        tokio::time::sleep(TRY_AGAIN).await;
     }
 }
 
-/// Hears what the relay has stored, and says what it lacks. False when the node has shut down.
+/// Hears what the relay has stored, and says what it lacks. False when the subscription has ended.
 async fn catch_up(registry: &Registry, records: &mut Subscription) -> bool {
     let mut stored = BTreeSet::new();
     while let Ok(message) = timeout(QUIET, records.next()).await {

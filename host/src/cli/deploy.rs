@@ -10,8 +10,8 @@ use clap::Args;
 use data_encoding::BASE64;
 use macula_node::{
     CallOptions, Mesh,
-    auth::{Slot, Validity, ucan::Cid},
-    deploy::{CANARY_PERCENT_MAX, Deployment, Held, Rollout, RolloutState},
+    auth::{Slot, Validity},
+    deploy::{CANARY_PERCENT_MAX, Deployment, Held, Rollout, RolloutState, SEQ_AHEAD_MAX},
     wire::{CallError, Fault, Operation, limits::CALL_TIMEOUT_MAX},
 };
 use serde::de::DeserializeOwned;
@@ -149,36 +149,51 @@ impl<'a> Desk<'a> {
         common: &CommonFlags,
     ) -> Result<(), Failure> {
         let slot = self.slot.to_string();
-        let current: Option<Current> = self.ask(&Asked::Current { slot: slot.clone() }, self.timeout).await?;
+        let current = self.current().await?;
         let held = held(current.as_ref())?;
         let mut rollouts = Rollouts::watch(&self.mesh, &self.slot).await?;
         let known = rollouts.collect().await;
-        // Hosts may know of records that the relay has forgotten.
+        // Hosts may know of records that the relay has forgotten. It is only their word, so it counts for little.
         let told = known.values().map(|rollout| rollout.seq).max().unwrap_or_default();
+        let proved = current.as_ref().map_or(0, |current| current.seq);
         let newest = current.as_ref().filter(|current| current.seq >= told);
+        let seq = proved.max(told.min(proved.saturating_add(SEQ_AHEAD_MAX - 1))) + 1;
         let deployment = Deployment {
             slot: self.slot.clone(),
             realm: self.mesh.realm().clone(),
-            seq: newest.map_or(told, |current| current.seq) + 1,
-            prev: newest.and_then(|current| Cid::try_from(current.id.as_str()).ok()),
+            seq,
+            prev: newest.map(|current| current.id),
             before: current.as_ref().and_then(|current| before(current, &held, &known)),
             held,
             canary,
         };
-        let arguments = deployment.to_arguments().map_err(Failure::usage)?;
+        let (mcid, arguments) = (deployment.held.mcid.clone(), deployment.to_arguments().map_err(Failure::usage)?);
         let record = self.mesh.sign_record(Operation::Deploy, &self.slot.topic(), arguments, Validity::Now);
         let record = BASE64.encode(&record.map_err(|fault| self.explained(fault.into()))?);
         // The host that takes it fetches the component first.
-        let taken: Current = self.ask(&Asked::Deploy { slot: slot.clone(), record }, CALL_TIMEOUT_MAX).await?;
+        let () = self.ask(&Asked::Deploy { slot: slot.clone(), record }, CALL_TIMEOUT_MAX).await?;
         if common.json {
-            output::json(&serde_json::json!({ "slot": slot, "seq": taken.seq, "mcid": taken.held.mcid }));
+            output::json(&serde_json::json!({ "slot": slot, "seq": seq, "mcid": mcid }));
         } else {
-            output::line(format_args!("{slot} seq {} {}", taken.seq, taken.held.mcid));
+            output::line(format_args!("{slot} seq {seq} {mcid}"));
         }
         if known.is_empty() {
             output::note(format_args!("no host follows {slot} yet; one does with: macula-host run --follow {slot}"));
         }
-        if wait { rollouts.wait(taken.seq, known, self.timeout + SILENCE_MAX, common).await } else { Ok(()) }
+        if wait { rollouts.wait(seq, &mcid, known, self.timeout + SILENCE_MAX, common).await } else { Ok(()) }
+    }
+
+    /// What the slot holds, by a record that holds here too: a host could say anything.
+    async fn current(&self) -> Result<Option<Current>, Failure> {
+        let asked = Asked::Current { slot: self.slot.to_string() };
+        let told: Option<String> = self.ask(&asked, self.timeout).await?;
+        let Some(told) = told else { return Ok(None) };
+        let unproved = |what: &dyn std::fmt::Display| {
+            Failure::failed(format!("a host tells of a record of {} that does not hold: {what}", self.slot))
+        };
+        let record = BASE64.decode(told.as_bytes()).map_err(|error| unproved(&error))?;
+        let current = Current::read(&self.mesh, &self.slot, record, Validity::AsMade);
+        current.map(Some).map_err(|fault| unproved(&fault))
     }
 }
 

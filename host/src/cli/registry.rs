@@ -17,7 +17,7 @@ use crate::{
     config::{ClientSettings, Settings},
     failure::{Failure, Kind},
     output,
-    registry::{Asked, Listed, registry_procedure},
+    registry::{Asked, Listed, read_package, registry_procedure},
 };
 
 #[derive(Debug, Args)]
@@ -126,10 +126,10 @@ impl<'a> Desk<'a> {
 
     async fn set_yanked(&self, id: &PackageId, is_yanked: bool, common: &CommonFlags) -> Result<(), Failure> {
         let asked = Asked::Get { package: id.to_string() };
-        let known: Option<Listed> = ask(&self.mesh, &asked, self.client.timeout).await?;
+        let known = proved(&self.mesh, &asked, self.client.timeout).await?.filter(|known| known.id == *id);
         let known = known.ok_or_else(|| Failure::not_found(format!("{id} is not in the registry")))?;
-        if known.yanked == is_yanked {
-            show(&known, common);
+        if known.is_yanked == is_yanked {
+            show(&Listed::of(&known), common);
             return Ok(());
         }
         self.hand_in(Package { id: id.clone(), mcid: known.mcid, seq: known.seq + 1, is_yanked }, common).await
@@ -164,6 +164,21 @@ pub(super) async fn ask<T: DeserializeOwned>(
         _ => Failure::from(error),
     })?;
     serde_json::from_slice(&answer).map_err(|error| Failure::failed(format!("the host's answer: {error}")))
+}
+
+/// The package that a host tells of, by a record that holds here too: a host could say anything.
+pub(super) async fn proved(
+    mesh: &Mesh,
+    asked: &Asked,
+    timeout: std::time::Duration,
+) -> Result<Option<Package>, Failure> {
+    let told: Option<String> = ask(mesh, asked, timeout).await?;
+    let Some(told) = told else { return Ok(None) };
+    let unproved = |what: &dyn std::fmt::Display| {
+        Failure::failed(format!("a host tells of a record of a package that does not hold: {what}"))
+    };
+    let record = BASE64.decode(told.as_bytes()).map_err(|error| unproved(&error))?;
+    read_package(mesh, &record, None).map(Some).map_err(|refused| unproved(&refused))
 }
 
 fn show(package: &Listed, common: &CommonFlags) {

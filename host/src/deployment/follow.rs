@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use data_encoding::BASE64;
 use macula_node::{
-    LOCAL_REALM, LinkState, Mesh, NodeContent, Publish, StateFile, Subscribe, Subscription,
+    LOCAL_REALM, LinkState, Mesh, NodeContent, Pinner, Publish, StateFile, Subscribe, Subscription,
     auth::{Slot, Validity},
     content::store::{Owner, StoreError},
     deploy::{Action, Asks, Config, Counts, Deployment, Failure as Setback, Follower, Journal, Refused, Rollout},
@@ -12,7 +12,7 @@ use macula_node::{
 };
 use macula_runtime::{
     CrashPolicy, Grant, ManifestSource, Metrics, PluginHandle, PluginSource, PluginState, Prepared, ReplaceError,
-    ReplaceOptions, Rights, StopReason,
+    ReplaceOptions, Rights, StartError, StateTransfer, StopReason,
 };
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
@@ -50,8 +50,8 @@ struct Stored {
 enum Done {
     Fetched(u64, Result<(), Setback>),
     Prepared(u64, Result<Box<Prepared>, Setback>),
-    Started(u64, Result<PluginHandle, String>),
-    CanaryStarted(u64, Result<(), String>),
+    Started(u64, Result<PluginHandle, Setback>),
+    CanaryStarted(u64, Result<(), Setback>),
 }
 
 /// See the module.
@@ -64,6 +64,8 @@ pub(super) struct Follow {
     granted: Arc<RwLock<Asks>>,
     prepared: Option<Box<Prepared>>,
     plugin: Option<PluginHandle>,
+    /// It was given up, and the follower knows.
+    has_fallen: bool,
     pinned: Vec<Mcid>,
     rollout: watch::Sender<Rollout>,
     /// When the record was last said again.
@@ -108,6 +110,7 @@ impl Follow {
             granted,
             prepared: None,
             plugin: None,
+            has_fallen: false,
             pinned,
             rollout,
             said_at: None,
@@ -129,6 +132,10 @@ impl Follow {
             tokio::select! {
                 () = tokio::time::sleep(timeout) => self.follower.handle_timeout(now_ms()),
                 () = tokio::time::sleep(look.unwrap_or_default()), if look.is_some() => self.look(),
+                reason = fall(self.plugin.clone()), if !self.has_fallen && self.follower.look_interval().is_none() => {
+                    self.has_fallen = true;
+                    self.follower.fell(now_ms(), &reason);
+                }
                 Some(done) = self.work.join_next(), if !self.work.is_empty() => self.take(done),
                 order = orders.recv() => match order {
                     Some(Order::Grant { seq, done }) => {
@@ -139,7 +146,9 @@ impl Follow {
                 },
                 message = next(&mut records) => match message {
                     Some(payload) => self.hear(&payload).await,
-                    None => return,
+                    None if matches!(*link.borrow(), LinkState::Closed) => return,
+                    // The right to it has ended, for now perhaps.
+                    None => records = None,
                 },
                 () = tokio::time::sleep_until(subscribe_at), if records.is_none() => {
                     subscribe_at = tokio::time::Instant::now() + SUBSCRIBE_AGAIN;
@@ -173,6 +182,10 @@ impl Follow {
 
     /// A record has come: from its deployer, as the topic's stored value, or again.
     async fn hear(&mut self, payload: &[u8]) {
+        // What this host says itself, also when it has expired.
+        if self.record().as_deref() == Some(payload) {
+            return;
+        }
         match self.take_record(payload) {
             Ok(true) => tracing::info!(slot = %self.slot, seq = self.seq(), "deployment taken"),
             Ok(false) => {}
@@ -266,8 +279,8 @@ impl Follow {
                 Action::Fetch { ticket, mcid } => {
                     self.work.abort_all();
                     self.work = JoinSet::new();
-                    let content = self.parts.content.clone();
-                    self.work.spawn(async move { Done::Fetched(ticket, fetch(&content, &mcid).await) });
+                    let (content, pinner) = (self.parts.content.clone(), self.pinner());
+                    self.work.spawn(async move { Done::Fetched(ticket, fetch(&content, pinner, &mcid).await) });
                 }
                 Action::Prepare { ticket, held } => {
                     let (parts, name) = (self.parts.clone(), self.label());
@@ -275,7 +288,7 @@ impl Follow {
                         Done::Prepared(ticket, prepare(&parts, &name, &held.mcid, held.manifest).await)
                     });
                 }
-                Action::Start { ticket, on_trial } => self.start(ticket, on_trial),
+                Action::Start { ticket, on_trial, goes_back } => self.start(ticket, on_trial, goes_back),
                 Action::StartCanary { ticket, percent } => self.start_canary(ticket, percent),
                 Action::EndCanary => {
                     if let Some(plugin) = self.plugin.clone() {
@@ -295,6 +308,15 @@ impl Follow {
                 }
             }
         }
+    }
+
+    fn pinner(&self) -> Pinner {
+        Pinner::Slot(self.slot.to_string())
+    }
+
+    /// What is to be kept of it.
+    pub(super) fn pinned(&self) -> &[Mcid] {
+        &self.pinned
     }
 
     /// Names the plugin when its manifest does not.
@@ -324,18 +346,18 @@ impl Follow {
         let content = &self.parts.content;
         for mcid in self.pinned.iter().filter(|mcid| !pinned.contains(mcid)) {
             // Gone already, perhaps.
-            let _ = content.set_pinned(mcid, false).await;
+            let _ = content.unpin(self.pinner(), mcid).await;
         }
         for mcid in pinned.iter().filter(|mcid| !self.pinned.contains(mcid)) {
             // Not here yet, perhaps; it is pinned once it is.
-            let _ = content.set_pinned(mcid, true).await;
+            let _ = content.pin(self.pinner(), mcid).await;
         }
         self.pinned = pinned;
     }
 
     fn start_canary(&mut self, ticket: u64, percent: u8) {
         let (Some(prepared), Some(plugin)) = (self.prepared.clone(), self.plugin.clone()) else {
-            let nothing = Err("nothing was prepared".to_owned());
+            let nothing = Err(Setback::ForGood("nothing was prepared".to_owned()));
             return self.follower.canary_started(now_ms(), ticket, Counts::default(), nothing);
         };
         let runtime = self.parts.runtime.clone();
@@ -343,13 +365,14 @@ impl Follow {
         self.work.spawn(async move {
             let options = ReplaceOptions { grace: GRACE, probation: Some(trial_policy()), ..ReplaceOptions::default() };
             let started = runtime.start_canary(&plugin, *prepared, &grant, percent.into(), &options).await;
-            Done::CanaryStarted(ticket, started.map_err(|error| error.to_string()))
+            Done::CanaryStarted(ticket, started.map_err(|error| setback(&error)))
         });
     }
 
-    fn start(&mut self, ticket: u64, on_trial: bool) {
+    fn start(&mut self, ticket: u64, on_trial: bool, goes_back: bool) {
         let Some(prepared) = self.prepared.clone() else {
-            return self.follower.started(now_ms(), ticket, Counts::default(), Err("nothing was prepared".into()));
+            let nothing = Err(Setback::ForGood("nothing was prepared".to_owned()));
+            return self.follower.started(now_ms(), ticket, Counts::default(), nothing);
         };
         let (runtime, plugin) = (self.parts.runtime.clone(), self.plugin.clone());
         let grant = slot_grant(&self.parts.mesh, &self.slot, &self.granted);
@@ -357,21 +380,27 @@ impl Follow {
             let probation = on_trial.then(trial_policy);
             let options = ReplaceOptions { grace: GRACE, probation, ..ReplaceOptions::default() };
             if let Some(plugin) = plugin {
-                match runtime.replace(&plugin, (*prepared).clone(), &grant, &options).await {
+                let mut replaced = runtime.replace(&plugin, (*prepared).clone(), &grant, &options).await;
+                if goes_back && matches!(replaced, Err(ReplaceError::Snapshot(_) | ReplaceError::Restore(_))) {
+                    tracing::warn!(plugin = %plugin.name(), "going back without the state of the version that failed");
+                    let options = ReplaceOptions { state: StateTransfer::None, ..options };
+                    replaced = runtime.replace(&plugin, (*prepared).clone(), &grant, &options).await;
+                }
+                match replaced {
                     Ok(()) => return Done::Started(ticket, Ok(plugin)),
                     // It was given up, or stopped: there is nothing to take over from.
                     Err(ReplaceError::NotRunning) => plugin.stop(StopReason::Stopped, Duration::ZERO).await,
-                    Err(error) => return Done::Started(ticket, Err(error.to_string())),
+                    Err(error) => return Done::Started(ticket, Err(setback(&error))),
                 }
             }
             let name = prepared.manifest().name.clone();
             let started = match tokio::time::timeout(START_PATIENCE, runtime.start_prepared(*prepared, &grant)).await {
-                Ok(started) => started.map_err(|error| error.to_string()),
+                Ok(started) => started.map_err(|error| setback(&ReplaceError::Start(error))),
                 Err(_) => {
                     if let Some(plugin) = runtime.plugin(name.as_str()) {
                         plugin.stop(StopReason::Stopped, Duration::ZERO).await;
                     }
-                    Err(format!("it was not ready within {} s", START_PATIENCE.as_secs()))
+                    Err(Setback::ForGood(format!("it was not ready within {} s", START_PATIENCE.as_secs())))
                 }
             };
             Done::Started(ticket, started)
@@ -393,7 +422,10 @@ impl Follow {
                 self.follower.prepared(now, ticket, outcome);
             }
             Ok(Done::Started(ticket, outcome)) => {
-                let outcome = outcome.map(|plugin| self.plugin = Some(plugin));
+                let outcome = outcome.map(|plugin| {
+                    self.plugin = Some(plugin);
+                    self.has_fallen = false;
+                });
                 self.follower.started(now, ticket, self.counts(), outcome);
             }
             Ok(Done::CanaryStarted(ticket, outcome)) => {
@@ -437,6 +469,23 @@ impl std::fmt::Display for Heard {
             Self::Refused(refused) => write!(f, "{refused}"),
         }
     }
+}
+
+/// Whether a version that did not start may start later: its component is all right, and the host or the mesh was not.
+fn setback(error: &ReplaceError) -> Setback {
+    match error {
+        ReplaceError::Start(StartError::Open { .. } | StartError::Stopping | StartError::CrashLoop { .. })
+        | ReplaceError::Busy(_)
+        | ReplaceError::NotRunning => Setback::ForNow(error.to_string()),
+        _ => Setback::ForGood(error.to_string()),
+    }
+}
+
+/// Waits until what runs was given up.
+async fn fall(plugin: Option<PluginHandle>) -> String {
+    let Some(plugin) = plugin else { return std::future::pending().await };
+    plugin.wait_for(&[PluginState::Failed]).await;
+    plugin.status().reason.unwrap_or_else(|| "it crashed too often".to_owned())
 }
 
 /// How crashes on trial are answered.
@@ -485,11 +534,11 @@ fn in_both(held: &[Pattern], granted: &[Pattern]) -> Vec<Pattern> {
     held.iter().flat_map(|one| granted.iter().filter_map(move |other| narrower(one, other))).collect()
 }
 
-async fn fetch(content: &NodeContent, mcid: &Mcid) -> Result<(), Setback> {
+async fn fetch(content: &NodeContent, pinner: Pinner, mcid: &Mcid) -> Result<(), Setback> {
     let obtained = content.obtain(Owner::Operator, mcid, FETCH_PATIENCE, COMPONENT_BYTES_MAX).await;
     obtained.map_err(|error| Setback::ForNow(error.to_string()))?;
     // From here on it stays, whatever else is stored.
-    content.set_pinned(mcid, true).await.map_err(|error| Setback::ForNow(error.to_string()))
+    content.pin(pinner, mcid).await.map_err(|error| Setback::ForNow(error.to_string()))
 }
 
 async fn prepare(parts: &Parts, name: &str, mcid: &Mcid, manifest: Option<String>) -> Result<Box<Prepared>, Setback> {

@@ -376,3 +376,37 @@ fn nonsense_is_said_over() {
     late.stop();
     host.stop();
 }
+
+/// Who takes deployments could be anybody with a link: deployers sign nothing that such a host only says.
+#[test]
+fn what_a_host_says_is_not_signed() {
+    let home = Home::new();
+    let relay = home.node(&["relay"]);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let liar = runtime.block_on(async {
+        let known = NodeHome::open(home.path()).unwrap();
+        let state = known.node("rogue").unwrap();
+        let config = MeshConfig::host(relay.relay().parse().unwrap(), known.local_realm().unwrap(), &state);
+        let mesh = Mesh::connect(config).await.unwrap();
+        for procedure in ["_mesh.deploy", "_mesh.registry"] {
+            let mut offer = mesh.advertise(procedure.parse().unwrap()).await.unwrap();
+            tokio::spawn(async move {
+                while let Some(call) = offer.next().await {
+                    // A string in base64, as a record would be.
+                    call.responder.answer(Ok("\"bm9uc2Vuc2U=\"".into()));
+                }
+            });
+        }
+        mesh
+    });
+    for arguments in [
+        &["rollback", "demo/echo"][..],
+        &["deploy", "demo/echo", "demo.echo@^1"],
+        &["registry", "yank", "demo.echo@1.0.0"],
+    ] {
+        let output = home.output(arguments);
+        output.failed(1, "does not hold");
+    }
+    runtime.block_on(liar.close());
+    relay.stop();
+}

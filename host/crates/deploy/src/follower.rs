@@ -20,7 +20,9 @@ use std::collections::VecDeque;
 use macula_auth::Slot;
 use macula_wire::{Mcid, NodeId};
 
-use crate::{Accepted, Asks, Counts, Deployment, Held, Journal, Rollout, RolloutState, Trial, Verdict, Version};
+use crate::{
+    Accepted, Asks, Counts, Deployment, Held, Journal, Rollout, RolloutState, SEQ_AHEAD_MAX, Trial, Verdict, Version,
+};
 
 /// How a host follows slots. Times are in milliseconds.
 #[derive(Debug, Clone)]
@@ -80,6 +82,8 @@ pub enum Action {
         ticket: u64,
         /// When it crashes too often it waits to be replaced.
         on_trial: bool,
+        /// It takes over from a version that is not right: also without that one's state, when it gives none.
+        goes_back: bool,
     },
     /// Give what was prepared last a share of the work, beside the version that runs: [`Follower::canary_started`].
     StartCanary {
@@ -112,6 +116,14 @@ pub enum Refused {
     /// A newer one is known.
     #[error("record {seq} is older than {known}, which is known here")]
     Older {
+        /// The record's.
+        seq: u64,
+        /// The newest here.
+        known: u64,
+    },
+    /// Its number is too far from the newest one's: see [`SEQ_AHEAD_MAX`].
+    #[error("record {seq} is too far from {known}, which is the newest here")]
+    TooFar {
         /// The record's.
         seq: u64,
         /// The newest here.
@@ -269,6 +281,9 @@ impl Follower {
             if seq == known {
                 return if accepted.id == id { Ok(false) } else { Err(Refused::Conflict(seq)) };
             }
+            if seq - known > SEQ_AHEAD_MAX {
+                return Err(Refused::TooFar { seq, known });
+            }
         }
         let version = Version { seq, held: deployment.held.clone() };
         let canary = deployment.canary;
@@ -310,6 +325,11 @@ impl Follower {
         }
     }
 
+    /// The same, unless a newer record came meanwhile.
+    fn fall_back_to_newest(&mut self, now: u64, failure: Failure) {
+        if self.is_superseded() { self.go_on(now) } else { self.fall_back(now, failure) }
+    }
+
     /// What came of [`Action::Prepare`]: what the version asks to be allowed.
     pub fn prepared(&mut self, now: u64, ticket: u64, outcome: Result<Asks, Failure>) {
         let Some(effort) = self.effort.as_ref().filter(|effort| effort.ticket == ticket) else { return };
@@ -344,10 +364,10 @@ impl Follower {
     }
 
     /// What came of [`Action::StartCanary`]; `counts` is what the plugin has done so far, in all its versions.
-    pub fn canary_started(&mut self, now: u64, ticket: u64, counts: Counts, outcome: Result<(), String>) {
+    pub fn canary_started(&mut self, now: u64, ticket: u64, counts: Counts, outcome: Result<(), Failure>) {
         let Some(effort) = self.effort.as_mut().filter(|effort| effort.ticket == ticket) else { return };
-        if let Err(reason) = outcome {
-            return self.give_up(now, &reason);
+        if let Err(failure) = outcome {
+            return self.fall_back_to_newest(now, failure);
         }
         effort.canary = None;
         let began = self.active.as_ref().map_or(Counts::default(), |(_, began)| *began);
@@ -380,11 +400,11 @@ impl Follower {
     }
 
     /// What came of [`Action::Start`]; `counts` is what the plugin has done so far, in all its versions.
-    pub fn started(&mut self, now: u64, ticket: u64, counts: Counts, outcome: Result<(), String>) {
+    pub fn started(&mut self, now: u64, ticket: u64, counts: Counts, outcome: Result<(), Failure>) {
         let Some(effort) = self.effort.take_if(|effort| effort.ticket == ticket) else { return };
-        if let Err(reason) = outcome {
+        if let Err(failure) = outcome {
             self.effort = Some(effort);
-            return self.give_up(now, &reason);
+            return self.fall_back_to_newest(now, failure);
         }
         let before = self.active.replace((effort.version.clone(), counts));
         (self.step, self.trial) = (Step::Idle, None);
@@ -422,6 +442,15 @@ impl Follower {
                     self.begin(now, before, Purpose::RollBack(reason));
                 }
             }
+        }
+    }
+
+    /// What ran was given up, and handles nothing any more. Outside of a trial, which sees that by itself, and from a
+    /// version that nobody has put in its place yet.
+    pub fn fell(&mut self, now: u64, reason: &str) {
+        if self.trial.is_none() && self.active.take().is_some() {
+            self.reason = Some(reason.to_owned());
+            self.tell(now);
         }
     }
 
@@ -496,7 +525,8 @@ impl Follower {
             return self.act(now, Step::StartingCanary, |ticket| Action::StartCanary { ticket, percent });
         }
         let on_trial = self.active.is_some() && self.effort.as_ref().is_some_and(|one| one.purpose == Purpose::Deploy);
-        self.act(now, Step::Starting, |ticket| Action::Start { ticket, on_trial });
+        let goes_back = self.rolls_back();
+        self.act(now, Step::Starting, |ticket| Action::Start { ticket, on_trial, goes_back });
     }
 
     fn act(&mut self, now: u64, step: Step, action: impl FnOnce(u64) -> Action) {
@@ -522,6 +552,8 @@ impl Follower {
             }
             Purpose::RollBack(first) => {
                 self.trial = None;
+                // Nobody looks at it any more: it is to go on as any version does.
+                self.actions.push_back(Action::EndTrial);
                 self.reason = Some(format!("{first}; and the version before could not take over again: {reason}"));
             }
         }

@@ -20,6 +20,6 @@ pub use asks::Asks;
 pub use follower::{Action, Config, Failure, Follower, Refused, Step};
 pub use journal::{Accepted, Journal, VERSIONS_KEPT, Version};
 pub use package::{Catalog, Package, PackageError, PackageId, PackageQuery, PackageRefused};
-pub use record::{CANARY_PERCENT_MAX, Deployment, DeploymentError, Held, MANIFEST_BYTES_MAX, SEQ_MAX};
+pub use record::{CANARY_PERCENT_MAX, Deployment, DeploymentError, Held, MANIFEST_BYTES_MAX, SEQ_AHEAD_MAX, SEQ_MAX};
 pub use rollout::{Rollout, RolloutState};
 pub use trial::{Counts, Trial, Verdict};

@@ -121,6 +121,11 @@ impl PackageQuery {
             }
     }
 
+    /// Whether a version may be used: it is wanted, and was not yanked unless it was asked for by its very number.
+    pub fn fits(&self, package: &Package) -> bool {
+        self.matches(&package.id) && (self.is_exact() || !package.is_yanked)
+    }
+
     /// Whether it names one version.
     pub fn is_exact(&self) -> bool {
         matches!(self.versions, Versions::One(_))
@@ -269,17 +274,27 @@ impl Catalog {
     /// # Errors
     /// [`PackageRefused::Immutable`], [`PackageRefused::Older`], [`PackageRefused::Full`]; nothing has changed then.
     pub fn insert(&mut self, package: Package, record: Vec<u8>) -> Result<bool, PackageRefused> {
-        match self.0.get(&package.id) {
-            Some((known, _)) if known.mcid != package.mcid => {
-                return Err(PackageRefused::Immutable { id: package.id, known: known.mcid.clone() });
-            }
-            Some((known, _)) if *known == package => return Ok(false),
-            Some((known, _)) if known.seq >= package.seq => return Err(PackageRefused::Older(package.id)),
-            None if self.0.len() >= PACKAGES_MAX => return Err(PackageRefused::Full),
-            _ => {}
+        let is_news = self.check(&package)?;
+        if is_news {
+            self.0.insert(package.id.clone(), (package, record));
         }
-        self.0.insert(package.id.clone(), (package, record));
-        Ok(true)
+        Ok(is_news)
+    }
+
+    /// Whether it would be news.
+    ///
+    /// # Errors
+    /// As [`Catalog::insert`].
+    pub fn check(&self, package: &Package) -> Result<bool, PackageRefused> {
+        match self.get(&package.id) {
+            Some(known) if known.mcid != package.mcid => {
+                Err(PackageRefused::Immutable { id: package.id.clone(), known: known.mcid.clone() })
+            }
+            Some(known) if known == package => Ok(false),
+            Some(known) if known.seq >= package.seq => Err(PackageRefused::Older(package.id.clone())),
+            None if self.0.len() >= PACKAGES_MAX => Err(PackageRefused::Full),
+            _ => Ok(true),
+        }
     }
 
     /// What is known of a version.
@@ -289,8 +304,12 @@ impl Catalog {
 
     /// The newest version that is wanted. A yanked one is found only by its very version.
     pub fn find(&self, query: &PackageQuery) -> Option<&Package> {
-        let fits = |package: &&Package| query.matches(&package.id) && (query.is_exact() || !package.is_yanked);
-        self.packages().rev().find(fits)
+        self.packages().rev().find(|package| query.fits(package))
+    }
+
+    /// The record of a version.
+    pub fn record(&self, id: &PackageId) -> Option<&[u8]> {
+        self.0.get(id).map(|(_, record)| record.as_slice())
     }
 
     /// All versions, by name and then from the oldest.

@@ -22,11 +22,15 @@ use macula_auth::{
     SignedRecord, Slot,
     ucan::{Cid, Ipld},
 };
-use macula_wire::{Mcid, NodeId, RealmName};
+use macula_wire::{Mcid, RealmName};
 use serde::{Deserialize, Serialize};
 
 /// Highest number of a record: the largest integer that all readers of tokens agree on.
 pub const SEQ_MAX: u64 = (1 << 53) - 1;
+
+/// How far a record's number may be ahead of the newest that is known. Numbers are one apart, and a host may have been away
+/// for many; without a bound, one number that is far too large would be the slot's last.
+pub const SEQ_AHEAD_MAX: u64 = 1_000_000;
 
 /// Percent of the work that a canary gets at most: more would be a deployment.
 pub const CANARY_PERCENT_MAX: u8 = 50;
@@ -177,14 +181,6 @@ impl Held {
             Some(_) => return Err(DeploymentError::Field("manifest")),
         };
         Ok(Self { mcid, manifest })
-    }
-}
-
-/// The signer of a record, as people see it.
-impl Deployment {
-    /// `seq 3, bafkr4i… by did:key:…`.
-    pub fn describe(&self, signer: &NodeId) -> String {
-        format!("seq {}, {} by {signer}", self.seq, self.held.mcid)
     }
 }
 

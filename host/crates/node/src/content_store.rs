@@ -34,8 +34,12 @@ use crate::{
 };
 
 mod owned;
+mod pins;
+
+use pins::PinBook;
 
 pub use owned::{ContentReader, ContentWriter, OwnedContent, OwnedFetch};
+pub use pins::Pinner;
 
 /// How a fetch is getting on.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,6 +75,7 @@ struct Inner {
     fetches: Mutex<HashMap<Mcid, Fetch>>,
     /// What the realm was told that is here. Locked while it is told, so that it hears things in the order in which they were.
     offers: Mutex<BTreeSet<Mcid>>,
+    pins: PinBook,
     /// The task that tidies up; it ends with this.
     tidying: AbortHandle,
 }
@@ -149,7 +154,9 @@ impl NodeContent {
         let disk = FolderDisk::new(state.path().join("content"))?;
         let (store, opened) = Store::open(disk, config)?;
         log(&opened);
+        let pins = PinBook::open(state.pins_file(), &store);
         let content = Self(Arc::new_cyclic(|content| Inner {
+            pins,
             store,
             mesh: mesh.clone(),
             realm: mesh.realm_id(),
@@ -292,20 +299,6 @@ impl NodeContent {
                 }
             }
         }
-    }
-
-    /// Keeps content from being evicted, or lets it go.
-    ///
-    /// # Errors
-    /// See [`Store::pin`].
-    pub async fn set_pinned(&self, content: &Mcid, is_pinned: bool) -> Result<(), StoreError> {
-        let id = content.clone();
-        self.on_disk(
-            move |store| {
-                if is_pinned { store.pin(&Owner::Operator, &id) } else { store.unpin(&Owner::Operator, &id) }
-            },
-        )
-        .await
     }
 
     /// Removes content for all.

@@ -86,7 +86,7 @@ mod revocation_log;
 pub use audit::Audit;
 pub use clock::unix_now;
 pub use content_store::{
-    ContentReader, ContentUsage, ContentWriter, FetchState, NodeContent, OwnedContent, OwnedFetch,
+    ContentReader, ContentUsage, ContentWriter, FetchState, NodeContent, OwnedContent, OwnedFetch, Pinner,
 };
 pub use home::{
     Home, HomeError, LOCAL_REALM, NodeState, PackageFiles, RealmEntry, RealmError, RunningNode, StateFile,

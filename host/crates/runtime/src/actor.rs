@@ -538,7 +538,8 @@ impl Actor {
 
     /// Gives the instance's state to a new version, and its place if it takes over: then the instance has ended.
     async fn hand_over(&mut self, instance: &mut Instance, order: Order) -> Result<bool, HandlerFault> {
-        let (handed, fault) = match instance.snapshot().await {
+        let snapshot = if order.wants_state { instance.snapshot().await } else { Ok(None) };
+        let (handed, fault) = match snapshot {
             Ok(None) => (Ok(None), None),
             Ok(Some(Ok(state))) => (Ok(Some(state)), None),
             Ok(Some(Err(error))) => (Err(describe(&error)), None),

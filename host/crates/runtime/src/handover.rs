@@ -19,6 +19,8 @@ pub(crate) type Handed = Result<Option<Vec<u8>>, String>;
 pub(crate) struct Order {
     /// Takes what is handed over.
     pub(crate) handed: oneshot::Sender<Handed>,
+    /// Whether the instance is asked for its state.
+    pub(crate) wants_state: bool,
     /// Go, with so long to say good-bye. When its other end is dropped, go on.
     pub(crate) verdict: oneshot::Receiver<Duration>,
 }
@@ -98,7 +100,7 @@ mod tests {
     fn order() -> (Order, oneshot::Receiver<Handed>) {
         let (handed, taken) = oneshot::channel();
         let (_, verdict) = oneshot::channel();
-        (Order { handed, verdict }, taken)
+        (Order { handed, verdict, wants_state: true }, taken)
     }
 
     #[tokio::test]

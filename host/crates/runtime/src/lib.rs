@@ -49,4 +49,4 @@ pub use runtime::{
     Grant, ManifestSource, PluginSource, Prepared, Runtime, RuntimeConfig, RuntimeError, StartError, StartOptions,
 };
 pub use status::{Metrics, PluginState, PluginStatus, SubscriptionStatus};
-pub use succession::{ReplaceError, ReplaceOptions};
+pub use succession::{ReplaceError, ReplaceOptions, StateTransfer};

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use macula_wire::{Mcid, Operation, Pattern, PluginName, Topic};
+use macula_wire::{Mcid, Operation, Pattern, PluginName, Topic, limits::CALL_TIMEOUT_MAX};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -351,6 +351,10 @@ impl PluginCore {
     pub(crate) async fn fail(&self, shard: u32, reason: String) {
         self.log.host(LogLevel::Error, format!("given up: {reason}"));
         self.life.enter(shard, PluginState::Failed, Some(reason));
+        if self.is_candidate() {
+            // The mailbox is the running version's.
+            return;
+        }
         self.order_stop(StopReason::Stopped, Duration::ZERO);
         self.bury_the_rest("the plugin was given up").await;
     }
@@ -507,10 +511,11 @@ impl PluginHandle {
         // It goes, whatever it may say.
         let _ = verdict.send(STOP_MARGIN);
         let shard = core.mailbox.lock().canary_shard();
-        core.handover.order(shard, Order { handed, verdict: told });
+        core.handover.order(shard, Order { handed, verdict: told, wants_state: false });
         core.bell.ring_all();
-        // What it handles is handled to the end: its time is bounded like any handler's.
-        let _ = actor.await;
+        // What it handles is handled to the end, which may include a call as long as calls may be.
+        let longest = core.manifest.limits.handler_time() + CALL_TIMEOUT_MAX;
+        end_actors(&core, vec![actor], Instant::now() + longest).await;
         core.mailbox.lock().end_canary();
     }
 

@@ -39,6 +39,17 @@ pub struct ReplaceOptions {
     /// How crashes of the new version are answered until [`PluginHandle::end_probation`]: when it has crashed too often it
     /// fails, and its messages wait for the next version. `None`: as those of any plugin, from the beginning.
     pub probation: Option<CrashPolicy>,
+    /// What becomes of the old version's state.
+    pub state: StateTransfer,
+}
+
+/// What becomes of a version's state when another takes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateTransfer {
+    /// The new version gets it, or does not take over.
+    Required,
+    /// The new version begins without: the old one is not asked. For going back from a version that is not right.
+    None,
 }
 
 impl Default for ReplaceOptions {
@@ -48,6 +59,7 @@ impl Default for ReplaceOptions {
             handover: Duration::from_secs(30),
             grace: Duration::from_secs(5),
             probation: None,
+            state: StateTransfer::Required,
         }
     }
 }
@@ -275,7 +287,8 @@ async fn hand_over(running: &PluginCore, options: &ReplaceOptions) -> Result<Wai
     for shard in 0..running.manifest.limits.instances {
         let (handed, taken) = oneshot::channel::<Handed>();
         let (verdict, told) = oneshot::channel();
-        running.handover.order(shard as usize, Order { handed, verdict: told });
+        let wants_state = options.state == StateTransfer::Required;
+        running.handover.order(shard as usize, Order { handed, verdict: told, wants_state });
         verdicts.push(verdict);
         handing.push(taken);
     }

@@ -8,7 +8,7 @@ use macula_runtime::{Manifest, ManifestText};
 use crate::{
     cli::{build, content, registry},
     failure::Failure,
-    registry::{Asked, Listed},
+    registry::Asked,
 };
 
 /// What is to be deployed or registered.
@@ -59,8 +59,8 @@ impl Component {
             From::Mesh(mcid) => Ok(mcid.clone()),
             From::File(file) => Ok(content::offer(mesh, file.try_clone()?)?),
             From::Package(query) => {
-                let found: Option<Listed> =
-                    registry::ask(mesh, &Asked::Find { package: query.to_string() }, timeout).await?;
+                let asked = Asked::Find { package: query.to_string() };
+                let found = registry::proved(mesh, &asked, timeout).await?.filter(|found| query.fits(found));
                 Ok(found.ok_or_else(|| Failure::not_found(format!("no version of {} fits", query.name)))?.mcid)
             }
         }

@@ -9,7 +9,7 @@ use macula_node::{
     Mesh, Subscribe, Subscription,
     auth::Slot,
     deploy::{Rollout, RolloutState},
-    wire::NodeId,
+    wire::{Mcid, NodeId},
 };
 
 use crate::{
@@ -64,15 +64,24 @@ impl Rollouts {
         }
     }
 
-    /// Shows how far hosts are with record `seq` until all are done.
+    /// Shows how far hosts are with record `seq`, which holds `mcid`, until all are done.
     pub(super) async fn wait(
         mut self,
         seq: u64,
+        mcid: &Mcid,
         mut known: Known,
         patience: Duration,
         common: &CommonFlags,
     ) -> Result<(), Failure> {
         loop {
+            // Somebody else may deploy as well, and be the one whose record was taken.
+            let is_other = |rollout: &&Rollout| rollout.seq >= seq && rollout.mcid.as_ref() != Some(mcid);
+            if let Some(other) = known.values().find(is_other) {
+                return Err(Failure::failed(format!(
+                    "somebody else deploys to {} as well: hosts hold record {} now",
+                    other.slot, other.seq
+                )));
+            }
             let is_done = |rollout: &Rollout| rollout.seq >= seq && rollout.state.is_final();
             if !known.is_empty() && known.values().all(is_done) {
                 break;

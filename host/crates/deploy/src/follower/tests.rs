@@ -17,6 +17,8 @@ struct Host {
     runs: Option<Mcid>,
     prepared: Option<Held>,
     on_trial: bool,
+    /// Nothing can be opened: there is no relay.
+    is_away: bool,
     /// What has a share of the work.
     canary: Option<Mcid>,
     /// Stops before the next action of this kind.
@@ -62,6 +64,7 @@ impl Host {
             runs: None,
             prepared: None,
             on_trial: false,
+            is_away: false,
             canary: None,
             stop_at: None,
             stopped: None,
@@ -101,9 +104,9 @@ impl Host {
                 self.prepared = Some(held);
                 self.follower.prepared(self.now, ticket, outcome);
             }
-            Action::Start { ticket, on_trial } => {
+            Action::Start { ticket, on_trial, .. } => {
                 let held = self.prepared.clone().expect("prepared before it is started");
-                let outcome = if held.mcid == mcid("bad-init") { Err("init refused".to_owned()) } else { Ok(()) };
+                let outcome = self.start_of(&held);
                 if outcome.is_ok() {
                     self.canary = None;
                     (self.runs, self.on_trial) = (Some(held.mcid), on_trial);
@@ -112,7 +115,7 @@ impl Host {
             }
             Action::StartCanary { ticket, .. } => {
                 let held = self.prepared.clone().expect("prepared before it is started");
-                let outcome = if held.mcid == mcid("bad-init") { Err("init refused".to_owned()) } else { Ok(()) };
+                let outcome = self.start_of(&held);
                 if outcome.is_ok() {
                     self.canary = Some(held.mcid);
                 }
@@ -121,6 +124,16 @@ impl Host {
             Action::EndCanary => self.canary = None,
             Action::EndTrial => self.on_trial = false,
             Action::Tell(rollout) => self.told.push(*rollout),
+        }
+    }
+
+    fn start_of(&self, held: &Held) -> Result<(), Failure> {
+        if held.mcid == mcid("bad-init") {
+            Err(Failure::ForGood("init refused".into()))
+        } else if self.is_away {
+            Err(Failure::ForNow("no link".into()))
+        } else {
+            Ok(())
         }
     }
 
@@ -183,7 +196,48 @@ fn old_and_conflicting_records_change_nothing() {
     let before = host.journal.clone();
     assert_eq!(host.deploy(4, "two"), Err(Refused::Older { seq: 4, known: 5 }));
     assert_eq!(host.deploy(5, "two"), Err(Refused::Conflict(5)));
+    let far = 5 + SEQ_AHEAD_MAX + 1;
+    assert_eq!(host.deploy(far, "two"), Err(Refused::TooFar { seq: far, known: 5 }));
     assert_eq!((host.journal.clone(), host.runs("one")), (before, true));
+    host.deploy(far - 1, "two").unwrap();
+    assert!(host.runs("two"), "who was away for long");
+}
+
+#[test]
+fn a_host_without_its_relay_tries_again_and_gives_nothing_up() {
+    let mut host = Host::local();
+    host.deploy(1, "one").unwrap();
+    // Started again, while the relay is away.
+    let journal = host.journal.clone();
+    let config = Config { grants_what_is_asked: true, ..Config::default() };
+    let mut host = Host { is_away: true, ..Host::new(config, Journal::default()) };
+    host.follower = Follower::new(
+        0,
+        "io.example/app".parse().unwrap(),
+        NODE.parse().unwrap(),
+        host.follower.config.clone(),
+        journal,
+    );
+    host.run();
+    assert_eq!((host.state(), host.runs.clone()), (RolloutState::Fetching, None));
+    assert_eq!(host.journal.accepted, None, "nothing was stored, so nothing has failed");
+    host.is_away = false;
+    host.pass_to(host.follower.poll_timeout());
+    assert_eq!((host.state(), host.runs("one")), (RolloutState::Running, true));
+}
+
+#[test]
+fn what_was_given_up_is_told_and_can_be_deployed_again() {
+    let mut host = Host::local();
+    host.deploy(1, "one").unwrap();
+    host.follower.fell(5, "it crashed too often");
+    host.run();
+    let told = host.told.last().unwrap();
+    assert_eq!((told.state, told.running.clone()), (RolloutState::Failed, None));
+    assert_eq!(told.reason.as_deref(), Some("it crashed too often"));
+    host.runs = None;
+    host.deploy(2, "one").unwrap();
+    assert_eq!((host.state(), host.runs("one")), (RolloutState::Running, true));
 }
 
 #[test]

@@ -26,6 +26,11 @@ impl NodeState {
         Ok(StateFile(directory.join(format!("{}.json", slot.as_str().replace('/', "+")))))
     }
 
+    /// Where the node keeps who wants which content kept.
+    pub fn pins_file(&self) -> StateFile {
+        StateFile(self.path.join("pins.json"))
+    }
+
     /// Where the records of packages are.
     ///
     /// # Errors

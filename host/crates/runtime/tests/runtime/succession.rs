@@ -9,7 +9,7 @@ use std::{
 };
 
 use macula_runtime::{
-    CrashPolicy, Grant, InitError, PluginHandle, PluginState, ReplaceError, ReplaceOptions, StopReason,
+    CrashPolicy, Grant, InitError, PluginHandle, PluginState, ReplaceError, ReplaceOptions, StateTransfer, StopReason,
 };
 
 use super::support::{Fixture, MANIFEST, logged, until};
@@ -349,4 +349,30 @@ async fn a_canary_that_has_stood_the_test_takes_over() {
     canary(&fixture, &plugin, &version(2, ""), 50).await.unwrap();
     fixture.stop(&plugin).await;
     assert!(plugin.canary().is_none() && fixture.mesh.patterns().is_empty());
+}
+
+#[tokio::test]
+async fn a_canary_goes_whatever_its_state_is() {
+    let fixture = Fixture::forgiving();
+    let plugin = fixture.start("probe", &version(1, "")).await;
+    for snapshot in ["trap", "denied"] {
+        canary(&fixture, &plugin, &version(2, &format!("snapshot = \"{snapshot}\"")), 50).await.unwrap();
+        plugin.end_canary().await;
+        assert!(plugin.canary().is_none());
+    }
+    assert_eq!((plugin.status().version.as_str(), plugin.metrics().traps), ("1", 0));
+    assert_eq!(fixture.ask("publish report here").await, "here", "it works on");
+}
+
+#[tokio::test]
+async fn going_back_needs_nothing_of_the_version_that_failed() {
+    let fixture = Fixture::forgiving();
+    let plugin = fixture.start("probe", &version(1, "")).await;
+    fixture.replace(&plugin, &version(2, "snapshot = \"denied\"")).await.unwrap();
+    let refused = fixture.replace(&plugin, &version(1, "")).await.unwrap_err();
+    assert!(matches!(refused, ReplaceError::Snapshot(_)), "{refused}");
+    let options = ReplaceOptions { state: StateTransfer::None, ..ReplaceOptions::default() };
+    fixture.replace_with(&plugin, &version(1, ""), options).await.unwrap();
+    assert_eq!(plugin.status().version, "1");
+    assert_eq!(fixture.ask("publish report here").await, "here", "it works on");
 }
