@@ -16,6 +16,7 @@ mod run;
 mod slots;
 mod status;
 mod subscribe;
+mod test;
 mod token;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -118,6 +119,8 @@ enum Command {
     New(new::New),
     /// Build a plugin from its source
     Build(build::Build),
+    /// Run a plugin's scenarios, in virtual time and without a mesh
+    Test(test::Test),
     /// Show what runs here
     Status(status::Status),
     /// Show or make node keys
@@ -146,6 +149,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Inspect(inspect) => inspect.run(&common),
         Command::New(new) => new.run(&common),
         Command::Build(build) => build.run(&common),
+        Command::Test(test) => test.run(&common),
         Command::Status(status) => status.run(&common),
         Command::Key(key) => key.run(&common),
         Command::Realm(realm) => realm.run(&common),

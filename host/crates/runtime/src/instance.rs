@@ -271,6 +271,9 @@ impl Instance {
 
     fn end<T>(&mut self, result: wasmtime::Result<T>) -> Result<T, HandlerFault> {
         end(&mut self.store);
+        if self.store.data().plugin.takes_trap() {
+            return Err(HandlerFault::Trap("it was told to, by a test".to_owned()));
+        }
         match result {
             Ok(value) => {
                 self.store.data_mut().open_staged();

@@ -87,6 +87,8 @@ pub(crate) struct PluginCore {
     /// When it crashes too often it waits to be replaced, with its mailbox whole.
     is_on_probation: AtomicBool,
     denials: Mutex<HashSet<(Operation, String)>>,
+    /// The next handler traps: for tests of what happens then.
+    pub(crate) is_to_trap: AtomicBool,
 }
 
 /// Where the plugin is in its life.
@@ -239,6 +241,7 @@ impl PluginCore {
             candidate_ids: Mutex::default(),
             is_on_probation: AtomicBool::new(false),
             denials: Mutex::default(),
+            is_to_trap: AtomicBool::new(false),
             manifest: parts.manifest,
         }
     }
@@ -255,6 +258,11 @@ impl PluginCore {
     /// The number of a subscription that a candidate asks for; the same for all its instances.
     pub(crate) fn candidate_id(&self, pattern: &Pattern, mailbox: &mut Mailbox) -> u32 {
         *self.candidate_ids.lock().entry(pattern.clone()).or_insert_with(|| mailbox.reserve_id())
+    }
+
+    /// Whether the handler that has just run is to count as trapped.
+    pub(crate) fn takes_trap(&self) -> bool {
+        self.is_to_trap.load(Ordering::Relaxed) && self.is_to_trap.swap(false, Ordering::Relaxed)
     }
 
     pub(crate) fn is_on_probation(&self) -> bool {
@@ -579,6 +587,11 @@ impl PluginHandle {
     /// Puts new rights in force while it runs. What is no longer allowed fails and ends at once; the plugin is told.
     pub fn replace_rights(&self, rights: &Rights) {
         self.core().replace_rights(rights);
+    }
+
+    /// Lets the next handler, when it has run, count as trapped: for tests of what happens then.
+    pub fn trap_next(&self) {
+        self.core().is_to_trap.store(true, Ordering::Relaxed);
     }
 
     /// Asks again what the plugin gets by what it was started with, and puts that in force.

@@ -52,6 +52,12 @@ struct State {
     /// When set, acked messages wait for [`LocalMesh::release_acks`].
     held_acks: Option<Vec<oneshot::Sender<()>>>,
     denied: Vec<(Operation, String)>,
+    /// What others answer, and how long they take.
+    answers: HashMap<Topic, (Result<Bytes, CallError>, Duration)>,
+    /// Calls that plugins made.
+    calls: Vec<(Topic, Bytes)>,
+    /// What plugins publish there gets lost.
+    lost: Vec<Pattern>,
 }
 
 struct Queue<T> {
@@ -193,7 +199,7 @@ impl LocalMesh {
         })
     }
 
-    /// What has been published to `topic` so far, by plugins.
+    /// What has been published to `topic` so far, by plugins; `retained` when it was to be kept as the last value.
     pub fn published(&self, topic: &str) -> Vec<Message> {
         let state = self.0.state.lock();
         state.record.iter().flatten().filter(|message| message.topic.as_str() == topic).cloned().collect()
@@ -291,6 +297,42 @@ impl LocalMesh {
         self.0.contents.lock().pinned.contains(&(plugin.clone(), mcid.clone()))
     }
 
+    /// Somebody else answers calls of `procedure` from now on, after `delay`.
+    pub fn answer(&self, procedure: Topic, outcome: Result<Bytes, CallError>, delay: Duration) {
+        self.0.state.lock().answers.insert(procedure, (outcome, delay));
+    }
+
+    /// All others take longer by this, from now on.
+    pub fn delay_answers(&self, by: Duration) {
+        self.0.state.lock().answers.values_mut().for_each(|(_, delay)| *delay += by);
+    }
+
+    /// From now on what plugins publish there reaches nobody.
+    pub fn lose(&self, pattern: Pattern) {
+        self.0.state.lock().lost.push(pattern);
+    }
+
+    /// Stores a topic's last value, as if it had been published before.
+    pub fn retain(&self, message: Message) {
+        let message = Message { retained: true, ..message };
+        self.0.state.lock().retained.insert(message.topic.clone(), message);
+    }
+
+    /// What plugins have published since this was last asked, in order.
+    pub fn take_published(&self) -> Vec<Message> {
+        self.0.state.lock().record.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// What plugins have called since this was last asked, in order.
+    pub fn take_calls(&self) -> Vec<(Topic, Bytes)> {
+        std::mem::take(&mut self.0.state.lock().calls)
+    }
+
+    /// What the runtime has denied plugins since this was last asked, in order.
+    pub fn take_denied(&self) -> Vec<(Operation, String)> {
+        std::mem::take(&mut self.0.state.lock().denied)
+    }
+
     /// How many acked messages wait.
     pub fn held_acks(&self) -> usize {
         self.0.state.lock().held_acks.as_ref().map_or(0, Vec::len)
@@ -318,15 +360,15 @@ impl LocalMesh {
                 cause_depth: publication.cause_depth,
                 metadata: publication.extras.and_then(|extras| extras.metadata.clone()),
             };
-            for (_, queue) in state.subscriptions.iter().filter(|(pattern, _)| pattern.matches(&message.topic)) {
-                queue.lock().push(message.clone());
-            }
-            if publication.retain {
+            let is_lost = state.lost.iter().any(|pattern| pattern.matches(&message.topic));
+            let wanted = state.subscriptions.iter().filter(|(pattern, _)| pattern.matches(&message.topic) && !is_lost);
+            wanted.for_each(|(_, queue)| queue.lock().push(message.clone()));
+            if publication.retain && !is_lost {
                 let stored = Message { retained: true, ..message.clone() };
                 state.retained.insert(message.topic.clone(), stored);
             }
             if let Some(record) = &mut state.record {
-                record.push(message);
+                record.push(Message { retained: publication.retain, ..message });
                 self.0.published.notify_waiters();
             }
         }
@@ -388,7 +430,22 @@ impl Mesh for PluginMesh {
     }
 
     fn call(&self, call: Call) -> Pending<Result<Bytes, CallError>> {
-        self.mesh.call_as(call.procedure, call.payload, call.timeout, call.cause_depth)
+        let answer = {
+            let mut state = self.mesh.0.state.lock();
+            state.calls.push((call.procedure.clone(), call.payload.clone()));
+            state.answers.get(&call.procedure).cloned()
+        };
+        match answer {
+            None => self.mesh.call_as(call.procedure, call.payload, call.timeout, call.cause_depth),
+            Some((outcome, delay)) => Box::pin(async move {
+                let answering = async {
+                    tokio::time::sleep(delay).await;
+                    outcome
+                };
+                let answered = tokio::time::timeout(call.timeout, answering).await;
+                answered.unwrap_or(Err(CallError::MaybeRun(Fault::Timeout)))
+            }),
+        }
     }
 
     fn retained(&self, topic: &Topic) -> Pending<Result<Option<Message>, Fault>> {

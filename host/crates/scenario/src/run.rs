@@ -1,0 +1,263 @@
+//! Running scenarios: each against an instance, a mesh and a clock of its own.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use macula_runtime::{
+    CrashPolicy, Grant, ManifestSource, Metrics, PluginHandle, PluginSource, Prepared, ReplaceOptions, Rights, Runtime,
+    RuntimeConfig, RuntimeError, StopReason, testing::LocalMesh,
+};
+use macula_wire::{CallError, ContentType, HandlerError, Metadata, Operation, Pattern};
+
+use crate::{
+    Mismatch,
+    expect::Observed,
+    scenario::{self, Fault, Scenario, Step},
+};
+
+/// Virtual time that passes when everything has come to rest: with a clock that stands still, that is how one learns it.
+const REST: Duration = Duration::from_millis(1);
+
+/// A call without a timeout waits so long.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs scenarios of one component.
+#[derive(Debug, Clone)]
+pub struct Runner {
+    name: String,
+    component: Bytes,
+    manifest: Option<String>,
+    cache: Option<PathBuf>,
+}
+
+/// What came of a scenario.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was not as expected; nothing: it has passed.
+    pub mismatches: Vec<Mismatch>,
+    /// The plugin's log.
+    pub log: Vec<String>,
+    /// How long it took, in real time.
+    pub took: Duration,
+}
+
+/// Why scenarios cannot be run at all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// This machine cannot run components, or the folder for native code cannot be used.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// There is no thread to run them in.
+    #[error("cannot begin: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+impl Runner {
+    /// For a component; `name` names the plugin when its manifest does not, `manifest` is the one beside it, and native
+    /// code is kept in `cache`.
+    pub fn new(name: &str, component: Vec<u8>, manifest: Option<String>, cache: Option<&Path>) -> Self {
+        Self { name: name.to_owned(), component: component.into(), manifest, cache: cache.map(Path::to_owned) }
+    }
+
+    /// Runs one scenario to its end, or to the first step that is not as expected.
+    ///
+    /// # Errors
+    /// When nothing can be run here; what the plugin does wrong is in the outcome.
+    pub fn run(&self, scenario: &Scenario) -> Result<Outcome, RunError> {
+        let begin = Instant::now();
+        let time = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
+        let (mismatches, log) = time.block_on(self.play(scenario))?;
+        Ok(Outcome { mismatches, log, took: begin.elapsed() })
+    }
+
+    async fn play(&self, scenario: &Scenario) -> Result<(Vec<Mismatch>, Vec<String>), RunError> {
+        let mesh = LocalMesh::new();
+        let crash_policy = CrashPolicy { crashes_max: usize::MAX, ..CrashPolicy::default() };
+        let config = RuntimeConfig { cache_dir: self.cache.clone(), crash_policy, ..RuntimeConfig::default() };
+        let runtime = Runtime::new(config, Arc::new(mesh.clone()))?;
+        let at_start = |what: String| Ok((vec![Mismatch { step: 0, what }], Vec::new()));
+        set_up(&mesh, scenario);
+        let prepared = match self.prepare(&runtime, scenario).await {
+            Ok(prepared) => prepared,
+            Err(error) => return at_start(error),
+        };
+        let plugin = match runtime.start_prepared(prepared.clone(), &Grant::AsAsked).await {
+            Ok(plugin) => plugin,
+            Err(error) => return at_start(error.to_string()),
+        };
+        let mut stage =
+            Stage { mesh, runtime, plugin, prepared, log_next: 0, denied: Vec::new(), delay: Duration::ZERO };
+        let (mut mismatches, mut log) = (Vec::new(), Vec::new());
+        stage.observe(&mut log).await;
+        for (index, step) in scenario.steps.iter().enumerate() {
+            let differences = match stage.step(step, &mut log).await {
+                Ok(observed) => observed.differences(step),
+                Err(why) => vec![why],
+            };
+            mismatches.extend(differences.into_iter().map(|what| Mismatch { step: index + 1, what }));
+            // What follows would only be confusing.
+            if !mismatches.is_empty() {
+                break;
+            }
+        }
+        stage.plugin.stop(StopReason::Stopped, Duration::from_secs(1)).await;
+        stage.observe(&mut log).await;
+        Ok((mismatches, log))
+    }
+
+    async fn prepare(&self, runtime: &Runtime, scenario: &Scenario) -> Result<Prepared, String> {
+        let mut beside: toml::Table = match &self.manifest {
+            Some(text) => text.parse().map_err(|error: toml::de::Error| error.to_string())?,
+            None => toml::Table::new(),
+        };
+        if !scenario.config.is_empty() {
+            let config = beside.entry("config").or_insert_with(|| toml::Table::new().into());
+            if let Some(config) = config.as_table_mut() {
+                config.extend(scenario.config.clone());
+            }
+        }
+        let manifest = (!beside.is_empty())
+            .then(|| ManifestSource::Text { origin: "the scenario's settings".to_owned(), text: beside.to_string() });
+        let source = PluginSource::Bytes { name: self.name.clone(), bytes: self.component.clone() };
+        runtime.prepare(source, manifest).await.map_err(|error| error.to_string())
+    }
+}
+
+fn set_up(mesh: &LocalMesh, scenario: &Scenario) {
+    for message in &scenario.retained {
+        mesh.retain(message_of(mesh, message));
+    }
+    for (procedure, answer) in &scenario.answers {
+        let outcome = match &answer.error {
+            Some(code) => Err(CallError::Handler(HandlerError::new(code.clone(), "as the scenario has it"))),
+            None => Ok(answer.payload.bytes()),
+        };
+        mesh.answer(procedure.clone(), outcome, answer.delay.map_or(Duration::ZERO, |delay| delay.0));
+    }
+}
+
+fn message_of(mesh: &LocalMesh, given: &scenario::Message) -> macula_wire::Message {
+    let mut message = mesh.message(given.topic.as_str(), given.payload.bytes());
+    message.content_type = given.content_type.parse().unwrap_or(ContentType::EMPTY);
+    let pairs = given.metadata.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    message.metadata = Metadata::new(pairs).ok().filter(|metadata| !metadata.pairs().is_empty()).map(Arc::new);
+    message
+}
+
+/// A plugin in the middle of a scenario.
+struct Stage {
+    mesh: LocalMesh,
+    runtime: Runtime,
+    plugin: PluginHandle,
+    prepared: Prepared,
+    log_next: u64,
+    /// Rights that were taken.
+    denied: Vec<(Operation, Pattern)>,
+    /// How much later things come.
+    delay: Duration,
+}
+
+impl Stage {
+    async fn step(&mut self, step: &Step, log: &mut Vec<String>) -> Result<Observed, String> {
+        let before = self.plugin.metrics();
+        let mut reply = None;
+        if let Some(message) = &step.message {
+            tokio::time::sleep(self.delay).await;
+            self.mesh.send(&message_of(&self.mesh, message));
+        } else if let Some(call) = &step.call {
+            tokio::time::sleep(self.delay).await;
+            let timeout = call.timeout.map_or(CALL_TIMEOUT, |timeout| timeout.0);
+            reply = Some(self.mesh.call_as(call.procedure.clone(), call.payload.bytes(), timeout, 0).await);
+        } else if let Some(time) = step.advance {
+            tokio::time::sleep(time.0).await;
+        } else if let Some(fault) = &step.fault {
+            self.put_in(fault);
+        } else if step.replace {
+            let options = ReplaceOptions::default();
+            let replaced = self.runtime.replace(&self.plugin, self.prepared.clone(), &Grant::AsAsked, &options).await;
+            replaced.map_err(|error| format!("replace: {error}"))?;
+        }
+        let mut observed = self.observe(log).await;
+        observed.reply = reply;
+        observed.outcome = outcome(&before, &self.plugin.metrics());
+        Ok(observed)
+    }
+
+    /// Waits until nothing happens any more, and says what has.
+    async fn observe(&mut self, log: &mut Vec<String>) -> Observed {
+        tokio::time::sleep(REST).await;
+        let (lines, next) = self.plugin.log().lines_from(self.log_next);
+        self.log_next = next;
+        let logs: Vec<String> = lines
+            .iter()
+            .map(|line| {
+                let fields = line.fields.iter().map(|(name, value)| format!(" {name}={value}"));
+                format!("{}{}", line.message, fields.collect::<String>())
+            })
+            .collect();
+        log.extend(logs.iter().cloned());
+        Observed {
+            published: self.mesh.take_published(),
+            calls: self.mesh.take_calls(),
+            denied: self.mesh.take_denied(),
+            logs,
+            ..Observed::default()
+        }
+    }
+
+    fn put_in(&mut self, fault: &Fault) {
+        if let Some(right) = &fault.deny {
+            self.denied.push((right.operation, right.pattern.clone()));
+        }
+        if let Some(right) = &fault.allow {
+            self.denied.retain(|(operation, pattern)| *operation != right.operation || !right.pattern.covers(pattern));
+        }
+        if fault.deny.is_some() || fault.allow.is_some() {
+            self.plugin.replace_rights(&self.rights());
+        }
+        if let Some(pattern) = &fault.drop {
+            self.mesh.lose(pattern.clone());
+        }
+        match fault.refuse.as_deref() {
+            Some("timeout") => self.mesh.fail_next(macula_wire::Fault::Timeout),
+            Some("quota-exceeded") => self.mesh.fail_next(macula_wire::Fault::QuotaExceeded("messages".to_owned())),
+            Some(_) => self.mesh.fail_next(macula_wire::Fault::Unavailable("no link".to_owned())),
+            None => {}
+        }
+        if let Some(delay) = fault.delay {
+            self.delay += delay.0;
+            self.mesh.delay_answers(delay.0);
+        }
+        if fault.trap {
+            self.plugin.trap_next();
+        }
+    }
+
+    /// What the manifest asks for, without what was denied. A pattern is denied as a whole, or not at all.
+    fn rights(&self) -> Rights {
+        let asks = &self.prepared.manifest().asks;
+        Rights::of(|operation| {
+            let is_denied = |asked: &Pattern| {
+                self.denied.iter().any(|(denied, pattern)| *denied == operation && pattern.covers(asked))
+            };
+            asks.patterns(operation).iter().filter(|asked| !is_denied(asked)).cloned().collect()
+        })
+    }
+}
+
+/// What became of a message, told from what was counted.
+fn outcome(before: &Metrics, after: &Metrics) -> Option<&'static str> {
+    let counted = [
+        (after.traps > before.traps, "trap"),
+        (after.dead_letters > before.dead_letters, "dead-letter"),
+        (after.rejected > before.rejected, "reject"),
+        (after.retries > before.retries, "retry"),
+        (after.messages > before.messages, "ack"),
+    ];
+    counted.into_iter().find(|(is_it, _)| *is_it).map(|(_, outcome)| outcome)
+}
