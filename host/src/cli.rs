@@ -5,6 +5,7 @@ mod call;
 mod client;
 mod content;
 mod deploy;
+mod dev;
 mod inspect;
 mod key;
 mod new;
@@ -117,6 +118,8 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Begin a plugin: a project that builds, is tested and runs at once
     New(new::New),
+    /// Run a plugin from its source, and what you make of it, as you make it
+    Dev(dev::Dev),
     /// Build a plugin from its source
     Build(build::Build),
     /// Run a plugin's scenarios, in virtual time and without a mesh
@@ -148,6 +151,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Registry(registry) => registry.run(&common),
         Command::Inspect(inspect) => inspect.run(&common),
         Command::New(new) => new.run(&common),
+        Command::Dev(dev) => dev.run(&common),
         Command::Build(build) => build.run(&common),
         Command::Test(test) => test.run(&common),
         Command::Status(status) => status.run(&common),
@@ -164,6 +168,7 @@ fn log_to_stderr(common: &CommonFlags, command: &Command) {
         (0, true) => {
             "warn,web_transport_quinn=error,macula_host=info,macula_node=info,macula_runtime=info,macula_audit=info,plugin=info"
         }
+        // It shows what happens by itself.
         (0, false) => "error",
         (1, _) => {
             "info,web_transport_quinn=error,macula_host=debug,macula_node=debug,macula_runtime=debug,macula_transport=debug,macula_audit=debug,plugin=debug"

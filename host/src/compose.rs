@@ -13,7 +13,7 @@ use macula_node::{
 };
 use macula_runtime::{
     Grant, ManifestSource, Mcid, PluginHandle, PluginSource, Rights, Runtime, RuntimeConfig, StartError, StartOptions,
-    StopReason,
+    StopReason, mesh::MeshProvider,
 };
 use serde::Serialize;
 use tokio::{
@@ -25,6 +25,7 @@ use crate::{
     admin_rpc::{AdminRpc, NodeReport},
     config::{HealthAddress, NodeSettings, Settings},
     deployment::{Deployments, Parts, Records},
+    dev::{self, Project, RightsOf, Tap},
     failure::{Failure, Kind},
     output::{self, Format},
     plugin_mesh::NodeMeshes,
@@ -50,6 +51,8 @@ pub(crate) struct Node {
     deployments: Option<Deployments>,
     registry: Option<(Registry, RegistryTasks)>,
     report: Arc<NodeReport>,
+    /// Works on a project.
+    development: Option<JoinHandle<()>>,
     content: Option<NodeContent>,
     admin: AdminRpc,
     health: Option<AdminServer>,
@@ -63,7 +66,13 @@ pub(crate) enum Purpose {
     /// Forwards only.
     Relay,
     /// Runs plugins, and what is deployed to the slots that it follows.
-    Host { plugins: Vec<Plugin>, follow: Vec<Slot>, store: StoreConfig },
+    Host {
+        plugins: Vec<Plugin>,
+        follow: Vec<Slot>,
+        store: StoreConfig,
+        /// One that is worked on.
+        project: Option<Project>,
+    },
 }
 
 /// A plugin to run.
@@ -210,14 +219,15 @@ impl Node {
             deployments: None,
             registry: None,
             report,
+            development: None,
             content,
             admin,
             health,
             relays,
             serves,
         };
-        if let Purpose::Host { plugins, follow, .. } = purpose
-            && let Err(failure) = started.start_plugins(settings, plugins, &follow).await
+        if let Purpose::Host { plugins, follow, project, .. } = purpose
+            && let Err(failure) = started.start_plugins(settings, plugins, &follow, project).await
         {
             started.stop().await;
             return Err(failure);
@@ -231,14 +241,28 @@ impl Node {
         settings: &Settings,
         plugins: Vec<Plugin>,
         follow: &[Slot],
+        project: Option<Project>,
     ) -> Result<(), Failure> {
         let config = RuntimeConfig {
             cache_dir: Some(self.state.path().join("native")),
             state_dir: Some(self.state.path().join("plugins")),
             ..RuntimeConfig::default()
         };
-        let provider = Arc::new(NodeMeshes { mesh: self.mesh.clone(), content: self.content.clone() });
+        let meshes: Arc<dyn MeshProvider> =
+            Arc::new(NodeMeshes { mesh: self.mesh.clone(), content: self.content.clone() });
+        let (provider, project) = match project {
+            None => (meshes, None),
+            Some(project) => {
+                let (tap, events) = Tap::new(meshes);
+                (Arc::new(tap) as Arc<dyn MeshProvider>, Some((project, events)))
+            }
+        };
         let runtime = Runtime::new(config, provider).map_err(Failure::failed)?;
+        if let Some((project, events)) = project {
+            let mesh = self.mesh.clone();
+            let rights: RightsOf = Arc::new(move |mcid| plugin_rights(&mesh, mcid));
+            self.development = Some(tokio::spawn(dev::develop(project, runtime.clone(), rights, events)));
+        }
         self.report.set_runtime(runtime.clone());
         self.runtime = Some(runtime.clone());
         self.rights = Some(tokio::spawn(keep_plugin_rights(self.mesh.clone(), runtime.clone())));
@@ -350,6 +374,9 @@ impl Node {
         self.report.set_stopping();
         if let Some(rights) = &self.rights {
             rights.abort();
+        }
+        if let Some(development) = &self.development {
+            development.abort();
         }
         if let Some(deployments) = &self.deployments {
             deployments.stop();

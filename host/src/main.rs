@@ -10,6 +10,7 @@ mod compose;
 mod config;
 mod content_admin;
 mod deployment;
+mod dev;
 mod failure;
 mod output;
 mod plugin_content;

@@ -47,7 +47,7 @@ impl Run {
             plugins.push(Plugin { component: component(path)?, manifest: self.manifest.clone() });
         }
         let store = settings.store(self.content_max, self.plugin_content_max)?;
-        let purpose = Purpose::Host { plugins, follow: self.follow, store };
+        let purpose = Purpose::Host { plugins, follow: self.follow, store, project: None };
         compose::run(&settings, &node, purpose, Format::of(common.json))
     }
 }

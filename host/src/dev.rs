@@ -1,0 +1,175 @@
+//! A project that is worked on: built, run, and replaced whenever it changes, with its state. What is broken stays out: the
+//! last good version serves on.
+//!
+//! The project's files are looked at several times a second; what compilers and editors write is passed over. A change is
+//! built when the files have come to rest.
+
+mod files;
+mod tap;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use macula_build::{BuildError, Built};
+use macula_runtime::{
+    Ability, Grant, Mcid, PluginHandle, PluginSource, Prepared, ReplaceError, ReplaceOptions, Rights, Runtime,
+    StateTransfer, StopReason,
+};
+use tokio::sync::mpsc;
+
+use self::files::Snapshot;
+pub(crate) use self::tap::{Event, Tap};
+use crate::output::{self, readable};
+
+/// How often the files are looked at, and how long they have to be at rest.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What a plugin gets.
+pub(crate) type RightsOf = Arc<dyn Fn(&Mcid) -> Rights + Send + Sync>;
+
+/// A project that is worked on.
+pub(crate) struct Project {
+    pub(crate) folder: PathBuf,
+    /// Where what JavaScript is built with is kept.
+    pub(crate) tools: PathBuf,
+}
+
+/// Works on a project until it is dropped.
+pub(crate) async fn develop(project: Project, runtime: Runtime, rights: RightsOf, mut events: mpsc::Receiver<Event>) {
+    let (mut seen, mut plugin): (_, Option<PluginHandle>) = (None, None);
+    let mut log_next = 0;
+    let mut look = tokio::time::interval(LOOK_INTERVAL);
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(event) => { output::line(event); }
+                None => return,
+            },
+            lines = follow(plugin.clone(), log_next) => {
+                let (texts, next) = lines;
+                log_next = next;
+                texts.into_iter().for_each(|text| { output::line(text); });
+            }
+            _ = look.tick() => {
+                let now = Snapshot::take(&project.folder);
+                if seen.as_ref() == Some(&now) {
+                    continue;
+                }
+                tokio::time::sleep(LOOK_INTERVAL).await;
+                let later = Snapshot::take(&project.folder);
+                if later != now {
+                    continue;
+                }
+                seen = Some(later);
+                let renewed = renew(&project, &runtime, &rights, plugin.clone()).await;
+                let is_same_log = matches!((&plugin, &renewed), (Some(one), Some(other)) if Arc::ptr_eq(one.log(), other.log()));
+                if !is_same_log {
+                    log_next = 0;
+                }
+                plugin = renewed;
+            }
+        }
+    }
+}
+
+/// Builds the project, and lets what comes out take over.
+async fn renew(
+    project: &Project,
+    runtime: &Runtime,
+    rights: &RightsOf,
+    plugin: Option<PluginHandle>,
+) -> Option<PluginHandle> {
+    let begin = Instant::now();
+    let (folder, tools) = (project.folder.clone(), project.tools.clone());
+    let built = tokio::task::spawn_blocking(move || macula_build::build(&folder, None, &tools)).await;
+    let serves_on = if plugin.is_some() { "; the last good version serves on" } else { "" };
+    let built: Built = match built {
+        Ok(Ok(built)) => built,
+        Ok(Err(error)) => {
+            // The compiler has said where.
+            let text = if matches!(error, BuildError::Compile(_)) {
+                "it does not compile".to_owned()
+            } else {
+                error.to_string()
+            };
+            output::line(format_args!("build   {text}{serves_on}"));
+            return plugin;
+        }
+        Err(_) => return plugin,
+    };
+    let prepared = match runtime.prepare(PluginSource::Path(built.component.clone()), None).await {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            output::line(format_args!("build   {error}{serves_on}"));
+            return plugin;
+        }
+    };
+    if plugin.as_ref().is_some_and(|plugin| plugin.mcid() == *prepared.mcid()) {
+        output::line(format_args!("build   nothing has changed in {}", built.component.display()));
+        return plugin;
+    }
+    match take_over(runtime, rights, plugin.clone(), prepared).await {
+        Ok((running, how)) => {
+            let name = running.name().to_string();
+            output::line(format_args!("build   {name} runs{how}, {} ms after the change", begin.elapsed().as_millis()));
+            Some(running)
+        }
+        Err(error) => {
+            output::line(format_args!("build   {error}{serves_on}"));
+            plugin
+        }
+    }
+}
+
+/// The version that was prepared runs afterwards, with the state of the one before if that can be.
+async fn take_over(
+    runtime: &Runtime,
+    rights: &RightsOf,
+    plugin: Option<PluginHandle>,
+    prepared: Prepared,
+) -> Result<(PluginHandle, &'static str), String> {
+    let rights = Arc::clone(rights);
+    let grant = Grant::ByComponent(Arc::new(move |mcid| rights(mcid)));
+    let start = async |prepared: Prepared, how| {
+        let started = runtime.start_prepared(prepared, &grant).await;
+        started.map(|plugin| (plugin, how)).map_err(|error| error.to_string())
+    };
+    let Some(plugin) = plugin else { return start(prepared, "").await };
+    let options = ReplaceOptions { patience: Duration::from_secs(10), ..ReplaceOptions::default() };
+    let how = if prepared.inspection().abilities.contains(&Ability::StateHandler) { ", with its state" } else { "" };
+    match runtime.replace(&plugin, prepared.clone(), &grant, &options).await {
+        Ok(()) => Ok((plugin, how)),
+        Err(ReplaceError::Snapshot(why) | ReplaceError::Restore(why)) => {
+            output::line(format_args!("build   the state is not kept: {why}"));
+            let options = ReplaceOptions { state: StateTransfer::None, ..options };
+            let replaced = runtime.replace(&plugin, prepared, &grant, &options).await;
+            replaced.map(|()| (plugin, ", without its state")).map_err(|error| error.to_string())
+        }
+        // Another name or number of instances makes it another plugin; one that has crashed too often is gone.
+        Err(ReplaceError::Renamed { .. } | ReplaceError::Instances { .. } | ReplaceError::NotRunning) => {
+            plugin.stop(StopReason::Stopped, Duration::from_secs(1)).await;
+            start(prepared, ", begun anew").await
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The plugin's next log entries, as they are shown.
+async fn follow(plugin: Option<PluginHandle>, from: u64) -> (Vec<String>, u64) {
+    let Some(plugin) = plugin else { return std::future::pending().await };
+    let (lines, next) = plugin.log().follow(from).await;
+    let shown = lines.iter().map(|line| {
+        let level = format!("{:?}", line.level).to_lowercase();
+        let fields: String = line.fields.iter().map(|(name, value)| format!(" {name}={}", readable(value))).collect();
+        format!("{level:<7} {}{fields}", readable(&line.message))
+    });
+    (shown.collect(), next)
+}
+
+/// Whether the folder holds a project at all; said before anything is started.
+pub(crate) fn check(folder: &Path) -> Result<(), BuildError> {
+    macula_build::language_of(folder, None).map(drop)
+}
