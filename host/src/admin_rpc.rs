@@ -18,7 +18,7 @@ use macula_runtime::{PluginState, PluginStatus, Runtime};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
-use crate::{answering, content_admin, deployment::Deployments};
+use crate::{answering, content_admin, deployment::Deployments, plugin_admin};
 
 /// The procedure under which a node answers for its status.
 pub(crate) fn status_procedure(node: &NodeId) -> Topic {
@@ -33,6 +33,11 @@ pub(crate) fn content_procedure(node: &NodeId) -> Topic {
 /// The procedure under which a node tells of the slots that it follows, and takes grants.
 pub(crate) fn slots_procedure(node: &NodeId) -> Topic {
     format!("_mesh.admin.{}.slots", node.segment()).parse().expect("an id is one segment")
+}
+
+/// The procedure under which a node tells of its plugins' logs and dead letters.
+pub(crate) fn plugins_procedure(node: &NodeId) -> Topic {
+    format!("_mesh.admin.{}.plugins", node.segment()).parse().expect("an id is one segment")
 }
 
 /// Collects what there is to tell.
@@ -170,6 +175,10 @@ impl NodeReport {
                 Some(deployments) => answer_slots(&deployments, arguments).await,
                 None => Err(Fault::Unavailable("this node follows no slots".into())),
             },
+            (Desk::Plugins, _) => match self.runtime() {
+                Some(runtime) => plugin_admin::answer(&runtime, arguments).await,
+                None => Err(Fault::Unavailable("this node runs no plugins".into())),
+            },
         }
     }
 
@@ -177,9 +186,14 @@ impl NodeReport {
         self.relay.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    fn runtime(&self) -> Option<Runtime> {
+        self.runtime.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn plugins(&self) -> Vec<PluginStatus> {
-        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        runtime.map(|runtime| runtime.plugins().iter().map(|plugin| plugin.status()).collect()).unwrap_or_default()
+        self.runtime()
+            .map(|runtime| runtime.plugins().iter().map(|plugin| plugin.status()).collect())
+            .unwrap_or_default()
     }
 
     fn link_trouble(&self) -> Option<String> {
@@ -339,9 +353,10 @@ enum Desk {
     Status,
     Content,
     Slots,
+    Plugins,
 }
 
-/// Answers [`status_procedure`], [`content_procedure`] and [`slots_procedure`].
+/// Answers [`status_procedure`], [`content_procedure`], [`slots_procedure`] and [`plugins_procedure`].
 pub(crate) struct AdminRpc {
     tasks: Vec<JoinHandle<()>>,
 }
@@ -349,7 +364,7 @@ pub(crate) struct AdminRpc {
 impl AdminRpc {
     pub(crate) fn start(mesh: &Mesh, report: &Arc<NodeReport>) -> Self {
         let serve = |desk| tokio::spawn(serve(mesh.clone(), desk, Arc::clone(report)));
-        Self { tasks: vec![serve(Desk::Status), serve(Desk::Content), serve(Desk::Slots)] }
+        Self { tasks: vec![serve(Desk::Status), serve(Desk::Content), serve(Desk::Slots), serve(Desk::Plugins)] }
     }
 
     pub(crate) async fn stop(self) {
@@ -366,6 +381,7 @@ async fn serve(mesh: Mesh, desk: Desk, report: Arc<NodeReport>) {
         Desk::Status => status_procedure(&mesh.node()),
         Desk::Content => content_procedure(&mesh.node()),
         Desk::Slots => slots_procedure(&mesh.node()),
+        Desk::Plugins => plugins_procedure(&mesh.node()),
     };
     let asked = mesh.clone();
     answering::serve(mesh, procedure, move |call| answer(asked.clone(), desk, Arc::clone(&report), call)).await;

@@ -4,10 +4,12 @@ mod build;
 mod call;
 mod client;
 mod content;
+mod deadletters;
 mod deploy;
 mod dev;
 mod inspect;
 mod key;
+mod logs;
 mod new;
 mod publish;
 mod realm;
@@ -124,6 +126,11 @@ enum Command {
     Build(build::Build),
     /// Run a plugin's scenarios, in virtual time and without a mesh
     Test(test::Test),
+    /// Show what a plugin has written, and what the host says of it
+    Logs(logs::Logs),
+    /// See to messages that no handler could deal with
+    #[command(name = "deadletters")]
+    DeadLetters(deadletters::DeadLetters),
     /// Show what runs here
     Status(status::Status),
     /// Show or make node keys
@@ -154,6 +161,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Dev(dev) => dev.run(&common),
         Command::Build(build) => build.run(&common),
         Command::Test(test) => test.run(&common),
+        Command::Logs(logs) => logs.run(&common),
+        Command::DeadLetters(letters) => letters.run(&common),
         Command::Status(status) => status.run(&common),
         Command::Key(key) => key.run(&common),
         Command::Realm(realm) => realm.run(&common),

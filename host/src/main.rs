@@ -13,6 +13,7 @@ mod deployment;
 mod dev;
 mod failure;
 mod output;
+mod plugin_admin;
 mod plugin_content;
 mod plugin_mesh;
 mod registry;

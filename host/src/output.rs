@@ -5,6 +5,7 @@
 use std::{
     borrow::Cow,
     io::{IsTerminal, Write},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use serde::Serialize;
@@ -56,6 +57,14 @@ pub(crate) fn readable(text: &str) -> Cow<'_, str> {
     let spell = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(spell).collect()
 }
+
+/// A time as people read it, in UTC: `2026-01-31T12:00:00.000Z`.
+pub(crate) fn time(milliseconds: u64) -> String {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(milliseconds.min(TIME_MAX))).to_string()
+}
+
+/// The last moment that has four digits for the year.
+const TIME_MAX: u64 = 253_402_300_799_999;
 
 /// Something worth knowing that is no result.
 pub(crate) fn note(text: impl std::fmt::Display) {

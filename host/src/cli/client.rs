@@ -68,6 +68,14 @@ impl<'a> Admin<'a> {
         Ok(Self { settings, timeout, mesh, host: node.admin.unwrap_or(node.node) })
     }
 
+    /// To the host that runs here, in the realm of these settings.
+    pub(super) async fn of_host(settings: &'a Settings, client: &ClientSettings) -> Result<Self, Failure> {
+        let running = settings.home.running()?;
+        let host = running.iter().find(|node| node.realm == *settings.realm.name());
+        let host = host.ok_or_else(|| Failure::not_found("no host runs here; start one with `macula-host run`"))?;
+        Self::connect(settings, client, host).await
+    }
+
     /// Asks the node something, by a signed invocation.
     pub(super) async fn ask(&self, procedure: &Topic, arguments: BTreeMap<String, Ipld>) -> Result<Bytes, Failure> {
         self.ask_within(self.timeout, procedure, arguments).await
@@ -86,6 +94,11 @@ impl<'a> Admin<'a> {
         let options = CallOptions { timeout, ..CallOptions::default() };
         Ok(self.mesh.call(procedure, &invocation, &options).await?)
     }
+}
+
+/// Reads a node's answer.
+pub(super) fn read<T: serde::de::DeserializeOwned>(answer: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(answer).map_err(|error| Failure::failed(format!("the node's answer: {error}")))
 }
 
 /// A denial with what would lift it: who can grant the right, and with which command. Only for the user of this machine;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 use macula_node::{
-    RunningNode,
     auth::{Slot, ucan::Ipld},
     deploy::Rollout,
 };
@@ -82,16 +81,12 @@ async fn list(settings: &Settings, client: &ClientSettings, common: &CommonFlags
 
 /// Shows what is asked for, and grants that.
 async fn grant(settings: &Settings, client: &ClientSettings, slot: &Slot, common: &CommonFlags) -> Result<(), Failure> {
-    let running = settings.home.running()?;
-    let host = running.iter().find(|node: &&RunningNode| node.realm == *settings.realm.name());
-    let host =
-        host.ok_or_else(|| Failure::not_found("no host runs here; start one with `macula-host run --follow SLOT`"))?;
-    let admin = client::Admin::connect(settings, client, host).await?;
+    let admin = client::Admin::of_host(settings, client).await?;
     let outcome = async {
         let procedure = slots_procedure(&admin.host);
         let text = |text: &str| Ipld::String(text.to_owned());
         let list: BTreeMap<String, Ipld> = [("do".to_owned(), text("list"))].into();
-        let rollouts: Vec<Rollout> = answer(&admin.ask(&procedure, list).await?)?;
+        let rollouts: Vec<Rollout> = client::read(&admin.ask(&procedure, list).await?)?;
         let found = rollouts.into_iter().find(|rollout| rollout.slot == slot.as_str());
         let rollout = found.ok_or_else(|| Failure::not_found(format!("the host here does not follow {slot}")))?;
         if rollout.beyond.is_empty() {
@@ -103,7 +98,7 @@ async fn grant(settings: &Settings, client: &ClientSettings, slot: &Slot, common
             ("slot".to_owned(), text(slot.as_str())),
             ("seq".to_owned(), Ipld::Integer(rollout.seq.into())),
         ];
-        let _: bool = answer(&admin.ask(&procedure, grant.into()).await?)?;
+        let _: bool = client::read(&admin.ask(&procedure, grant.into()).await?)?;
         if common.json {
             output::json(&serde_json::json!({ "slot": slot.as_str(), "seq": rollout.seq, "granted": rollout.beyond }));
         } else {
@@ -117,8 +112,4 @@ async fn grant(settings: &Settings, client: &ClientSettings, slot: &Slot, common
     .await;
     admin.mesh.close().await;
     outcome
-}
-
-fn answer<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(bytes).map_err(|error| Failure::failed(format!("the node's answer: {error}")))
 }

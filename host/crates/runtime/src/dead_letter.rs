@@ -41,6 +41,7 @@ impl PluginCore {
                 message.topic
             ),
         );
+        self.keep(delivery, reason).await;
         let extras = Extras { metadata: Some(Arc::new(letter(delivery, reason))), ..Extras::default() };
         let Some(topic) = dead_letter_topic(&self.manifest.name) else { return };
         let publishing = self.mesh.publish(Publication {
@@ -62,6 +63,19 @@ impl PluginCore {
         };
         if let Err(fault) = outcome {
             self.note(LogLevel::Error, format!("the dead letter could not be published and is lost: {fault}"));
+        }
+    }
+}
+
+impl PluginCore {
+    /// Keeps it on the disk, to be replayed.
+    async fn keep(&self, delivery: &Delivery, reason: &str) {
+        let Some(letters) = self.dead_letters.clone() else { return };
+        let (delivery, reason) = (delivery.clone(), reason.to_owned());
+        let keeping =
+            tokio::task::spawn_blocking(move || letters.keep(crate::breaker::now_ms(), &delivery, &reason)).await;
+        if let Ok(Err(error)) = keeping {
+            self.note(LogLevel::Error, format!("the dead letter could not be kept on the disk: {error}"));
         }
     }
 }

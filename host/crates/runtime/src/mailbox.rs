@@ -372,6 +372,17 @@ impl Mailbox {
         self.shards[owner].lanes.retry(delivery, delay, now)
     }
 
+    /// A dead letter is to be handled again, behind what was taken already. False when nothing is taken any more.
+    pub(crate) fn replay(&mut self, delivery: Delivery) -> bool {
+        if self.is_draining {
+            return false;
+        }
+        let owner = self.owner_of(&delivery.message);
+        self.shards[owner].ready.push_back(delivery);
+        self.bell.ring(owner);
+        true
+    }
+
     /// A message that too many others have come to wait behind, if there is one. It has left its lane.
     fn overdue(&mut self, shard: usize) -> Option<Work> {
         let shard = &mut self.shards[shard];

@@ -21,6 +21,7 @@ use tokio::{
 
 use crate::{
     breaker::{self, Breaker, Verdict},
+    dead_letters::DeadLetters,
     handover::{Handover, Order},
     log::{LogLevel, LogSource, PluginLog},
     mailbox::{Bell, Mailbox},
@@ -87,6 +88,8 @@ pub(crate) struct PluginCore {
     /// When it crashes too often it waits to be replaced, with its mailbox whole.
     is_on_probation: AtomicBool,
     denials: Mutex<HashSet<(Operation, String)>>,
+    /// Where messages are kept that no handler could deal with.
+    pub(crate) dead_letters: Option<Arc<DeadLetters>>,
     /// The next handler traps: for tests of what happens then.
     pub(crate) is_to_trap: AtomicBool,
 }
@@ -184,6 +187,7 @@ pub(crate) struct PluginParts {
     pub(crate) grant: Grant,
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) breaker: Breaker,
+    pub(crate) dead_letters: Option<Arc<DeadLetters>>,
 }
 
 impl PluginCore {
@@ -241,6 +245,7 @@ impl PluginCore {
             candidate_ids: Mutex::default(),
             is_on_probation: AtomicBool::new(false),
             denials: Mutex::default(),
+            dead_letters: parts.dead_letters,
             is_to_trap: AtomicBool::new(false),
             manifest: parts.manifest,
         }
@@ -587,6 +592,24 @@ impl PluginHandle {
     /// Puts new rights in force while it runs. What is no longer allowed fails and ends at once; the plugin is told.
     pub fn replace_rights(&self, rights: &Rights) {
         self.core().replace_rights(rights);
+    }
+
+    /// What no handler could deal with; `None` on a host that keeps no state.
+    pub fn dead_letters(&self) -> Option<Arc<DeadLetters>> {
+        self.core().dead_letters.clone()
+    }
+
+    /// Lets a dead letter be handled again, and forgets it. False when there is none of that number, or the plugin is
+    /// stopping.
+    pub fn replay(&self, id: u64) -> bool {
+        let core = self.core();
+        let Some(letters) = &core.dead_letters else { return false };
+        let Some(delivery) = letters.delivery(id) else { return false };
+        let is_taken = core.mailbox.lock().replay(delivery);
+        if is_taken {
+            letters.remove(id);
+        }
+        is_taken
     }
 
     /// Lets the next handler, when it has run, count as trapped: for tests of what happens then.

@@ -20,6 +20,7 @@ use crate::{
     actor::{Actor, InitError},
     breaker::{self, Breaker, CrashLoop, CrashPolicy},
     cache::CodeCache,
+    dead_letters::DeadLetters,
     engine::{EngineError, HostEngine, host_engine},
     host::{self, IN_FLIGHT_DEFAULT, InstanceState},
     inspect::{Ability, Inspection},
@@ -243,6 +244,7 @@ struct Shared {
     /// Components that are in use, by content id.
     programs: Mutex<HashMap<Mcid, Weak<Program>>>,
     registry: Arc<Registry>,
+    dead_letters: Mutex<HashMap<PluginName, Arc<DeadLetters>>>,
 }
 
 /// A plugin that could be started: read, inspected and compiled, its manifest put together. Nothing of it runs. Cheap to
@@ -299,6 +301,7 @@ impl Runtime {
             permits,
             programs: Mutex::default(),
             registry: Arc::default(),
+            dead_letters: Mutex::default(),
         })))
     }
 
@@ -420,7 +423,18 @@ impl Runtime {
         let Prepared { program, manifest } = prepared;
         let mesh = self.0.provider.for_plugin(&manifest.name);
         let permits = Arc::clone(&self.0.permits);
-        PluginParts { manifest, program, mesh, grant: grant.clone(), permits, breaker }
+        let dead_letters = self.dead_letters(&manifest.name);
+        PluginParts { manifest, program, mesh, grant: grant.clone(), permits, breaker, dead_letters }
+    }
+
+    /// A plugin's dead letters: the same for all its versions.
+    fn dead_letters(&self, name: &PluginName) -> Option<Arc<DeadLetters>> {
+        let directory = self.0.config.state_dir.as_ref()?;
+        let mut known = self.0.dead_letters.lock();
+        let letters = known
+            .entry(name.clone())
+            .or_insert_with(|| Arc::new(DeadLetters::open(directory.join("deadletters").join(name.as_str()))));
+        Some(Arc::clone(letters))
     }
 
     /// Where a plugin's crashes are remembered.

@@ -1,0 +1,85 @@
+//! `macula-host logs PLUGIN [-f]`
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use macula_node::auth::ucan::Ipld;
+use macula_runtime::{LogLevel, LogLine};
+
+use super::{ClientFlags, CommonFlags, client, client_runtime};
+use crate::{
+    admin_rpc::plugins_procedure, compose::stop_signal, config::Settings, failure::Failure, output,
+    plugin_admin::Entries,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Logs {
+    /// The plugin's name
+    plugin: String,
+    /// Go on as entries come
+    #[arg(short, long)]
+    follow: bool,
+    /// Least level to show: trace, debug, info, warn or error
+    #[arg(long, value_name = "LEVEL", value_parser = level, default_value = "trace")]
+    level: LogLevel,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+fn level(text: &str) -> Result<LogLevel, String> {
+    serde_json::from_value(serde_json::Value::String(text.to_owned()))
+        .map_err(|_| "expected trace, debug, info, warn or error".to_owned())
+}
+
+impl Logs {
+    pub(super) fn run(self, common: &CommonFlags) -> Result<(), Failure> {
+        let settings = Settings::load(common)?;
+        let client = settings.client(&self.client)?;
+        client_runtime()?.block_on(async {
+            let admin = client::Admin::of_host(&settings, &client).await?;
+            let mut stop = std::pin::pin!(stop_signal()?);
+            let outcome = tokio::select! {
+                outcome = self.show(&admin, common) => outcome,
+                () = &mut stop => Ok(()),
+            };
+            admin.mesh.close().await;
+            outcome
+        })
+    }
+
+    async fn show(&self, admin: &client::Admin<'_>, common: &CommonFlags) -> Result<(), Failure> {
+        let mut from = 0;
+        let mut waits = false;
+        loop {
+            let arguments = BTreeMap::from([
+                ("do".to_owned(), Ipld::String("logs".to_owned())),
+                ("plugin".to_owned(), Ipld::String(self.plugin.clone())),
+                ("from".to_owned(), Ipld::Integer(from.into())),
+                ("wait".to_owned(), Ipld::Bool(waits)),
+            ]);
+            let answer = admin.ask(&plugins_procedure(&admin.host), arguments).await?;
+            let entries: Entries = client::read(&answer)?;
+            // A plugin that was started anew counts from the beginning.
+            from = if entries.next < from { 0 } else { entries.next };
+            for line in entries.lines.iter().filter(|line| line.level >= self.level) {
+                let is_read = if common.json { output::json(line) } else { output::line(text(line)) };
+                if !is_read {
+                    return Ok(());
+                }
+            }
+            if !self.follow {
+                return Ok(());
+            }
+            waits = true;
+        }
+    }
+}
+
+/// One line for people.
+fn text(line: &LogLine) -> String {
+    let level = format!("{:?}", line.level).to_lowercase();
+    let target = if line.target.is_empty() { String::new() } else { format!("{}: ", line.target) };
+    let fields: String =
+        line.fields.iter().map(|(name, value)| format!(" {name}={}", output::readable(value))).collect();
+    format!("{} {level:<5} {target}{}{fields}", output::time(line.timestamp_ms), output::readable(&line.message))
+}
