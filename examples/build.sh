@@ -11,15 +11,40 @@ set -euo pipefail
 examples=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 project=$(dirname "$examples")
 all=(calculator echo lookup sensor-alert word-count)
+# The same plugin in other languages; `macula-host build` builds them.
+others=(sensor-alert-go sensor-alert-js)
 target=wasm32-wasip2
 
 check=
 if [[ ${1:-} == --check ]]; then check=1; shift; fi
 plugins=("$@")
-if (($# == 0)); then plugins=("${all[@]}"); fi
+if (($# == 0)); then plugins=("${all[@]}" "${others[@]}"); fi
+built_here=()
+rust=()
+for plugin in "${plugins[@]}"; do
+    if [[ " ${others[*]} " == *" $plugin "* ]]; then built_here+=("$plugin"); else rust+=("$plugin"); fi
+done
+plugins=("${rust[@]}")
 for plugin in "${plugins[@]}"; do
     [[ -f $examples/$plugin/macula.toml ]] || { echo "build.sh: no example $plugin; there are: ${all[*]}" >&2; exit 2; }
 done
+
+differs=0
+# Takes a component that was built, or compares it with the one that is there.
+settle() {
+    if [[ -n $check ]]; then
+        cmp --silent "$1" "$examples/prebuilt/$2.wasm" || { echo "build.sh: prebuilt/$2.wasm differs" >&2; differs=1; }
+    else
+        cp "$1" "$examples/prebuilt/$2.wasm"
+    fi
+    printf '%-16s %8d bytes\n' "$2" "$(stat --format=%s "$1")"
+}
+
+for plugin in "${built_here[@]}"; do
+    (cd "$project" && cargo run --quiet --locked --bin macula-host -- build "examples/$plugin" >/dev/null)
+    settle "$examples/$plugin/build/sensor-alert.wasm" "$plugin"
+done
+if ((${#plugins[@]} == 0)); then exit "$differs"; fi
 
 "$project/guest-sdk/rust/wasm-target.sh"
 
@@ -40,15 +65,7 @@ CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; echo "${flags[*]}") CARGO_TARGET_DIR=$out
     RUSTC_WRAPPER=$project/guest-sdk/rust/reproducible-rustc.sh REPRODUCIBLE_ROOT=$project \
     cargo build --locked --release --target "$target" "${packages[@]}"
 
-mkdir -p prebuilt
-differs=0
 for plugin in "${plugins[@]}"; do
-    built=$output/$target/release/${plugin//-/_}.wasm
-    if [[ -n $check ]]; then
-        cmp --silent "$built" "prebuilt/$plugin.wasm" || { echo "build.sh: prebuilt/$plugin.wasm differs" >&2; differs=1; }
-    else
-        cp "$built" "prebuilt/$plugin.wasm"
-    fi
-    printf '%-14s %7d bytes\n' "$plugin" "$(stat --format=%s "$built")"
+    settle "$output/$target/release/${plugin//-/_}.wasm" "$plugin"
 done
 exit "$differs"

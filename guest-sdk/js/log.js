@@ -1,12 +1,12 @@
 import contract from 'macula:plugin/log@0.1.0';
 
-function write(level, message, fields) {
+export function write(level, message, fields) {
     if (!contract.enabled(level)) return;
     const pairs = fields === undefined ? [] : Object.entries(fields).map(([name, value]) => [name, show(value)]);
     contract.write(level, '', message, pairs);
 }
 
-function show(value) {
+export function show(value) {
     if (typeof value === 'string') return value;
     if (value instanceof Error) return value.stack ? `${value.message}\n${value.stack}` : value.message;
     try {
@@ -27,12 +27,3 @@ export const log = {
     warn(message, fields) { write('warn', message, fields); },
     error(message, fields) { write('error', message, fields); },
 };
-
-/** Lets `console` write to the plugin's log. */
-export function installConsole() {
-    const to = (level) => (...values) => write(level, values.map(show).join(' '));
-    globalThis.console = {
-        ...globalThis.console,
-        trace: to('trace'), debug: to('debug'), log: to('info'), info: to('info'), warn: to('warn'), error: to('error'),
-    };
-}

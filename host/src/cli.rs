@@ -178,6 +178,8 @@ fn log_to_stderr(common: &CommonFlags, command: &Command) {
             "warn,web_transport_quinn=error,macula_host=info,macula_node=info,macula_runtime=info,macula_audit=info,plugin=info"
         }
         // It shows what happens by itself.
+        // They show what the plugin says by themselves.
+        (0, false) if matches!(command, Command::Test(_) | Command::Dev(_)) => "error,plugin=off",
         (0, false) => "error",
         (1, _) => {
             "info,web_transport_quinn=error,macula_host=debug,macula_node=debug,macula_runtime=debug,macula_transport=debug,macula_audit=debug,plugin=debug"

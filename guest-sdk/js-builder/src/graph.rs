@@ -69,7 +69,12 @@ impl Graph {
     /// component's own first module.
     pub fn add_entry(&mut self, entry: &Path, handlers: &Handlers) -> Result<String> {
         let staged = self.add_project_module(entry)?;
-        let mut text = format!("import plugin from {:?};\n", format!("./{}", staged.display()));
+        let mut text = String::new();
+        if self.files.values().any(|module| module.contains("console.")) {
+            self.add_sdk_module("console.js")?;
+            text.push_str("import \"./macula/console.js\";\n");
+        }
+        text.push_str(&format!("import plugin from {:?};\n", format!("./{}", staged.display())));
         let mut openers = Vec::new();
         for (key, opener) in
             [("subscriptions", "openSubscriptions"), ("procedures", "openProcedures"), ("timers", "openTimers")]

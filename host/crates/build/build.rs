@@ -19,7 +19,7 @@ fn main() {
         &["Cargo.toml", "tests", "wasm-target.sh", "reproducible-rustc.sh"],
     );
     list(&mut source, "GO_SDK", &root.join("guest-sdk/go"), &[]);
-    list(&mut source, "JS_SDK", &root.join("guest-sdk/js"), &["node_modules"]);
+    list(&mut source, "JS_SDK", &root.join("guest-sdk/js"), &["node_modules", "test"]);
     list(&mut source, "JS_BUILDER", &root.join("guest-sdk/js-builder"), &["target"]);
     for language in ["rust", "go", "js"] {
         list(&mut source, &format!("{}_TEMPLATE", language.to_uppercase()), &own.join("templates").join(language), &[]);

@@ -11,6 +11,7 @@ mod deploy;
 mod life;
 mod main_job;
 mod permissions;
+mod plugins;
 mod process;
 mod readme;
 mod registry;

@@ -1,0 +1,278 @@
+//! The way of a plugin from nothing to a host, in each language: new, build, test, dev; and what is seen of it there.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::process::{Home, PATIENCE, Process, prebuilt, project};
+
+/// Languages whose toolchain is here; of the others, says so.
+fn languages(home: &Home) -> Vec<&'static str> {
+    let works = |program: &str, arguments: &[&str]| {
+        let status = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    };
+    let mut found = Vec::new();
+    if works("bash", &[project().join("guest-sdk/rust/wasm-target.sh").to_str().unwrap()]) {
+        found.push("rust");
+    } else {
+        eprintln!("skipped: plugins in Rust: the target wasm32-wasip2 is not here and cannot be added");
+    }
+    if works("go", &["version"]) {
+        found.push("go");
+    } else {
+        eprintln!("skipped: plugins in Go: there is no go");
+    }
+    let beside = Path::new(env!("CARGO_BIN_EXE_macula-host")).with_file_name("macula-build-js");
+    if std::env::var_os("MACULA_BUILD_JS").is_some() || beside.is_file() {
+        found.push("js");
+    } else {
+        eprintln!("skipped: plugins in JavaScript: no macula-build-js beside macula-host or in MACULA_BUILD_JS");
+    }
+    assert!(home.path().is_dir());
+    found
+}
+
+fn built(home: &Home, folder: &Path) -> (PathBuf, String) {
+    let report: Value =
+        serde_json::from_str(&home.output(&["build", folder.to_str().unwrap(), "--json"]).succeeded()).unwrap();
+    let text = |name: &str| report[name].as_str().unwrap().to_owned();
+    (text("component").into(), text("mcid"))
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            if !["build", "target"].contains(&entry.file_name().to_str().unwrap()) {
+                copy(&path, &target);
+            }
+        } else {
+            fs::copy(path, target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn from_nothing_to_a_tested_plugin() {
+    let home = Home::new();
+    for language in languages(&home) {
+        let folder = home.path().join(format!("greet-{language}"));
+        let path = folder.to_str().unwrap();
+        home.output(&["new", "--lang", language, path]).succeeded();
+        home.output(&["new", "--lang", language, path]).failed(1, "is there already, and not empty");
+        let tested = home.output(&["test", path, "--json"]).succeeded();
+        let tested: Value = serde_json::from_str(tested.lines().last().unwrap()).unwrap();
+        assert_eq!((&tested["scenario"], &tested["passed"]), (&"greets".into(), &true.into()), "{language}");
+        // Elsewhere the same source is the same component.
+        let (component, mcid) = built(&home, &folder);
+        let elsewhere = home.path().join("else where").join(language);
+        copy(&folder, &elsewhere);
+        assert_eq!(built(&home, &elsewhere).1, mcid, "{language}");
+        // It imports what its source uses, and exports what it handles.
+        let inspected = home.output(&["inspect", component.to_str().unwrap(), "--json"]).succeeded();
+        let inspected: Value = serde_json::from_str(&inspected).unwrap();
+        let imports: Vec<&str> = inspected["imports"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        assert!(imports.contains(&"macula:plugin/pubsub@0.1.0"), "{language}: {imports:?}");
+        assert!(
+            !imports.iter().any(|import| import.contains("plugin/rpc") || import.contains("plugin/kv")),
+            "{imports:?}"
+        );
+        let abilities = &inspected["abilities"];
+        assert!(!abilities.as_array().unwrap().contains(&"timer-handler".into()), "{language}: {abilities}");
+    }
+}
+
+#[test]
+fn the_same_scenarios_pass_in_every_language() {
+    let home = Home::new();
+    let scenarios = project().join("examples/sensor-alert/scenarios");
+    let report = home.path().join("report.xml");
+    for example in ["sensor-alert", "sensor-alert-go", "sensor-alert-js"] {
+        let arguments = ["test", &prebuilt(example), "--scenario", scenarios.to_str().unwrap(), "--junit"];
+        let passed = home.output(&[&arguments[..], &[report.to_str().unwrap()]].concat()).succeeded();
+        assert!(passed.ends_with("3 scenarios passed\n"), "{example}: {passed}");
+        assert!(fs::read_to_string(&report).unwrap().contains("tests=\"3\" failures=\"0\""));
+    }
+}
+
+#[test]
+fn what_is_not_as_expected_is_shown() {
+    let home = Home::new();
+    let scenario = home.path().join("wrong.toml");
+    let test = |text: &str| {
+        fs::write(&scenario, text).unwrap();
+        home.output(&["test", &prebuilt("sensor-alert"), "--scenario", scenario.to_str().unwrap()])
+    };
+    let finished = test(
+        "[[steps]]\nmessage = { topic = \"sensors.a.temperature\", json = 50 }\npublishes = []\n[[steps]]\nadvance = \"1s\"",
+    );
+    assert!(finished.out.contains("FAILED"), "{}", finished.out);
+    assert!(finished.out.contains("step 1: publishes: expected 0 [], got 1"), "{}", finished.out);
+    assert!(finished.out.contains("log: alert"), "{}", finished.out);
+    finished.failed(1, "1 of 1 scenarios failed");
+    test("[[steps]]\nadvance = \"1s\"\nexpects = []").failed(2, "unknown field `expects`");
+    test("[config]\nthreshold = \"hot\"\n[[steps]]\nadvance = \"1s\"").failed(1, "1 of 1 scenarios failed");
+    home.output(&["test", &prebuilt("sensor-alert"), "--scenario", "/nowhere.toml"]).failed(4, "/nowhere.toml");
+}
+
+#[test]
+fn what_cannot_be_built_is_refused_by_name() {
+    let home = Home::new();
+    let folder = home.path().join("project");
+    let path = folder.to_str().unwrap();
+    home.output(&["build", path]).failed(4, "there is no folder");
+    fs::create_dir(&folder).unwrap();
+    home.output(&["build", path]).failed(4, "holds no plugin");
+    home.output(&["dev", path]).failed(4, "holds no plugin");
+    fs::write(folder.join("go.mod"), "module x\n").unwrap();
+    fs::write(folder.join("package.json"), "{}").unwrap();
+    home.output(&["build", path]).failed(2, "say which to build: --lang go or --lang js");
+    home.output(&["build", path, "--lang", "cobol"]).failed(2, "cobol");
+    home.output(&["build", path, "--lang", "js"]).failed(1, "there is none of src/index.ts");
+    home.output(&["new", "--lang", "go", "Not_A_Name"]).failed(2, "is no name for a plugin");
+    // Without the tool, the command that gets it.
+    let missing = home.command(&["build", path, "--lang", "go"]).env("GO", "/nowhere/go").output().unwrap();
+    let said = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert_eq!(missing.status.code(), Some(1), "{said}");
+    assert!(said.contains("there is no `go` here; get it with:"), "{said}");
+    for language in languages(&home) {
+        let folder = home.path().join(format!("broken-{language}"));
+        home.output(&["new", "--lang", language, folder.to_str().unwrap()]).succeeded();
+        let source = folder
+            .join(["src/lib.rs", "main.go", "src/index.js"].iter().find(|file| folder.join(file).is_file()).unwrap());
+        let text = fs::read_to_string(&source).unwrap();
+        fs::write(&source, format!("{text}\nbroken(((\n")).unwrap();
+        let finished = home.output(&["build", folder.to_str().unwrap()]);
+        assert!(finished.err.contains(source.file_name().unwrap().to_str().unwrap()), "{}", finished.err);
+        finished.failed(1, "does not compile");
+    }
+}
+
+#[test]
+fn what_javascript_cannot_do_is_said_where_it_is_built() {
+    let home = Home::new();
+    if !languages(&home).contains(&"js") {
+        return;
+    }
+    let folder = home.path().join("odd");
+    home.output(&["new", "--lang", "js", folder.to_str().unwrap()]).succeeded();
+    for (source, expected) in [
+        ("export default { onMessages() {} }", "a plugin has no `onMessages`; it may have"),
+        ("export default {}", "this plugin handles nothing"),
+        ("export const x = 1", "a plugin is an object: export default"),
+        ("import fs from 'node:fs'; export default { onCall() { return fs } }", "plugins run without Node"),
+        ("import { fly } from 'macula'; export default { onCall() { return fly } }", "macula has no fly"),
+        ("import x from './none.js'; export default { onCall() { return x } }", "./none.js"),
+        ("export default { onCall() { return import('./a.js') } }", "import() is not available"),
+        ("throw new Error('at build time'); export default { onCall() {} }", "at build time"),
+    ] {
+        fs::write(folder.join("src/index.js"), source).unwrap();
+        let finished = home.output(&["build", folder.to_str().unwrap()]);
+        assert!(finished.err.contains(expected), "{source}: {}", finished.err);
+        finished.failed(1, "does not compile");
+    }
+    // What throws or promises when it is called disturbs nothing else.
+    fs::write(
+        folder.join("src/index.js"),
+        "export default { onMessage(m) { if (m.text() === 'throw') null.x; if (m.text() === 'promise') return Promise.reject(1); } }",
+    )
+    .unwrap();
+    let scenario = folder.join("scenarios/greets.toml");
+    fs::write(
+        scenario,
+        r#"
+        [[steps]]
+        message = { topic = "hello.a", text = "throw" }
+        outcome = "dead-letter"
+        logs = ["TypeError"]
+        [[steps]]
+        message = { topic = "hello.a", text = "promise" }
+        outcome = "dead-letter"
+        logs = ["without async"]
+        [[steps]]
+        message = { topic = "hello.a", text = "fine" }
+        outcome = "ack"
+        "#,
+    )
+    .unwrap();
+    let manifest = fs::read_to_string(folder.join("macula.toml")).unwrap();
+    let without_offer = manifest.split("[[procedures]]").next().unwrap();
+    fs::write(folder.join("macula.toml"), without_offer).unwrap();
+    home.output(&["test", folder.to_str().unwrap()]).succeeded();
+}
+
+#[test]
+fn a_project_runs_while_it_is_changed() {
+    let home = Home::new();
+    for language in languages(&home) {
+        let folder = home.path().join(format!("dev-{language}"));
+        home.output(&["new", "--lang", language, folder.to_str().unwrap()]).succeeded();
+        let arguments = ["dev", folder.to_str().unwrap(), "--listen", "127.0.0.1:0", "--health", "127.0.0.1:0"];
+        let mut dev = Process::start(home.command(&arguments));
+        let mut shows = |what: &str| {
+            let begin = std::time::Instant::now();
+            while !dev.line().contains(what) {
+                // A first build of Rust compiles the SDK as well.
+                assert!(begin.elapsed() < 5 * PATIENCE, "{language}: {what:?}");
+            }
+        };
+        shows(&format!("dev-{language} runs"));
+        home.output(&["publish", "hello.ada"]).succeeded();
+        shows("Hello, ada!");
+        let source = ["src/lib.rs", "main.go", "src/index.js"].map(|file| folder.join(file));
+        let source = source.iter().find(|file| file.is_file()).unwrap();
+        let text = fs::read_to_string(source).unwrap();
+        fs::write(source, format!("{text}\nbroken(((\n")).unwrap();
+        shows("the last good version serves on");
+        home.output(&["publish", "hello.eve"]).succeeded();
+        shows("Hello, eve!");
+        fs::write(source, text.replace("greetings.", "greetings.dear-")).unwrap();
+        shows("runs");
+        let manifest = folder.join("macula.toml");
+        fs::write(&manifest, fs::read_to_string(&manifest).unwrap().replace("\"Hello\"", "\"Good day\"")).unwrap();
+        shows("runs");
+        home.output(&["publish", "hello.bob"]).succeeded();
+        shows("greetings.dear-bob");
+        dev.signal("-TERM");
+        assert_eq!(dev.wait().code, Some(0));
+    }
+}
+
+#[test]
+fn logs_and_dead_letters_are_seen_and_letters_handled_again() {
+    let home = Home::new();
+    let manifest = home.path().join("narrow.toml");
+    fs::write(&manifest, "publish = []\n").unwrap();
+    let plugin = prebuilt("sensor-alert");
+    let host = home.node(&["run", &plugin, "--manifest", manifest.to_str().unwrap()]);
+    let mut follower = Process::start(home.command(&["logs", "sensor-alert", "-f", "--json"]));
+    home.output(&["publish", "sensors.kitchen.temperature", "41.5"]).succeeded();
+    let mut seen = String::new();
+    while !seen.contains("dead letter") {
+        seen = follower.line();
+    }
+    drop(follower);
+    let logs = home.output(&["logs", "sensor-alert"]).succeeded();
+    assert!(logs.contains("denied /mesh/publish alerts.kitchen.temperature"), "{logs}");
+    home.output(&["logs", "nobody"]).failed(4, "no plugin named nobody runs here");
+    let listed = home.output(&["deadletters", "ls"]).succeeded();
+    assert!(listed.contains("sensor-alert 1 ") && listed.contains("sensors.kitchen.temperature"), "{listed}");
+    let shown = home.output(&["deadletters", "show", "sensor-alert", "1"]).succeeded();
+    assert!(shown.contains("denied: /mesh/publish") && shown.ends_with("41.5\n"), "{shown}");
+    home.output(&["deadletters", "show", "sensor-alert", "7"]).failed(4, "there is no dead letter 7");
+    host.stop();
+    // With the right, and over a restart, it is handled after all.
+    let host = home.node(&["run", &plugin]);
+    let mut alerts = home.subscriber(&["alerts.**", "--count", "1"]);
+    home.output(&["deadletters", "replay", "sensor-alert", "--all"]).succeeded();
+    assert!(alerts.line().contains("raised"));
+    assert_eq!(home.output(&["deadletters", "ls", "sensor-alert"]).succeeded(), "");
+    host.stop();
+}
