@@ -254,7 +254,7 @@ func TestContentLeftOpenIsFound(t *testing.T) {
 	}
 }
 
-// As `ipfs add --cid-version 1 --raw-leaves` gives it.
+// The expected id was made by another implementation of SHA-256 and base32.
 func TestContentIDsAreReal(t *testing.T) {
 	if got := contentID([]byte("hello world")); got != "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e" {
 		t.Error(got)
