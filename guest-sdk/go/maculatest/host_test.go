@@ -244,3 +244,18 @@ func TestAPanicReachesTheTest(t *testing.T) {
 	acked(t, host, "may")
 	equal(t, seen(t, host, 0), "start 1 fine", "in.a 1#0", "true")
 }
+
+func TestParallelTestsTakeTurns(t *testing.T) {
+	for range 4 {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			host := started(t)
+			for range 50 {
+				acked(t, host, "log", "goroutines")
+			}
+			if logged, published := host.TakeLogged(), host.TakePublished(); len(logged) != 100 || len(published) != 400 {
+				t.Errorf("%d entries, %d messages", len(logged), len(published))
+			}
+		})
+	}
+}
