@@ -59,8 +59,10 @@ type Alert struct {
 
 // reading reads what sensors send: 31.5 or {"celsius": 31.5}.
 func reading(msg *macula.Message) (celsius float64, err error) {
-	if msg.JSON(&celsius) == nil {
-		return celsius, nil
+	// A pointer, because null is read into a number without an error.
+	var bare *float64
+	if msg.JSON(&bare) == nil && bare != nil {
+		return *bare, nil
 	}
 	var named struct {
 		Celsius *float64 `json:"celsius"`

@@ -24,6 +24,10 @@ func (c handlerContext) Err() error {
 // over says why nothing more is to be asked of the host.
 func over(ctx context.Context) error {
 	err := ctx.Err()
+	if deadline, limited := ctx.Deadline(); err == nil && limited && !time.Now().Before(deadline) {
+		// A context made of a handler's has its deadline, but nothing that ends it then.
+		err = context.DeadlineExceeded
+	}
 	switch {
 	case err == nil:
 		return nil

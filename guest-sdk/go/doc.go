@@ -28,8 +28,9 @@
 // # Handlers
 //
 // An instance runs one handler at a time, so handlers share state without locks. A panic ends the instance; the next
-// one begins with main again, and takes over the plugin's queue. What a handler starts with `go` runs only while some
-// handler waits in the host or blocks; it does not run between handlers.
+// one begins with main again, and takes over the plugin's queue. There is one thread: what a handler starts with `go` runs
+// only while a handler blocks, as in a WaitGroup or a channel. It does not run between handlers, nor while a handler waits
+// in the host.
 //
 // # Errors
 //

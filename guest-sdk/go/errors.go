@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -187,22 +188,22 @@ func dispositionOf(err error) Disposition {
 	if err == nil {
 		return Disposition{}
 	}
-	var own *remedy
-	if errors.As(err, &own) && own.disposition != nil {
-		return own.disposition(err.Error())
+	text := valid(err.Error())
+	if own := remedyOf(err, func(r *remedy) bool { return r.disposition != nil }); own != nil {
+		return own.disposition(text)
 	}
 	var handler *HandlerError
 	switch {
 	case errors.Is(err, ErrMaybeRun):
-		return Disposition{Kind: DispositionDeadLetter, Reason: err.Error()}
+		return Disposition{Kind: DispositionDeadLetter, Reason: text}
 	case errors.Is(err, ErrInvalid), errors.Is(err, ErrTooLarge), errors.As(err, &handler), isDecoding(err):
-		return Disposition{Kind: DispositionReject, Reason: err.Error()}
+		return Disposition{Kind: DispositionReject, Reason: text}
 	case errors.Is(err, ErrDenied):
-		return Disposition{Kind: DispositionDeadLetter, Reason: err.Error()}
+		return Disposition{Kind: DispositionDeadLetter, Reason: text}
 	case hasKind(err):
 		return Disposition{Kind: DispositionRetry}
 	default:
-		return Disposition{Kind: DispositionDeadLetter, Reason: err.Error()}
+		return Disposition{Kind: DispositionDeadLetter, Reason: text}
 	}
 }
 
@@ -218,11 +219,10 @@ func handlerErrorOf(err error) *HandlerError {
 			text = own.Message
 		}
 	}
-	var said *remedy
-	if errors.As(err, &said) && said.code != "" {
+	if said := remedyOf(err, func(r *remedy) bool { return r.code != "" }); said != nil {
 		code = said.code
 	}
-	return &HandlerError{Code: code, Message: truncate(text, 1024), Data: data}
+	return &HandlerError{Code: valid(code), Message: truncate(valid(text), 1024), Data: data}
 }
 
 // hostErrorOf says what the host is told when a handler of no message and no call gave err.
@@ -230,13 +230,13 @@ func hostErrorOf(err error) *Error {
 	var own *Error
 	switch {
 	case errors.As(err, &own) && own.Error() == err.Error():
-		return own
+		return &Error{Kind: own.Kind, Text: valid(own.Text), BytesMax: own.BytesMax}
 	case errors.Is(err, ErrTimeout):
 		return &Error{Kind: ErrTimeout}
 	case errors.Is(err, ErrUnavailable):
-		return &Error{Kind: ErrUnavailable, Text: err.Error()}
+		return &Error{Kind: ErrUnavailable, Text: valid(err.Error())}
 	default:
-		return &Error{Kind: ErrOther, Text: err.Error()}
+		return &Error{Kind: ErrOther, Text: valid(err.Error())}
 	}
 }
 
@@ -274,6 +274,22 @@ func isDecoding(err error) bool {
 	return errors.As(err, &decode) || errors.As(err, &syntax) || errors.As(err, &unmarshal) ||
 		errors.As(err, &number) || errors.Is(err, io.ErrUnexpectedEOF)
 }
+
+// remedyOf gives the outermost remedy that says what is asked about: one may say what becomes of a message, another
+// inside it with which code a call is answered.
+func remedyOf(err error, says func(*remedy) bool) *remedy {
+	for {
+		var found *remedy
+		if !errors.As(err, &found) || says(found) {
+			return found
+		}
+		err = found.cause
+	}
+}
+
+// valid gives text as the host takes it. It ends an instance that hands over what is no UTF-8, and the texts of errors
+// and logs often hold what somebody else has sent.
+func valid(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
 
 // truncate cuts text to at most so many bytes, between two characters.
 func truncate(text string, bytesMax int) string {

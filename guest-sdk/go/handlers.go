@@ -8,6 +8,7 @@ import (
 // handlers are what main has registered.
 type handlers struct {
 	message       func(context.Context, *Message) error
+	byTopic       bool
 	topics        []topicHandler
 	call          func(context.Context, *Request) ([]byte, error)
 	procedures    map[string]func(context.Context, *Request) ([]byte, error)
@@ -53,6 +54,7 @@ func Handle(handler func(ctx context.Context, msg *Message) error) { registered.
 //go:noinline
 func HandleTopic(pattern string, handler func(ctx context.Context, msg *Message) error, options ...SubscribeOption) {
 	h := registered
+	h.byTopic = true
 	h.opening = append(h.opening, func(ctx context.Context) error {
 		subscription, err := Subscribe(ctx, pattern, options...)
 		if err == nil {
@@ -201,11 +203,11 @@ const (
 func Healthy() Health { return Health{} }
 
 // Degraded says that the plugin works, but not as it should. Reported; nothing is done.
-func Degraded(text string) Health { return Health{degraded, text} }
+func Degraded(text string) Health { return Health{degraded, valid(text)} }
 
 // Unhealthy says that the plugin does not work. A new version is not taken into service; a running instance is restarted
 // after three in a row.
-func Unhealthy(text string) Health { return Health{unhealthy, text} }
+func Unhealthy(text string) Health { return Health{unhealthy, valid(text)} }
 
 func (h Health) String() string {
 	name := [...]string{"healthy", "degraded", "unhealthy"}[h.level]

@@ -2,6 +2,8 @@
 
 package macula
 
+import "time"
+
 func hostPublish(topic string, payload []byte, o *PublishOptions) (Receipt, error) {
 	return hosted().Publish(topic, payload, o)
 }
@@ -111,8 +113,23 @@ func hostRealm() string                     { return hosted().Realm() }
 func hostInstance() Shard                   { return hosted().Instance() }
 func hostCan(command, target string) bool   { return hosted().Can(command, target) }
 func hostTrace() (TraceContext, bool)       { return hosted().Trace() }
-func hostLogEnabled(level Level) bool       { return hosted().LogEnabled(level) }
+
+// What only logs, or asks for the time, can be tested without a host.
+
+func hostLogEnabled(level Level) bool {
+	host := current.Load()
+	return host != nil && (*host).LogEnabled(level)
+}
 
 func hostLog(level Level, target, message string, fields []Field) {
-	hosted().Log(level, target, message, fields)
+	if host := current.Load(); host != nil {
+		(*host).Log(level, target, message, fields)
+	}
+}
+
+func hostNow() time.Time {
+	if host := current.Load(); host != nil {
+		return (*host).Now()
+	}
+	return time.Now()
 }

@@ -3,6 +3,8 @@ package macula
 import (
 	"context"
 	"log/slog"
+	"slices"
+	"unicode/utf8"
 )
 
 // Level is a log level of the host.
@@ -20,6 +22,8 @@ const (
 // Field is a named value of a log entry, to filter by.
 type Field struct{ Name, Value string }
 
+func (f Field) isInvalid() bool { return !utf8.ValidString(f.Name) || !utf8.ValidString(f.Value) }
+
 // LogEnabled tells whether anybody would see this level now.
 func LogEnabled(level Level) bool { return hostLogEnabled(level) }
 
@@ -27,7 +31,13 @@ func LogEnabled(level Level) bool { return hostLogEnabled(level) }
 // second are a quota; what is above it is counted and dropped, never an error. Most plugins use log/slog, which comes
 // here: slog.Info("ready", "room", room).
 func Log(level Level, target, message string, fields ...Field) {
-	hostLog(level, target, message, fields)
+	if slices.ContainsFunc(fields, Field.isInvalid) {
+		fields = slices.Clone(fields)
+		for index, field := range fields {
+			fields[index] = Field{valid(field.Name), valid(field.Value)}
+		}
+	}
+	hostLog(level, valid(target), valid(message), fields)
 }
 
 // LogHandler is the [slog.Handler] that writes to the plugin's log. It is slog's default before main runs.

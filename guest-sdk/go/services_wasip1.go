@@ -1,8 +1,13 @@
 package macula
 
-import "unsafe"
+import (
+	"time"
+	"unsafe"
+)
 
-// The small interfaces: timers, config, identity, trace and log.
+// The small interfaces: timers, config, identity, trace and log; and the clock, which is WASI's.
+
+func hostNow() time.Time { return time.Now() }
 
 //go:wasmimport macula:plugin/timers@0.1.0 after
 func wasmAfter(name string, delayMs uint32, result unsafe.Pointer)

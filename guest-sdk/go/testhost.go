@@ -4,6 +4,9 @@ package macula
 
 import (
 	"context"
+	"log"
+	"log/slog"
+	"sync/atomic"
 	"time"
 )
 
@@ -65,30 +68,36 @@ type TestHost interface {
 	Trace() (TraceContext, bool)
 	LogEnabled(level Level) bool
 	Log(level Level, target, message string, fields []Field)
+
+	// Now is what package macula gives as the time.
+	Now() time.Time
 }
 
 type resource int32
 
-var host TestHost
+// current is the host of the handler that runs. Goroutines that a handler has left behind may look at any time.
+var current atomic.Pointer[TestHost]
 
 func hosted() TestHost {
+	host := current.Load()
 	if host == nil {
 		panic("macula: outside a component there is a host in tests only; start the plugin with maculatest.Start")
 	}
-	return host
+	return *host
 }
 
 // TestPlugin is one run of a plugin's main. Its methods run the handlers against its host, one at a time in the process.
 type TestPlugin struct {
 	handlers *handlers
 	host     TestHost
+	logger   *slog.Logger
 }
 
 var turn = make(chan struct{}, 1)
 
 // NewTestPlugin runs a plugin's main.
 func NewTestPlugin(main func(), host TestHost) *TestPlugin {
-	plugin := &TestPlugin{&handlers{}, host}
+	plugin := &TestPlugin{&handlers{}, host, slog.New(LogHandler{})}
 	plugin.run(func() {
 		registered = plugin.handlers
 		main()
@@ -98,18 +107,35 @@ func NewTestPlugin(main func(), host TestHost) *TestPlugin {
 
 func (p *TestPlugin) run(handler func()) {
 	turn <- struct{}{}
-	before := host
-	host = p.host
+	before := current.Swap(&p.host)
+	giveBack := p.takeLog()
 	defer func() {
-		host = before
+		giveBack()
+		current.Store(before)
 		<-turn
 	}()
 	handler()
 }
 
+// takeLog makes slog's default the plugin's, as it is in a component, and gives what undoes that. The test's own comes
+// back with the output of package log, which slog has redirected.
+func (p *TestPlugin) takeLog() (giveBack func()) {
+	logger, writer, flags := slog.Default(), log.Writer(), log.Flags()
+	slog.SetDefault(p.logger)
+	return func() {
+		p.logger = slog.Default()
+		slog.SetDefault(logger)
+		log.SetOutput(writer)
+		log.SetFlags(flags)
+	}
+}
+
+// TestFailure gives what a caller gets when a handler of calls gives err.
+func TestFailure(err error) *HandlerError { return handlerErrorOf(err) }
+
 // HandlesMessages tells whether main has registered a handler of messages.
 func (p *TestPlugin) HandlesMessages() bool {
-	return p.handlers.message != nil || len(p.handlers.opening) > 0
+	return p.handlers.message != nil || p.handlers.byTopic
 }
 
 // HandlesCalls tells whether main has registered a handler of calls.
@@ -187,12 +213,21 @@ func (p *TestPlugin) RightsChange() {
 
 // Snapshot gives the plugin's state.
 func (p *TestPlugin) Snapshot() (state []byte, err error) {
-	p.run(func() { state, err = p.handlers.onSnapshot() })
+	p.run(func() {
+		var failure error
+		if state, failure = p.handlers.onSnapshot(); failure != nil {
+			err = hostErrorOf(failure)
+		}
+	})
 	return state, err
 }
 
 // Restore takes a state over.
 func (p *TestPlugin) Restore(state []byte, version string) (err error) {
-	p.run(func() { err = p.handlers.onRestore(state, version) })
+	p.run(func() {
+		if failure := p.handlers.onRestore(state, version); failure != nil {
+			err = hostErrorOf(failure)
+		}
+	})
 	return err
 }
