@@ -12,7 +12,7 @@ examples=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 project=$(dirname "$examples")
 all=(calculator echo lookup sensor-alert word-count)
 # The same plugin in other languages; `macula-host build` builds them.
-others=(sensor-alert-go sensor-alert-js)
+others=(echo-go echo-js sensor-alert-go sensor-alert-js)
 target=wasm32-wasip2
 
 check=
@@ -42,7 +42,7 @@ settle() {
 
 for plugin in "${built_here[@]}"; do
     (cd "$project" && cargo run --quiet --locked --bin macula-host -- build "examples/$plugin" >/dev/null)
-    settle "$examples/$plugin/build/sensor-alert.wasm" "$plugin"
+    settle "$examples/$plugin/build/${plugin%-*}.wasm" "$plugin"
 done
 if ((${#plugins[@]} == 0)); then exit "$differs"; fi
 

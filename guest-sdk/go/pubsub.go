@@ -3,6 +3,7 @@ package macula
 import (
 	"context"
 	"encoding/json"
+	"slices"
 )
 
 // Delivery is how hard the mesh tries.
@@ -117,7 +118,7 @@ func PublishJSON(ctx context.Context, topic string, value any, options ...Publis
 
 // PublishAcked publishes with delivery [Acked], and says how safe the message is.
 func PublishAcked(ctx context.Context, topic string, payload []byte, options ...PublishOption) (Receipt, error) {
-	return publish(ctx, topic, payload, append(options, Acked))
+	return publish(ctx, topic, payload, append(slices.Clone(options), Acked))
 }
 
 func publish(ctx context.Context, topic string, payload []byte, options []PublishOption) (Receipt, error) {

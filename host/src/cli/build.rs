@@ -27,6 +27,8 @@ pub(super) struct Built {
     mcid: String,
     bytes: usize,
     imports: Vec<String>,
+    #[serde(skip)]
+    uses: String,
 }
 
 impl Build {
@@ -37,7 +39,7 @@ impl Build {
         } else {
             let size = built.bytes as f64 / 1024.0;
             output::line(format_args!("{} ({size:.1} KiB)\n  content id  {}", built.component.display(), built.mcid));
-            output::line(format_args!("  imports     {}", built.imports.join(", ")));
+            output::line(format_args!("  may ask for {}", built.uses));
         }
         Ok(())
     }
@@ -50,7 +52,9 @@ pub(super) fn build(directory: &Path, language: Option<Language>) -> Result<Buil
     let bytes = std::fs::read(&built.component)?;
     let inspection = macula_runtime::inspect(&bytes)
         .map_err(|refusal| Failure::failed(refusal).during(built.component.display()))?;
+    let uses = inspection.capabilities().join(", ");
     Ok(Built {
+        uses: if uses.is_empty() { "nothing".to_owned() } else { uses },
         component: built.component,
         language: built.language,
         mcid: inspection.mcid.to_string(),

@@ -14,6 +14,7 @@ use macula_node::{
 };
 use serde::de::DeserializeOwned;
 
+pub(super) use self::get::fetch_bytes;
 use super::{ClientFlags, CommonFlags, client, client_runtime};
 use crate::{
     admin_rpc::content_procedure,

@@ -1,99 +1,202 @@
-//! `macula-host inspect FILE`
+//! `macula-host inspect FILE|MCID|NAME`
 
-use std::path::PathBuf;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use clap::Args;
-use macula_runtime::{Inspection, Manifest, Operation};
+use indicatif::HumanBytes;
+use macula_node::wire::Mcid;
+use macula_runtime::{Inspection, Limits, Manifest, PluginStatus};
 use serde::Serialize;
 
-use super::CommonFlags;
-use crate::{failure::Failure, output};
+use super::{ClientFlags, CommonFlags, client, client_runtime, content, registry, status};
+use crate::{config::Settings, failure::Failure, output, registry::Asked};
 
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
-    /// The component
-    file: PathBuf,
+    /// A component, a content id, a package of the registry (io.example.greeter@^1), or the name of a plugin that runs here
+    #[arg(value_name = "FILE|MCID|NAME")]
+    component: String,
+    /// Print its world, as WIT
+    #[arg(long)]
+    wit: bool,
+    #[command(flatten)]
+    client: ClientFlags,
 }
+
+/// Patterns by operation.
+type Patterns = BTreeMap<String, Vec<String>>;
 
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report<'a> {
-    file: String,
+    file: &'a str,
     #[serde(flatten)]
     inspection: &'a Inspection,
     #[serde(skip_serializing_if = "Option::is_none")]
-    asks: Option<Asks>,
-}
-
-#[derive(Serialize)]
-struct Asks {
-    subscribe: Vec<String>,
-    publish: Vec<String>,
-    advertise: Vec<String>,
-    call: Vec<String>,
-    fetch: Vec<String>,
+    asks: Option<Patterns>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<&'a Limits>,
+    /// Where it runs here: what it may do of what it asks for, by plugin.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    granted: BTreeMap<String, Patterns>,
 }
 
 impl Inspect {
     pub(super) fn run(self, common: &CommonFlags) -> Result<(), Failure> {
-        let file = self.file.display().to_string();
-        let bytes =
-            std::fs::read(&self.file).map_err(|error| Failure::from(error).during(format!("cannot read {file}")))?;
-        let inspection = macula_runtime::inspect(&bytes).map_err(|refusal| Failure::failed(refusal).during(&file))?;
-        let stem = self.file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        let manifest =
-            inspection.manifest.as_deref().map(|text| Manifest::resolve(Some(text), None, &stem)).transpose();
-        let manifest = manifest.map_err(|error| Failure::failed(error).during(&file))?;
+        let settings = Settings::load(common)?;
+        let runs_here = self.running(&settings);
+        let bytes = self.bytes(&settings, &runs_here)?;
+        let inspection =
+            macula_runtime::inspect(&bytes).map_err(|refusal| Failure::failed(refusal).during(&self.component))?;
+        if self.wit {
+            let world = macula_build::world_of(&bytes).map_err(|why| Failure::failed(why).during(&self.component))?;
+            output::line(world.trim_end());
+            return Ok(());
+        }
+        let stem = Path::new(&self.component).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let text = inspection.manifest.as_deref();
+        let manifest = text.map(|text| Manifest::resolve(Some(text), None, &stem.unwrap_or_default())).transpose();
+        let manifest = manifest.map_err(|error| Failure::failed(error).during(&self.component))?;
+        let report = Report {
+            file: &self.component,
+            inspection: &inspection,
+            asks: manifest.as_ref().map(|manifest| manifest.asks.by_operation()),
+            limits: manifest.as_ref().map(|manifest| &manifest.limits),
+            granted: runs_here
+                .into_iter()
+                .filter(|plugin| plugin.mcid == inspection.mcid)
+                .map(|plugin| (plugin.name.to_string(), plugin.granted))
+                .collect(),
+        };
         if common.json {
-            output::json(&Report { file, inspection: &inspection, asks: manifest.as_ref().map(asks) });
+            output::json(&report);
         } else {
-            output::line(describe(&file, &inspection, manifest.as_ref()));
+            output::line(report.describe(manifest.as_ref()));
         }
         Ok(())
     }
-}
 
-fn asks(manifest: &Manifest) -> Asks {
-    let patterns = |operation| manifest.asks.patterns(operation).iter().map(ToString::to_string).collect();
-    Asks {
-        subscribe: patterns(Operation::Subscribe),
-        publish: patterns(Operation::Publish),
-        advertise: patterns(Operation::Advertise),
-        call: patterns(Operation::Call),
-        fetch: patterns(Operation::Fetch),
+    /// Plugins that run on the nodes here; none when they do not answer.
+    fn running(&self, settings: &Settings) -> Vec<PluginStatus> {
+        let Ok(client) = settings.client(&self.client) else { return Vec::new() };
+        let Ok(runtime) = client_runtime() else { return Vec::new() };
+        runtime.block_on(async {
+            let mut plugins = Vec::new();
+            for node in settings.home.running().unwrap_or_default() {
+                plugins.extend(status::ask(settings, &client, &node).await.into_iter().flat_map(|told| told.plugins));
+            }
+            plugins
+        })
+    }
+
+    fn bytes(&self, settings: &Settings, running: &[PluginStatus]) -> Result<Vec<u8>, Failure> {
+        let path = Path::new(&self.component);
+        let reads_as_path = self.component.contains('/') || self.component.ends_with(".wasm");
+        if path.exists() || reads_as_path {
+            return std::fs::read(path)
+                .map_err(|error| Failure::from(error).during(format!("cannot read {}", self.component)));
+        }
+        let client = settings.client(&self.client)?;
+        let named = running.iter().find(|plugin| plugin.name.as_str() == self.component);
+        client_runtime()?.block_on(async {
+            let mcid: Mcid = match named {
+                Some(plugin) => plugin.mcid.clone(),
+                None if self.component.contains('@') => {
+                    let mesh = client::connect(settings, &client).await?;
+                    let asked = Asked::Find { package: self.component.clone() };
+                    let found = registry::proved(&mesh, &asked, client.timeout).await;
+                    mesh.close().await;
+                    let nothing = || Failure::not_found(format!("no version of {} fits", self.component));
+                    found?.ok_or_else(nothing)?.mcid
+                }
+                None if self.component.starts_with("bafkr") => self.component.parse().map_err(Failure::usage)?,
+                None => {
+                    return Err(Failure::not_found(format!(
+                        "there is no file {0}, and no plugin named {0} runs here",
+                        self.component
+                    )));
+                }
+            };
+            content::fetch_bytes(settings, &client, &mcid).await
+        })
     }
 }
 
-fn describe(file: &str, inspection: &Inspection, manifest: Option<&Manifest>) -> String {
-    let mut lines = vec![
-        file.to_owned(),
-        format!("  content id  {}", inspection.mcid),
-        format!("  size        {:.1} KiB", inspection.size_bytes as f64 / 1024.0),
-        format!("  handles     {}", list(inspection.abilities.iter().map(|ability| ability.interface().to_owned()))),
-        format!("  imports     {}", list(inspection.imports.iter().cloned())),
-    ];
-    match manifest {
-        None => lines.push("  manifest    none: it may log and set timers, and nothing else".into()),
-        Some(manifest) => {
-            lines.push(format!("  manifest    {} {}", manifest.name, manifest.version));
-            let asked = asks(manifest);
-            for (what, patterns) in [
-                ("subscribe", asked.subscribe),
-                ("publish", asked.publish),
-                ("advertise", asked.advertise),
-                ("call", asked.call),
-                ("fetch", asked.fetch),
-            ] {
-                if !patterns.is_empty() {
-                    lines.push(format!("    asks to {what:<9} {}", patterns.join(", ")));
+impl Report<'_> {
+    fn describe(&self, manifest: Option<&Manifest>) -> String {
+        let inspection = self.inspection;
+        let mut lines = vec![
+            self.file.to_owned(),
+            format!("  content id  {}", inspection.mcid),
+            format!(
+                "  size        {}, of which code and data {}",
+                HumanBytes(inspection.size_bytes),
+                HumanBytes(inspection.core_bytes)
+            ),
+            format!("  handles     {}", list(inspection.abilities.iter().map(|ability| ability.interface()))),
+            format!("  may ask for {}", list(inspection.capabilities().into_iter())),
+        ];
+        let wasi = inspection.wasi_imports();
+        if wasi > 0 {
+            lines.push(format!(
+                "              and {wasi} interfaces of WASI, which lead to clocks and randomness alone"
+            ));
+        }
+        if !inspection.made_with.is_empty() {
+            lines.push(format!("  made with   {}", list(inspection.made_with.iter().map(String::as_str))));
+        }
+        if !inspection.sections.is_empty() {
+            let sections: Vec<String> = inspection
+                .sections
+                .iter()
+                .map(|section| format!("{} ({})", section.name, HumanBytes(section.bytes)))
+                .collect();
+            lines.push(format!("  sections    {}", sections.join(", ")));
+        }
+        match manifest {
+            None => lines.push("  manifest    none: it may log and set timers, and nothing else".into()),
+            Some(manifest) => {
+                lines.push(format!("  manifest    {} {}", manifest.name, manifest.version));
+                for (operation, patterns) in manifest.asks.by_operation() {
+                    lines.push(format!("    asks to {operation:<9} {}", patterns.join(", ")));
                 }
+                let limits = &manifest.limits;
+                lines.push(format!(
+                    "    limits  {} MiB an instance, {} ms a handler, {} instances",
+                    limits.memory_mib, limits.handler_ms, limits.instances
+                ));
             }
         }
+        for (plugin, granted) in &self.granted {
+            lines.push(format!("  runs here   as {plugin}"));
+            lines.extend(self.compared(granted));
+        }
+        lines.join("\n")
     }
-    lines.join("\n")
+
+    /// What it may do, and what it asks for in vain.
+    fn compared(&self, granted: &Patterns) -> Vec<String> {
+        let asks = self.asks.clone().unwrap_or_default();
+        let operations: BTreeSet<&String> = asks.keys().chain(granted.keys()).collect();
+        let mut lines = Vec::new();
+        for operation in operations {
+            let (asked, got) = (asks.get(operation), granted.get(operation));
+            for pattern in got.into_iter().flatten() {
+                lines.push(format!("    may {operation:<9} {pattern}"));
+            }
+            let is_missing = |pattern: &&String| got.is_none_or(|got| !got.contains(pattern));
+            for pattern in asked.into_iter().flatten().filter(is_missing) {
+                lines.push(format!("    may not {operation} all of {pattern}, which it asks for"));
+            }
+        }
+        lines
+    }
 }
 
-fn list(items: impl Iterator<Item = String>) -> String {
-    let items: Vec<String> = items.collect();
+fn list<'a>(items: impl Iterator<Item = &'a str>) -> String {
+    let items: Vec<&str> = items.collect();
     if items.is_empty() { "nothing".into() } else { items.join(", ") }
 }

@@ -46,7 +46,11 @@ impl Status {
     }
 }
 
-async fn ask(settings: &Settings, client: &ClientSettings, node: &RunningNode) -> Result<NodeStatus, Failure> {
+pub(super) async fn ask(
+    settings: &Settings,
+    client: &ClientSettings,
+    node: &RunningNode,
+) -> Result<NodeStatus, Failure> {
     let admin = client::Admin::connect(settings, client, node).await?;
     let answer = admin.ask(&status_procedure(&admin.host), Default::default()).await;
     admin.mesh.close().await;

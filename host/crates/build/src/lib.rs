@@ -18,6 +18,7 @@ mod language;
 mod rust;
 mod scaffold;
 mod toolchain;
+mod wit;
 
 use std::{
     io,
@@ -27,6 +28,7 @@ use std::{
 pub use language::{Language, UnknownLanguage};
 pub use scaffold::{ScaffoldError, scaffold};
 pub use toolchain::Missing;
+pub use wit::world_of;
 
 /// Why a project gives no component. Nothing is left half done: a component that was there before stays.
 #[derive(Debug, thiserror::Error)]

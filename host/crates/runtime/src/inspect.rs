@@ -3,9 +3,11 @@
 //! Reads imports, exports and the embedded manifest, and refuses what could not run here with one sentence that names
 //! the culprit. Types are checked later, when the component is linked. The rules stand in `docs/plugins/runtime.md`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use macula_wire::Mcid;
 use serde::{Deserialize, Serialize};
-use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload};
+use wasmparser::{ComponentExternalKind, CustomSectionReader, Encoding, KnownCustom, Parser, Payload};
 
 use crate::manifest;
 
@@ -40,6 +42,9 @@ const WASI: [&str; 20] = [
     "wasi:random/insecure-seed",
     "wasi:random/random",
 ];
+
+/// Custom sections, and tools, that are told.
+const SECTIONS_MAX: usize = 64;
 
 /// A manifest is text that a person writes.
 const MANIFEST_BYTES_MAX: usize = 64 << 10;
@@ -101,6 +106,34 @@ pub struct Inspection {
     pub abilities: Vec<Ability>,
     /// The text of the embedded manifest.
     pub manifest: Option<String>,
+    /// Bytes of code and data in its core modules.
+    pub core_bytes: u64,
+    /// Custom sections, at all levels, each name once.
+    pub sections: Vec<Section>,
+    /// What it was made with, by its own word: `Go 1.26.8`, `wit-component 0.254.2`.
+    pub made_with: Vec<String>,
+}
+
+/// A custom section.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Section {
+    /// Its name.
+    pub name: String,
+    /// Bytes of all sections of this name.
+    pub bytes: u64,
+}
+
+impl Inspection {
+    /// The interfaces of the contract that it imports, without package, version, and the types that all rest on.
+    pub fn capabilities(&self) -> Vec<&str> {
+        let named = self.imports.iter().filter_map(|import| import.strip_prefix(PACKAGE)?.split('@').next());
+        named.filter(|name| *name != "types").collect()
+    }
+
+    /// How many interfaces of WASI it imports.
+    pub fn wasi_imports(&self) -> usize {
+        self.imports.iter().filter(|import| import.starts_with("wasi:")).count()
+    }
 }
 
 /// Why bytes are no plugin for this host.
@@ -160,6 +193,9 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
         exports: outline.exports,
         abilities,
         manifest: outline.manifest.map(text_of_manifest).transpose()?,
+        core_bytes: outline.core_bytes,
+        sections: outline.sections.into_iter().map(|(name, bytes)| Section { name: readable(name), bytes }).collect(),
+        made_with: outline.made_with.into_iter().collect(),
     })
 }
 
@@ -169,6 +205,9 @@ struct Outline<'a> {
     imports: Vec<String>,
     exports: Vec<String>,
     manifest: Option<&'a [u8]>,
+    core_bytes: u64,
+    sections: BTreeMap<&'a str, u64>,
+    made_with: BTreeSet<String>,
 }
 
 impl<'a> Outline<'a> {
@@ -197,17 +236,40 @@ impl<'a> Outline<'a> {
                         outline.exports.push(export.map_err(|error| damaged(&error))?.name.name.to_owned());
                     }
                 }
+                Payload::CodeSectionStart { size, .. } => outline.core_bytes += u64::from(size),
+                Payload::DataSection(data) => outline.core_bytes += data.range().len() as u64,
                 // The outermost wins: whoever made the component knows best.
                 Payload::CustomSection(section)
                     if section.name() == manifest::SECTION && (depth == 0 || outline.manifest.is_none()) =>
                 {
+                    outline.note(&section);
                     outline.manifest = Some(section.data());
                 }
+                Payload::CustomSection(section) => outline.note(&section),
                 _ => {}
             }
         }
         Ok(outline)
     }
+}
+
+impl<'a> Outline<'a> {
+    fn note(&mut self, section: &CustomSectionReader<'a>) {
+        // Of a component with thousands, the first will do.
+        if self.sections.len() < SECTIONS_MAX || self.sections.contains_key(section.name()) {
+            *self.sections.entry(section.name()).or_default() += section.data().len() as u64;
+        }
+        let KnownCustom::Producers(producers) = section.as_known() else { return };
+        let values = producers.into_iter().flatten().flat_map(|field| field.values.into_iter().flatten());
+        for value in values.take(SECTIONS_MAX - self.made_with.len().min(SECTIONS_MAX)) {
+            self.made_with.insert(readable(format!("{} {}", value.name, value.version).trim()));
+        }
+    }
+}
+
+/// Names are for people: no control characters, and not longer than a line.
+fn readable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(80).collect()
 }
 
 fn damaged(error: &wasmparser::BinaryReaderError) -> Refusal {

@@ -40,7 +40,7 @@ pub use breaker::{CrashLoop, CrashPolicy};
 pub use dead_letter::{dead_letter_pattern, dead_letter_topic};
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use engine::EngineError;
-pub use inspect::{Ability, Inspection, Refusal, inspect};
+pub use inspect::{Ability, Inspection, Refusal, Section, inspect};
 pub use log::{LogLevel, LogLine, LogSource, PluginLog};
 pub use macula_wire::{Mcid, McidError, Operation};
 pub use manifest::{Asks, Limits, Manifest, ManifestError, ManifestSubscription, ManifestText, SECTION};

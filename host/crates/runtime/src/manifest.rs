@@ -51,6 +51,15 @@ impl Asks {
         }
     }
 
+    /// The patterns as people read them, by operation; operations without any are left out.
+    pub fn by_operation(&self) -> BTreeMap<String, Vec<String>> {
+        let all = Operation::ALL.into_iter().map(|operation| {
+            let patterns: Vec<String> = self.patterns(operation).iter().map(ToString::to_string).collect();
+            (operation.word().to_owned(), patterns)
+        });
+        all.filter(|(_, patterns)| !patterns.is_empty()).collect()
+    }
+
     fn covers(&self, operation: Operation, pattern: &Pattern) -> bool {
         self.patterns(operation).iter().any(|own| own.covers(pattern))
     }

@@ -410,6 +410,7 @@ impl PluginCore {
             procedures: mailbox.procedures(),
             timers: u32::try_from(mailbox.timer_count()).unwrap_or(u32::MAX),
             held_messages: u32::try_from(mailbox.held_messages()).unwrap_or(u32::MAX),
+            granted: self.rights.current().by_operation(),
             metrics: Metrics { dropped: mailbox.dropped(), ..self.counters.metrics() },
         }
     }

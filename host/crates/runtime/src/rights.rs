@@ -4,9 +4,12 @@
 //! plugin runs. Where rights come from (a manifest's asks, delegations) is decided elsewhere. Nothing that begins with
 //! `_` can be published, advertised or called, whatever the table says: those names are the system's.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use macula_wire::{Operation, Pattern, Topic};
@@ -33,6 +36,11 @@ impl Rights {
             call: patterns(Operation::Call),
             fetch: patterns(Operation::Fetch),
         })
+    }
+
+    /// The patterns as people read them, by operation; operations without any are left out.
+    pub fn by_operation(&self) -> BTreeMap<String, Vec<String>> {
+        self.0.by_operation()
     }
 
     /// The part of these rights that `asks` asks for. Where neither pattern covers the other, nothing is left: an

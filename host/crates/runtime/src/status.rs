@@ -1,8 +1,11 @@
 //! What can be told about a running plugin: state, counters, queues.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use macula_wire::{Mcid, PluginName};
@@ -139,6 +142,9 @@ pub struct PluginStatus {
     pub timers: u32,
     /// Messages taken and waiting: for a retry, or behind one.
     pub held_messages: u32,
+    /// What it may do, by operation: `publish` and so on.
+    #[serde(default)]
+    pub granted: BTreeMap<String, Vec<String>>,
     /// What has been counted.
     pub metrics: Metrics,
 }

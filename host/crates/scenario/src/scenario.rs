@@ -338,7 +338,11 @@ impl std::str::FromStr for Timing {
 impl std::fmt::Display for Timing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let milliseconds = self.0.as_millis();
-        if milliseconds % 1000 == 0 { write!(f, "{}s", milliseconds / 1000) } else { write!(f, "{milliseconds}ms") }
+        if milliseconds.is_multiple_of(1000) {
+            write!(f, "{}s", milliseconds / 1000)
+        } else {
+            write!(f, "{milliseconds}ms")
+        }
     }
 }
 

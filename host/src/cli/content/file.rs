@@ -135,6 +135,19 @@ impl Target {
         }
     }
 
+    /// All bytes of it, at most so many.
+    pub(super) fn read(mut self, bytes_max: u64) -> io::Result<Vec<u8>> {
+        let size = self.file.seek(SeekFrom::End(0))?;
+        if size > bytes_max {
+            let text = format!("it has {size} bytes, and a component has at most {bytes_max}");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+        }
+        self.file.seek(SeekFrom::Start(0))?;
+        let mut bytes = Vec::new();
+        self.file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
     /// Nothing comes of it.
     pub(super) fn discard(self) {
         if let Some((draft, _)) = &self.names {

@@ -11,7 +11,7 @@ use macula_node::{
 use super::{file, progress::Progress};
 use crate::{
     cli::{CommonFlags, client},
-    compose::stop_signal,
+    compose::{COMPONENT_BYTES_MAX, stop_signal},
     config::{ClientSettings, Settings},
     failure::{Failure, Kind},
     output,
@@ -62,6 +62,22 @@ pub(super) async fn run(
         output::json(&serde_json::json!({ "state": "done", "mcid": mcid }));
     }
     Ok(())
+}
+
+/// The bytes of a component that others have.
+pub(in crate::cli) async fn fetch_bytes(
+    settings: &Settings,
+    client: &ClientSettings,
+    mcid: &Mcid,
+) -> Result<Vec<u8>, Failure> {
+    let explained = |failure| client::with_grantor(failure, settings, Operation::Fetch, mcid.as_str());
+    let mesh = client::connect(settings, client).await.map_err(explained)?;
+    let target = file::Target::unnamed(settings.home.path())?;
+    let options = FetchOptions { size: None, have: GroupSet::new(), patience: client.timeout };
+    let outcome = mesh.fetch(mcid, Box::new(file::Sink::new(target.copy()?)), options).finish().await;
+    mesh.close().await;
+    outcome.map_err(|error| explained(failure(&error)))?;
+    Ok(target.read(COMPONENT_BYTES_MAX)?)
 }
 
 fn failure(error: &FetchError) -> Failure {
