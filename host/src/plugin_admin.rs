@@ -69,6 +69,7 @@ pub(crate) async fn answer(runtime: &Runtime, arguments: &BTreeMap<String, Ipld>
             let waits = matches!(arguments.get("wait"), Some(Ipld::Bool(true)));
             Ok(json(&entries(&plugin, from, waits).await))
         }
+        Some("inspect") => Ok(json(&plugin()?.inspection())),
         Some("letters") => {
             let plugins = if text("plugin").is_some() { vec![plugin()?] } else { runtime.plugins() };
             Ok(json(&list(plugins).await?))

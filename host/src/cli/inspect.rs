@@ -7,12 +7,12 @@ use std::{
 
 use clap::Args;
 use indicatif::HumanBytes;
-use macula_node::wire::Mcid;
+use macula_node::{auth::ucan::Ipld, wire::Mcid};
 use macula_runtime::{Inspection, Limits, Manifest, PluginStatus};
 use serde::Serialize;
 
 use super::{ClientFlags, CommonFlags, client, client_runtime, content, registry, status};
-use crate::{config::Settings, failure::Failure, output, registry::Asked};
+use crate::{admin_rpc::plugins_procedure, config::Settings, failure::Failure, output, registry::Asked};
 
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
@@ -48,14 +48,19 @@ impl Inspect {
     pub(super) fn run(self, common: &CommonFlags) -> Result<(), Failure> {
         let settings = Settings::load(common)?;
         let runs_here = self.running(&settings);
-        let bytes = self.bytes(&settings, &runs_here)?;
-        let inspection =
-            macula_runtime::inspect(&bytes).map_err(|refusal| Failure::failed(refusal).during(&self.component))?;
-        if self.wit {
-            let world = macula_build::world_of(&bytes).map_err(|why| Failure::failed(why).during(&self.component))?;
-            output::line(world.trim_end());
-            return Ok(());
-        }
+        let is_name = runs_here.iter().any(|plugin| plugin.name.as_str() == self.component);
+        let inspection = if is_name && !Path::new(&self.component).exists() && !self.wit {
+            self.told(&settings)?
+        } else {
+            let bytes = self.bytes(&settings, &runs_here)?;
+            let refused = |refusal: &dyn std::fmt::Display| Failure::failed(refusal).during(&self.component);
+            if self.wit {
+                let world = macula_build::world_of(&bytes).map_err(|why| refused(&why))?;
+                output::line(world.trim_end());
+                return Ok(());
+            }
+            macula_runtime::inspect(&bytes).map_err(|refusal| refused(&refusal))?
+        };
         let stem = Path::new(&self.component).file_stem().map(|stem| stem.to_string_lossy().into_owned());
         let text = inspection.manifest.as_deref();
         let manifest = text.map(|text| Manifest::resolve(Some(text), None, &stem.unwrap_or_default())).transpose();
@@ -89,6 +94,20 @@ impl Inspect {
                 plugins.extend(status::ask(settings, &client, &node).await.into_iter().flat_map(|told| told.plugins));
             }
             plugins
+        })
+    }
+
+    /// What the host says of a plugin that runs there; its component may have come from a file that nobody else has.
+    fn told(&self, settings: &Settings) -> Result<Inspection, Failure> {
+        let client = settings.client(&self.client)?;
+        client_runtime()?.block_on(async {
+            let admin = client::Admin::of_host(settings, &client).await?;
+            let text = |text: &str| Ipld::String(text.to_owned());
+            let arguments =
+                BTreeMap::from([("do".to_owned(), text("inspect")), ("plugin".to_owned(), text(&self.component))]);
+            let answer = admin.ask(&plugins_procedure(&admin.host), arguments).await;
+            admin.mesh.close().await;
+            client::read(&answer?)
         })
     }
 

@@ -276,3 +276,71 @@ fn logs_and_dead_letters_are_seen_and_letters_handled_again() {
     assert_eq!(home.output(&["deadletters", "ls", "sensor-alert"]).succeeded(), "");
     host.stop();
 }
+
+/// The tutorials' commands, word by word, in their order.
+#[test]
+fn the_tutorials_lead_to_two_hosts() {
+    let home = Home::new();
+    for (language, page) in [("rust", "rust.md"), ("go", "go.md"), ("js", "javascript.md")] {
+        if !languages(&home).contains(&language) {
+            continue;
+        }
+        let folder = home.path().join(format!("tutorial-{language}"));
+        fs::create_dir(&folder).unwrap();
+        let text = fs::read_to_string(project().join("docs/plugins").join(page)).unwrap();
+        let mut blocks = text.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap().trim());
+        let mut hosts: Vec<crate::process::Node> = Vec::new();
+        let mut unit_test = None;
+        for command in blocks.by_ref() {
+            let words: Vec<&str> = command.split_whitespace().collect();
+            let Some(arguments) = words.strip_prefix(&["macula-host"]) else {
+                unit_test = Some(words);
+                continue;
+            };
+            let arguments: Vec<String> = arguments
+                .iter()
+                .map(|word| match *word {
+                    "greeter" => folder.join("greeter").display().to_string(),
+                    word if word.starts_with("quic://") => hosts[0].relay(),
+                    word => word.to_owned(),
+                })
+                .collect();
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            if arguments[0] == "run" {
+                hosts.push(home.node(&arguments));
+            } else {
+                home.output(&arguments).succeeded();
+            }
+        }
+        assert_eq!(hosts.len(), 2, "{page}");
+        hosts.into_iter().rev().for_each(crate::process::Node::stop);
+        if let Some(words) = unit_test {
+            let status = Command::new(words[0]).args(&words[1..]).current_dir(&folder).status().unwrap();
+            assert!(status.success(), "{page}: {words:?}");
+        }
+    }
+}
+
+#[test]
+fn a_component_is_inspected_wherever_it_is() {
+    let home = Home::new();
+    let plugin = prebuilt("sensor-alert");
+    let host = home.node(&["run", &plugin]);
+    let by_name = home.output(&["inspect", "sensor-alert"]).succeeded();
+    for expected in
+        ["may ask for pubsub, log, config", "may publish   alerts.*.temperature", "limits  64 MiB", "macula:manifest"]
+    {
+        assert!(by_name.contains(expected), "{expected}: {by_name}");
+    }
+    let mcid = home.output(&["content", "add", &plugin]).succeeded();
+    let by_id = home.output(&["inspect", mcid.trim(), "--json"]).succeeded();
+    let by_id: Value = serde_json::from_str(&by_id).unwrap();
+    assert_eq!(
+        (by_id["mcid"].as_str().unwrap(), &by_id["granted"]["sensor-alert"]["publish"][0]),
+        (mcid.trim(), &"alerts.*.temperature".into())
+    );
+    let world = home.output(&["inspect", &plugin, "--wit"]).succeeded();
+    assert!(world.contains("export macula:plugin/message-handler@0.1.0"), "{world}");
+    home.output(&["inspect", "nobody"]).failed(4, "no plugin named nobody runs here");
+    host.stop();
+}

@@ -23,6 +23,7 @@ use crate::{
     breaker::{self, Breaker, Verdict},
     dead_letters::DeadLetters,
     handover::{Handover, Order},
+    inspect::Inspection,
     log::{LogLevel, LogSource, PluginLog},
     mailbox::{Bell, Mailbox},
     manifest::Manifest,
@@ -593,6 +594,11 @@ impl PluginHandle {
     /// Puts new rights in force while it runs. What is no longer allowed fails and ends at once; the plugin is told.
     pub fn replace_rights(&self, rights: &Rights) {
         self.core().replace_rights(rights);
+    }
+
+    /// What its component is.
+    pub fn inspection(&self) -> Inspection {
+        self.core().program.inspection().clone()
     }
 
     /// What no handler could deal with; `None` on a host that keeps no state.
