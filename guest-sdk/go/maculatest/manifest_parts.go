@@ -69,6 +69,8 @@ func (m *manifest) readLimits(value toml.Value) error {
 		limit("subscriptions", 0, 4_096, &m.limits.subscriptions),
 		limit("queue-messages", 1, waitingMax, unused),
 		limit("log-bytes-per-s", 0, 16<<20, unused),
+		limit("cpu-ms-per-s", 0, 64_000, unused),
+		limit("publish-per-s", 0, 10_000_000, unused),
 		limit("instances", 1, 64, unused),
 	})
 }

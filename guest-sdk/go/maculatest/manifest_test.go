@@ -47,6 +47,8 @@ timers = 3
 subscriptions = 2
 queue-messages = 1024
 log-bytes-per-s = 65536
+cpu-ms-per-s = 100
+publish-per-s = 1000
 instances = 1
 [[subscriptions]]
 pattern = "a.b"
@@ -74,7 +76,7 @@ func TestAWrongManifestIsAnErrorWithItsLine(t *testing.T) {
 		"\n[[subscription]]\npattern = 'a'": "line 2: unknown field `subscription`, expected one of `name`, `version`, " +
 			"`description`, `subscribe`, `publish`, `advertise`, `call`, `fetch`, `config`, `limits`, `subscriptions`, `procedures`",
 		"[limits]\nmemory = 1": "line 2: unknown field `memory`, expected one of `memory-mib`, `handler-ms`, `timers`, " +
-			"`subscriptions`, `queue-messages`, `log-bytes-per-s`, `instances`",
+			"`subscriptions`, `queue-messages`, `log-bytes-per-s`, `cpu-ms-per-s`, `publish-per-s`, `instances`",
 		"[limits]\ntimers = '1'":                "line 2: expected an integer, found a string",
 		"[limits]\ninstances = 65":              "line 2: 65 is outside 1 to 64",
 		"limits = 1":                            "line 1: expected a table, found an integer",

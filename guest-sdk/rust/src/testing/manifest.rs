@@ -37,6 +37,10 @@ pub(super) struct Limits {
     _queue_messages: u32,
     #[serde(rename = "log-bytes-per-s")]
     _log_bytes_per_s: u32,
+    #[serde(rename = "cpu-ms-per-s")]
+    _cpu_ms_per_s: u32,
+    #[serde(rename = "publish-per-s")]
+    _publish_per_s: u32,
     #[serde(rename = "instances")]
     _instances: u32,
 }
@@ -50,6 +54,8 @@ impl Default for Limits {
             _handler_ms: 5_000,
             _queue_messages: 1_024,
             _log_bytes_per_s: 65_536,
+            _cpu_ms_per_s: 0,
+            _publish_per_s: 0,
             _instances: 1,
         }
     }
@@ -161,6 +167,8 @@ mod tests {
             subscriptions = 2
             queue-messages = 1024
             log-bytes-per-s = 65536
+            cpu-ms-per-s = 100
+            publish-per-s = 1000
             instances = 1
             [[subscriptions]]
             pattern = "a.b"

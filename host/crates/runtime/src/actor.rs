@@ -339,6 +339,15 @@ impl Actor {
     fn poll_task(&mut self, instance: &mut Instance, cx: &mut Context<'_>) -> Poll<Task> {
         self.plugin.bell.of(self.shard as usize).register(cx.waker());
         loop {
+            if let Some(until) = self.rests_until() {
+                *instance.permit() = None;
+                self.in_a_row = 0;
+                if let Some(task) = self.next_order() {
+                    return Poll::Ready(task);
+                }
+                ready!(self.alarm.poll(Some(until), cx));
+                continue;
+            }
             if instance.permit().is_none() {
                 *instance.permit() = ready!(self.poll_permit(cx));
             }
@@ -366,12 +375,23 @@ impl Actor {
         Poll::Ready(permit)
     }
 
+    /// Until when the plugin handles nothing, because it has run more than it may. One that is stopping has no time to rest.
+    fn rests_until(&self) -> Option<Instant> {
+        let cpu = self.plugin.cpu.as_ref()?;
+        if self.plugin.life.is_stopping() { None } else { cpu.rests_until(Instant::now()) }
+    }
+
+    /// What does not wait for rest.
+    fn next_order(&mut self) -> Option<Task> {
+        self.plugin.handover.take(self.shard as usize).map(Task::HandOver)
+    }
+
     fn next_task(&mut self) -> Option<Task> {
         if self.plugin.rights.generation() != self.rights_generation {
             return Some(Task::RightsChanged);
         }
-        if let Some(order) = self.plugin.handover.take(self.shard as usize) {
-            return Some(Task::HandOver(order));
+        if let Some(order) = self.next_order() {
+            return Some(order);
         }
         // The clock is looked at when there is nothing to do, and now and then when there is a lot.
         if self.in_a_row == 0 && self.health_due.is_some_and(|due| due <= Instant::now()) {

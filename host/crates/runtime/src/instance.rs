@@ -347,6 +347,9 @@ fn end(store: &mut Store<InstanceState>) {
     let state = store.data_mut();
     let spent = state.meter.end(Instant::now());
     state.plugin.counters.guest_ns.add(u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX));
+    if let Some(cpu) = &state.plugin.cpu {
+        cpu.charge(spent.as_nanos() as f64, tokio::time::Instant::now());
+    }
 }
 
 fn fault(store: &Store<InstanceState>, error: &wasmtime::Error) -> HandlerFault {

@@ -28,6 +28,7 @@ pub mod mesh;
 mod meter;
 mod plugin;
 mod program;
+mod rate;
 mod registry;
 mod rights;
 mod runtime;

@@ -29,6 +29,7 @@ use crate::{
     manifest::Manifest,
     mesh::Mesh,
     program::Program,
+    rate::Rate,
     registry::Registry,
     rights::{Rights, RightsCell},
     runtime::Grant,
@@ -89,6 +90,10 @@ pub(crate) struct PluginCore {
     /// When it crashes too often it waits to be replaced, with its mailbox whole.
     is_on_probation: AtomicBool,
     denials: Mutex<HashSet<(Operation, String)>>,
+    /// Guest time, in nanoseconds.
+    pub(crate) cpu: Option<Rate>,
+    /// Messages published.
+    pub(crate) publishes: Option<Rate>,
     /// Where messages are kept that no handler could deal with.
     pub(crate) dead_letters: Option<Arc<DeadLetters>>,
     /// The next handler traps: for tests of what happens then.
@@ -246,6 +251,8 @@ impl PluginCore {
             candidate_ids: Mutex::default(),
             is_on_probation: AtomicBool::new(false),
             denials: Mutex::default(),
+            cpu: Rate::new(u64::from(parts.manifest.limits.cpu_ms_per_s) * 1_000_000, Instant::now()),
+            publishes: Rate::new(parts.manifest.limits.publish_per_s.into(), Instant::now()),
             dead_letters: parts.dead_letters,
             is_to_trap: AtomicBool::new(false),
             manifest: parts.manifest,

@@ -73,6 +73,9 @@ impl InstanceState {
         }
         check_payload(payload)?;
         let cause_depth = self.next_cause_depth()?;
+        if self.plugin.publishes.as_ref().is_some_and(|rate| !rate.take(tokio::time::Instant::now())) {
+            return Err(types::Error::QuotaExceeded("publish-per-s".to_owned()));
+        }
         let (delivery, retain) = match options {
             Some(options) => (delivery(options.delivery), options.retain),
             None => (Delivery::Ordered, false),

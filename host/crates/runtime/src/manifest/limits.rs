@@ -20,6 +20,11 @@ pub struct Limits {
     pub queue_messages: u32,
     /// Bytes of log in a second; what is above is counted and dropped. Up to 16 MiB.
     pub log_bytes_per_s: u32,
+    /// Guest time of all instances together in a second, in milliseconds: what is above is made up for by rest, while its
+    /// messages wait. 0: no limit but that of a handler. Up to 64,000.
+    pub cpu_ms_per_s: u32,
+    /// Messages published in a second; what is above fails with `quota-exceeded`. 0: no limit. Up to 10,000,000.
+    pub publish_per_s: u32,
     /// Instances that share the topics among them: 1 to 64. Each has a memory of its own.
     pub instances: u32,
 }
@@ -33,6 +38,8 @@ impl Default for Limits {
             subscriptions: 64,
             queue_messages: 1024,
             log_bytes_per_s: 65_536,
+            cpu_ms_per_s: 0,
+            publish_per_s: 0,
             instances: 1,
         }
     }
@@ -57,6 +64,8 @@ impl Limits {
             ("subscriptions", self.subscriptions, 0..=4096),
             ("queue-messages", self.queue_messages, 1..=macula_wire::limits::QUEUE_MESSAGES_MAX),
             ("log-bytes-per-s", self.log_bytes_per_s, 0..=16 << 20),
+            ("cpu-ms-per-s", self.cpu_ms_per_s, 0..=64_000),
+            ("publish-per-s", self.publish_per_s, 0..=10_000_000),
             ("instances", self.instances, 1..=64),
         ];
         match bounds.into_iter().find(|(_, value, range)| !range.contains(value)) {

@@ -134,3 +134,32 @@ async fn handles_are_bounded() {
     assert_eq!(fixture.ask("after b 100000").await, "Ok(())");
     assert!(fixture.ask("after c 100000").await.contains("QuotaExceeded(\"timers: 2 are set already\")"));
 }
+
+#[tokio::test]
+async fn who_runs_too_much_rests_and_loses_nothing() {
+    let fixture = Fixture::new();
+    let plugin = fixture.start("probe", &with_limits("cpu-ms-per-s = 20")).await;
+    // More than a second's worth: what comes behind it has to wait.
+    assert_eq!(fixture.ask("spin 60").await, "spun");
+    let begin = Instant::now();
+    assert_eq!(fixture.ask("handled").await, "handled 2");
+    assert!(begin.elapsed() >= Duration::from_millis(500), "{:?}", begin.elapsed());
+    // It stops without having rested.
+    fixture.tell("spin 200");
+    until(&plugin, |status| status.metrics.guest_ns > 150_000_000).await;
+    let begin = Instant::now();
+    fixture.stop(&plugin).await;
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn who_publishes_too_much_is_told() {
+    let fixture = Fixture::new();
+    let plugin = fixture.start("probe", &with_limits("publish-per-s = 5")).await;
+    for number in 0..50 {
+        fixture.tell(&format!("publish out {number}"));
+    }
+    until(&plugin, |status| status.metrics.messages + status.metrics.retries >= 50).await;
+    let published = fixture.mesh.published_count("out");
+    assert!((1..=10).contains(&published), "{published}");
+}
