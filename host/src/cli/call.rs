@@ -4,7 +4,7 @@ use clap::Args;
 use macula_node::{
     CallOptions,
     wire::{
-        ContentType, Operation, Topic,
+        ContentType, Operation, Topic, Traceparent,
         frame::Extras,
         limits::{IDEMPOTENCY_KEY_BYTES_MAX, PAYLOAD_BYTES_MAX},
     },
@@ -27,6 +27,9 @@ pub(super) struct Call {
     /// The same for every try of what is meant to happen once, at most 64 bytes
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+    /// Trace that the call belongs to (W3C Trace Context): 00-<trace id>-<span id>-<flags>
+    #[arg(long, value_name = "TRACEPARENT")]
+    traceparent: Option<Traceparent>,
     #[command(flatten)]
     client: ClientFlags,
 }
@@ -43,7 +46,8 @@ impl Call {
             let payload = self.payload().await?;
             let content_type: ContentType = if self.raw { "" } else { "application/json" }.parse().expect("a constant");
             let idempotency_key = self.idempotency_key.as_deref().map(Into::into);
-            let extras = Extras { idempotency_key, ..Extras::default() };
+            let traceparent = self.traceparent.as_ref().map(Traceparent::shared);
+            let extras = Extras { idempotency_key, traceparent, ..Extras::default() };
             let options = CallOptions { timeout: client.timeout, content_type, extras, ..CallOptions::default() };
             let explained = |failure| client::with_grantor(failure, &settings, Operation::Call, &self.procedure);
             let mesh = client::connect(&settings, &client).await.map_err(explained)?;

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use macula_node::{
     Confirmation, Mesh, Publish as Options, Publisher,
     wire::{
-        ContentType, Delivery, Metadata, Operation, Priority, Receipt, ReceiptLevel, Topic, frame::Extras,
+        ContentType, Delivery, Metadata, Operation, Priority, Receipt, ReceiptLevel, Topic, Traceparent, frame::Extras,
         limits::PAYLOAD_BYTES_MAX,
     },
 };
@@ -44,6 +44,9 @@ pub(super) struct Publish {
     /// Metadata (repeat for more)
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     meta: Vec<(String, String)>,
+    /// Trace that the message belongs to (W3C Trace Context): 00-<trace id>-<span id>-<flags>
+    #[arg(long, value_name = "TRACEPARENT")]
+    traceparent: Option<Traceparent>,
     #[command(flatten)]
     client: ClientFlags,
 }
@@ -95,7 +98,11 @@ impl Publish {
 
     fn options(&self, priority: Priority) -> Result<Options, Failure> {
         let metadata = Metadata::new(self.meta.clone()).map_err(Failure::usage)?;
-        let extras = Extras { metadata: (!metadata.is_empty()).then(|| metadata.into()), ..Extras::default() };
+        let extras = Extras {
+            metadata: (!metadata.is_empty()).then(|| metadata.into()),
+            traceparent: self.traceparent.as_ref().map(Traceparent::shared),
+            ..Extras::default()
+        };
         let delivery = match self.delivery {
             DeliveryFlag::Ordered => Delivery::Ordered,
             DeliveryFlag::Latest => Delivery::Latest,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use macula_node::{
     LinkState, Subscribe as Options, Subscription,
-    wire::{Message, Operation, Pattern, WhenFull},
+    wire::{Message, Operation, Pattern, Traceparent, WhenFull},
 };
 use serde::Serialize;
 use tokio::sync::watch;
@@ -66,6 +66,8 @@ struct MessageLine<'a> {
     retained: bool,
     #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     metadata: std::collections::BTreeMap<&'a str, &'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
 }
 
 impl Subscribe {
@@ -191,6 +193,7 @@ fn print_message(message: &Message, common: &CommonFlags) -> bool {
         timestamp_ms: message.timestamp_ms,
         retained: message.retained,
         metadata: pairs.map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+        traceparent: message.traceparent.as_ref().map(Traceparent::as_str),
     })
 }
 

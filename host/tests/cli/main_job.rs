@@ -58,7 +58,9 @@ fn two_hosts_on_one_relay_call_one_another() {
 fn scripted(home: &Home, name: &str, offers: &str, calls: &str) -> String {
     let component = home.path().join(format!("{name}.wasm"));
     fs::copy(project().join("host/crates/runtime/tests/probe.wasm"), &component).unwrap();
-    let manifest = format!("advertise = [{offers:?}]\ncall = [{calls:?}]\n[[procedures]]\nprocedure = {offers:?}\n");
+    let manifest = format!(
+        "publish = [\"out\"]\nadvertise = [{offers:?}]\ncall = [{calls:?}]\n[[procedures]]\nprocedure = {offers:?}\n"
+    );
     fs::write(home.path().join(format!("{name}.toml")), manifest).unwrap();
     component.display().to_string()
 }
@@ -76,6 +78,18 @@ fn plugins_on_two_hosts_call_one_another() {
     assert_eq!(chain.trim(), "answer answer 5");
     let denied = home.output(&["call", "alice.ask", "--raw", "call math.add [2,3]"]).succeeded();
     assert!(denied.contains("Denied") && denied.contains("/mesh/call math.add"), "{denied}");
+    // What is traced stays so, from hop to hop.
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let mut published = home.subscriber(&["out", "--count", "2", "--json"]);
+    let publish = "call bob.ask publish out x";
+    home.output(&["call", "alice.ask", "--traceparent", trace, "--raw", publish]).succeeded();
+    home.output(&["publish", "out", "--traceparent", trace, "x"]).succeeded();
+    let traces = [published.line(), published.line()].map(|line| {
+        serde_json::from_str::<Value>(&line).unwrap()["traceparent"].as_str().unwrap_or_default().to_owned()
+    });
+    assert!(traces[0].starts_with(&trace[..36]) && traces[0] != trace, "the same trace, a later part: {traces:?}");
+    assert_eq!(traces[1], trace);
+    home.output(&["publish", "out", "x", "--traceparent", "01-x"]).failed(2, "00-<trace id>-<span id>-<flags>");
     // A trap reaches the caller as such, and the plugin is there again for the next call.
     home.output(&["call", "bob.ask", "--raw", "trap"]).failed(1, "may have run");
     assert_eq!(home.output(&["call", "bob.ask", "--raw", "call math.add [1,1]"]).succeeded().trim(), "answer 2");

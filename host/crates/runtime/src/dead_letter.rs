@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use macula_wire::{Delivery as Class, Metadata, Pattern, PluginName, Priority, Topic, frame::Extras};
+use macula_wire::{Delivery as Class, Metadata, Pattern, PluginName, Priority, Topic, Traceparent, frame::Extras};
 
 use crate::{
     log::LogLevel,
@@ -42,7 +42,11 @@ impl PluginCore {
             ),
         );
         self.keep(delivery, reason).await;
-        let extras = Extras { metadata: Some(Arc::new(letter(delivery, reason))), ..Extras::default() };
+        let extras = Extras {
+            metadata: Some(Arc::new(letter(delivery, reason))),
+            traceparent: message.traceparent.as_ref().map(Traceparent::shared),
+            ..Extras::default()
+        };
         let Some(topic) = dead_letter_topic(&self.manifest.name) else { return };
         let publishing = self.mesh.publish(Publication {
             topic: &topic,

@@ -92,6 +92,7 @@ impl DeadLetter {
             retained: false,
             cause_depth: 0,
             metadata: metadata.map(Arc::new),
+            traceparent: None,
         };
         Delivery { message, subscription: self.subscription, attempt: 1 }
     }

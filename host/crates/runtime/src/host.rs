@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use macula_wire::{Operation, Pattern, Topic, limits::CAUSE_DEPTH_MAX};
+use macula_wire::{Operation, Pattern, Topic, Traceparent, limits::CAUSE_DEPTH_MAX};
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
@@ -70,12 +70,28 @@ pub(crate) struct InstanceState {
 }
 
 /// What the instance is doing.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Handling {
     /// Handlers that acted because of one another before this one.
     pub(crate) cause_depth: u8,
     /// When the caller gives up.
     pub(crate) deadline: Option<tokio::time::Instant>,
+    /// The trace of what is handled, from this handler on.
+    pub(crate) trace: Option<Traceparent>,
+}
+
+impl Handling {
+    /// Something that comes from elsewhere, with the trace that it belongs to.
+    pub(crate) fn of(
+        cause_depth: u8,
+        deadline: Option<tokio::time::Instant>,
+        traceparent: Option<&Traceparent>,
+    ) -> Self {
+        // Without randomness there is no new part of the trace, and the old one goes on.
+        let trace =
+            traceparent.map(|trace| getrandom::u64().map_or_else(|_| trace.clone(), |span| trace.with_span(span | 1)));
+        Self { cause_depth, deadline, trace }
+    }
 }
 
 /// Names that an instance holds.

@@ -220,7 +220,7 @@ impl Instance {
             subscription: delivery.subscription,
             metadata: pairs(message.metadata.as_deref()),
         };
-        self.begin(Handling { cause_depth: message.cause_depth, deadline: None });
+        self.begin(Handling::of(message.cause_depth, None, message.traceparent.as_ref()));
         // SAFETY: `Exports::load` has checked this function against the same types.
         let on_message = unsafe { OnMessage::new_unchecked(func) };
         let result = on_message.call_async(&mut self.store, (argument,)).await;
@@ -247,7 +247,7 @@ impl Instance {
             idempotency_key: &request.idempotency_key,
             metadata: pairs(request.metadata.as_deref()),
         };
-        self.begin(Handling { cause_depth: request.cause_depth, deadline: Some(deadline) });
+        self.begin(Handling::of(request.cause_depth, Some(deadline), request.traceparent.as_ref()));
         // SAFETY: `Exports::load` has checked this function against the same types.
         let on_call = unsafe { OnCall::new_unchecked(func) };
         let result = on_call.call_async(&mut self.store, (argument,)).await;

@@ -136,6 +136,7 @@ impl LocalMesh {
             retained: false,
             cause_depth: 0,
             metadata: None,
+            traceparent: None,
         }
     }
 
@@ -169,7 +170,7 @@ impl LocalMesh {
         time_left: Duration,
         cause_depth: u8,
     ) -> Pending<Result<Bytes, CallError>> {
-        let request = Request {
+        self.ask(Request {
             procedure,
             payload,
             content_type: ContentType::EMPTY,
@@ -179,7 +180,12 @@ impl LocalMesh {
             cause_depth,
             idempotency_key: "".into(),
             metadata: None,
-        };
+            traceparent: None,
+        })
+    }
+
+    fn ask(&self, request: Request) -> Pending<Result<Bytes, CallError>> {
+        let time_left = request.time_left;
         let (answer, answered) = oneshot::channel();
         let offer = {
             let state = self.0.state.lock();
@@ -359,6 +365,7 @@ impl LocalMesh {
                 retained: false,
                 cause_depth: publication.cause_depth,
                 metadata: publication.extras.and_then(|extras| extras.metadata.clone()),
+                traceparent: publication.extras.and_then(|extras| extras.traceparent.as_ref()?.parse().ok()),
             };
             let is_lost = state.lost.iter().any(|pattern| pattern.matches(&message.topic));
             let wanted = state.subscriptions.iter().filter(|(pattern, _)| pattern.matches(&message.topic) && !is_lost);
@@ -436,7 +443,18 @@ impl Mesh for PluginMesh {
             state.answers.get(&call.procedure).cloned()
         };
         match answer {
-            None => self.mesh.call_as(call.procedure, call.payload, call.timeout, call.cause_depth),
+            None => self.mesh.ask(Request {
+                procedure: call.procedure,
+                payload: call.payload,
+                content_type: call.content_type,
+                caller: self.mesh.0.node,
+                plugin: self.plugin.clone(),
+                time_left: call.timeout,
+                cause_depth: call.cause_depth,
+                idempotency_key: call.extras.idempotency_key.unwrap_or_default(),
+                metadata: call.extras.metadata,
+                traceparent: call.extras.traceparent.and_then(|text| text.parse().ok()),
+            }),
             Some((outcome, delay)) => Box::pin(async move {
                 let answering = async {
                     tokio::time::sleep(delay).await;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ContentType, Metadata, NodeId, PluginName, Topic,
+    ContentType, Metadata, NodeId, PluginName, Topic, Traceparent,
     limits::{ERROR_CODE_BYTES_MAX, ERROR_DATA_BYTES_MAX, ERROR_MESSAGE_BYTES_MAX},
 };
 
@@ -31,6 +31,8 @@ pub struct Request {
     pub idempotency_key: Arc<str>,
     /// What the caller added; `None` when nothing.
     pub metadata: Option<Arc<Metadata>>,
+    /// The trace that it belongs to; `None` when it is not traced.
+    pub traceparent: Option<Traceparent>,
 }
 
 /// Why the mesh did not do what was asked. Texts are for people; programs decide by the case.

@@ -20,6 +20,7 @@ mod node_id;
 mod operation;
 mod realm;
 mod topic;
+mod traceparent;
 
 pub use call::{CallError, Fault, HandlerError, HandlerErrorInvalid, Request};
 pub use channel::{Channel, ChannelError, ChannelKind};
@@ -33,3 +34,4 @@ pub use node_id::{NodeId, NodeIdError};
 pub use operation::Operation;
 pub use realm::{RealmId, RealmName, RealmNameError};
 pub use topic::{Pattern, SEGMENT_BYTES_MAX, SEGMENTS_MAX, Topic, TopicError};
+pub use traceparent::{Traceparent, TraceparentError};

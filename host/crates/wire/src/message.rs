@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Metadata, NodeId, Topic,
+    Metadata, NodeId, Topic, Traceparent,
     limits::{CONTENT_TYPE_BYTES_MAX, PLUGIN_NAME_BYTES_MAX},
 };
 
@@ -35,6 +35,8 @@ pub struct Message {
     pub cause_depth: u8,
     /// What the publisher added; `None` when nothing.
     pub metadata: Option<Arc<Metadata>>,
+    /// The trace that it belongs to; `None` when it is not traced.
+    pub traceparent: Option<Traceparent>,
 }
 
 /// How hard the mesh tries.

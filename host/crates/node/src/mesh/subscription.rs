@@ -236,7 +236,7 @@ impl futures::Stream for Subscription {
 pub(super) fn decode(bytes: &Bytes, channels: &[(u64, Arc<Channel>)]) -> Option<Message> {
     let Ok(Frame::Message { header, extras, payload }) = Frame::parse(bytes) else { return None };
     let (_, channel) = channels.iter().find(|(number, _)| *number == header.channel)?;
-    let metadata = if extras.is_empty() { None } else { Extras::from_bytes(extras).ok()?.metadata };
+    let extras = if extras.is_empty() { Extras::default() } else { Extras::from_bytes(extras).ok()? };
     Some(Message {
         topic: channel.name.clone(),
         payload: bytes.slice_ref(payload),
@@ -248,6 +248,8 @@ pub(super) fn decode(bytes: &Bytes, channels: &[(u64, Arc<Channel>)]) -> Option<
         timestamp_ms: header.time,
         retained: header.flags & frame::FLAG_RETAINED != 0,
         cause_depth: header.cause_depth,
-        metadata,
+        metadata: extras.metadata,
+        // One that is malformed is none: the message is as good without.
+        traceparent: extras.traceparent.and_then(|text| text.parse().ok()),
     })
 }

@@ -26,8 +26,11 @@ impl log::Host for InstanceState {
         asked: log::Level,
         target: String,
         message: String,
-        fields: Vec<(String, String)>,
+        mut fields: Vec<(String, String)>,
     ) -> wasmtime::Result<()> {
+        if let Some(trace) = &self.handling.trace {
+            fields.push(("trace".to_owned(), trace.trace_id().to_owned()));
+        }
         let dropped = self.plugin.log.write(level(asked), LogSource::Plugin, target, message, fields);
         self.plugin.counters.log_dropped.add(dropped);
         Ok(())

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use macula_wire::{
-    ContentType, Delivery, Message, Metadata, Operation, Pattern, Priority, Receipt, ReceiptLevel, Topic, WhenFull,
+    ContentType, Delivery, Message, Metadata, Operation, Pattern, Priority, Receipt, ReceiptLevel, Topic, Traceparent,
+    TraceparentError, WhenFull,
     frame::Extras,
     limits::{PAYLOAD_BYTES_MAX, QUEUE_MESSAGES_MAX},
 };
@@ -80,10 +81,11 @@ impl InstanceState {
             Some(options) => (delivery(options.delivery), options.retain),
             None => (Delivery::Ordered, false),
         };
-        let (content_type, extras) = match options {
+        let (content_type, mut extras) = match options {
             Some(options) => (content_type(&options.content_type)?, extras(&options.metadata)?),
             None => (ContentType::EMPTY, None),
         };
+        self.go_on_with_trace(&mut extras);
         Ok(self.plugin.mesh.publish(Publication {
             topic,
             payload,
@@ -94,6 +96,13 @@ impl InstanceState {
             cause_depth,
             extras: extras.as_ref(),
         }))
+    }
+
+    /// What a handler sends belongs to the trace of what it handles, unless the plugin says otherwise.
+    pub(super) fn go_on_with_trace(&self, extras: &mut Option<Extras>) {
+        if let Some(trace) = &self.handling.trace {
+            extras.get_or_insert_default().traceparent.get_or_insert_with(|| trace.shared());
+        }
     }
 
     async fn finish_publish(&mut self, publishing: Publishing) -> Result<pubsub::Receipt, types::Error> {
@@ -273,8 +282,9 @@ pub(super) fn extras(metadata: &types::Metadata) -> Result<Option<Extras>, types
     for (name, value) in metadata {
         match name.as_str() {
             "traceparent" => {
-                check_traceparent(value)?;
-                traceparent = Some(Arc::from(value.as_str()));
+                let trace: Traceparent =
+                    value.parse().map_err(|error: TraceparentError| types::Error::Invalid(error.to_string()))?;
+                traceparent = Some(trace.shared());
             }
             // Nothing on the wire carries it yet; leaving it out keeps a trace together all the same.
             "tracestate" => {}
@@ -284,18 +294,6 @@ pub(super) fn extras(metadata: &types::Metadata) -> Result<Option<Extras>, types
     let metadata = Metadata::new(pairs).map_err(|error| types::Error::Invalid(error.to_string()))?;
     let metadata = (!metadata.is_empty()).then(|| Arc::new(metadata));
     Ok(Some(Extras { metadata, traceparent, idempotency_key: None }))
-}
-
-/// `00-<32 hexadecimal digits>-<16>-<2>`.
-fn check_traceparent(text: &str) -> Result<(), types::Error> {
-    let lengths = [2, 32, 16, 2];
-    let mut fields = text.split('-');
-    let is_hex = |field: &str| field.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let fits = lengths.iter().all(|length| fields.next().is_some_and(|field| field.len() == *length && is_hex(field)));
-    if fits && fields.next().is_none() {
-        return Ok(());
-    }
-    Err(types::Error::Invalid("traceparent is not of the form 00-<trace id>-<span id>-<flags>".to_owned()))
 }
 
 fn delivery(delivery: pubsub::Delivery) -> Delivery {
@@ -371,7 +369,7 @@ mod tests {
         assert_eq!(extras.traceparent.as_deref(), Some(traceparent));
         assert_eq!(extras.metadata.unwrap().pairs(), [("unit".to_owned(), "c".to_owned())]);
         for bad in ["", "00-xy", "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"] {
-            assert!(check_traceparent(bad).is_err(), "{bad}");
+            assert!(bad.parse::<Traceparent>().is_err(), "{bad}");
         }
     }
 

@@ -57,6 +57,7 @@ fn message(topic: &str, seq: u64) -> Message {
         retained: false,
         cause_depth: 0,
         metadata: None,
+        traceparent: None,
     }
 }
 

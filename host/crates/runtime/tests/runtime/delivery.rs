@@ -1,7 +1,7 @@
 //! What becomes of messages: every disposition, order, dead letters.
 
 use macula_runtime::dead_letter_topic;
-use macula_wire::{Message, Metadata};
+use macula_wire::{Message, Metadata, Traceparent};
 
 use super::support::{Fixture, MANIFEST, logged, until};
 
@@ -37,6 +37,37 @@ async fn a_publish_carries_its_options() {
     assert_eq!(message.content_type.as_str(), "text/plain");
     assert_eq!(value(&message, "unit"), "celsius");
     assert_eq!((message.plugin.as_str(), message.cause_depth), ("probe", 1));
+}
+
+#[tokio::test]
+async fn what_a_handler_does_belongs_to_the_trace_of_what_it_handles() {
+    let trace: Traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
+    let fixture = Fixture::new();
+    let plugin = fixture.probe().await;
+    fixture.start("other", &MANIFEST.replace("probe.do", "other.do").replace("in.**", "none")).await;
+    let traced = |topic: &str| fixture.mesh.published(topic).remove(0).traceparent;
+    let mut message =
+        fixture.mesh.message("in.x", "publish out.x y\nlog hello you\ntrace\ncall other.do publish out.y x");
+    message.traceparent = Some(trace.clone());
+    fixture.mesh.send(&message);
+    let reports = fixture.reports(3).await;
+    assert_eq!(reports[1], "true", "the handler knows its trace: {reports:?}");
+    assert!(reports[2].starts_with("answer Ok("), "{reports:?}");
+    let (published, called) = (traced("out.x").unwrap(), traced("out.y").unwrap());
+    assert_eq!((published.trace_id(), called.trace_id()), (trace.trace_id(), trace.trace_id()));
+    assert!(published != trace && called != trace && published != called, "each handler is a part of its own");
+    let (lines, _) = plugin.log().lines_from(0);
+    let line = lines.iter().find(|line| line.message == "hello you").unwrap();
+    assert!(line.fields.iter().any(|(name, value)| name == "trace" && value == trace.trace_id()), "{line:?}");
+
+    // A dead letter is still found by its trace; what comes next belongs to no trace.
+    message.payload = "dead".into();
+    fixture.mesh.send(&message);
+    fixture.mesh.wait_for("_mesh.deadletters.probe", 1).await;
+    assert_eq!(traced("_mesh.deadletters.probe"), Some(trace));
+    assert_eq!(fixture.ask("trace").await, "false");
+    assert!(fixture.ask("publish out.z x").await.starts_with("Ok("));
+    assert_eq!(traced("out.z"), None);
 }
 
 #[tokio::test(start_paused = true)]
