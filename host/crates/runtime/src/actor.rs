@@ -5,6 +5,8 @@
 //! *failed* after too many crashes. An idle instance may be *evicted*: its state is kept, and brought back with the next work. Only the very first `init` may refuse the start; later ones count as crashes. A
 //! message that was with an instance when it crashed is tried again by the next one.
 
+mod eviction;
+
 use std::{
     pin::{Pin, pin},
     sync::Arc,
@@ -20,6 +22,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
+use self::eviction::Idleness;
 use crate::{
     bindings::{
         lifecycle::{self, HealthStatus, StartReason},
@@ -44,8 +47,6 @@ const UNHEALTHY_MAX: u32 = 3;
 /// Pause before `init` is tried again when it said it was not ready; doubled each time.
 const INIT_DELAY_MIN: Duration = Duration::from_millis(200);
 const INIT_DELAY_MAX: Duration = Duration::from_secs(30);
-/// How long an evicted instance may take to say good-bye.
-const EVICTION_GRACE: Duration = Duration::from_secs(1);
 /// Publishers whose DID is kept as text.
 const DIDS_MAX: usize = 1024;
 
@@ -77,13 +78,6 @@ enum Task {
     RightsChanged,
     HandOver(Order),
     Evict,
-    Stop,
-}
-
-/// What ends the rest of an evicted instance.
-enum Rest {
-    Wake,
-    HandOver(Order),
     Stop,
 }
 
@@ -185,7 +179,7 @@ impl Actor {
                     StartReason::Restarted
                 }
                 Ended::Evicted => {
-                    if self.rest().await.is_none() {
+                    if self.sleep().await.is_none() {
                         return;
                     }
                     StartReason::Resumed
@@ -310,20 +304,6 @@ impl Actor {
         }
         *instance.permit() = None;
         Ok((instance, outcome))
-    }
-
-    /// An instance that is back gets what was kept of the one that was evicted.
-    async fn take_back(&mut self, instance: &mut Instance) -> Result<(), HandlerFault> {
-        let Some(state) = self.kept.take() else { return Ok(()) };
-        let outcome = instance.restore(&state, &self.plugin.manifest.version).await;
-        let why = match &outcome {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => describe(error),
-            Err(fault) => fault.to_string(),
-        };
-        let text = format!("its state of before it was evicted is lost, {} bytes: restore: {why}", state.len());
-        self.plugin.log.host(LogLevel::Error, text);
-        outcome.map(|_| ())
     }
 
     /// The instance takes over what the one before had, as far as it has asked for it.
@@ -618,67 +598,6 @@ impl Actor {
         }
     }
 
-    /// Whether the idle instance was let go, its state kept.
-    async fn evict(&mut self, instance: &mut Instance) -> Result<bool, HandlerFault> {
-        let keeps_state = instance.keeps_state();
-        if instance.state().would_lose(self.asked, keeps_state) {
-            return Ok(false);
-        }
-        match instance.snapshot().await? {
-            Some(Ok(state)) => self.kept = Some(state),
-            None => self.kept = None,
-            Some(Err(error)) => {
-                self.plugin.note(LogLevel::Warn, format!("stays in memory: its snapshot failed: {}", describe(&error)));
-                return Ok(false);
-            }
-        }
-        if let Err(fault) = instance.shutdown(lifecycle::StopReason::Evicted, EVICTION_GRACE).await {
-            self.plugin.log.host(LogLevel::Warn, format!("its shutdown {fault}"));
-        }
-        Ok(true)
-    }
-
-    /// Waits for something to do, without an instance; `None` when the plugin is stopped or a new version took over.
-    async fn rest(&mut self) -> Option<()> {
-        self.plugin.counters.evictions.one();
-        self.enter(PluginState::Evicted, None);
-        self.plugin.log.host(LogLevel::Debug, "evicted: it was idle".to_owned());
-        loop {
-            match std::future::poll_fn(|cx| self.poll_rest(cx)).await {
-                Rest::Wake => return Some(()),
-                Rest::Stop => return None,
-                Rest::HandOver(order) => {
-                    let state = if order.wants_state { self.kept.clone() } else { None };
-                    let is_wanted = order.handed.send(Ok(state)).is_ok();
-                    if is_wanted && order.verdict.await.is_ok() {
-                        return None;
-                    }
-                }
-            }
-        }
-    }
-
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Rest> {
-        let shard = self.shard as usize;
-        self.plugin.bell.of(shard).register(cx.waker());
-        loop {
-            if let Some(order) = self.plugin.handover.take(shard) {
-                return Poll::Ready(Rest::HandOver(order));
-            }
-            let due = {
-                let mut mailbox = self.plugin.mailbox.lock();
-                if mailbox.has_work(shard, Instant::now()) {
-                    return Poll::Ready(Rest::Wake);
-                }
-                mailbox.next_due(shard)
-            };
-            if self.plugin.life.is_stopping() {
-                return Poll::Ready(Rest::Stop);
-            }
-            ready!(self.alarm.poll(due, cx));
-        }
-    }
-
     async fn stop(&mut self, instance: &mut Instance) {
         let StopOrder { reason, deadline } = self.plugin.life.stop_order().await;
         let grace = deadline.saturating_duration_since(Instant::now());
@@ -750,30 +669,6 @@ impl Dids {
         let text: Arc<str> = did(node).into();
         self.0.insert(*node, Arc::clone(&text));
         text
-    }
-}
-
-/// Whether an instance has had nothing to do for long. The clock is read when a period ends and not with each message, so
-/// that it may be up to twice as long.
-struct Idleness {
-    after: Duration,
-    due: Instant,
-    has_worked: bool,
-}
-
-impl Idleness {
-    /// `None` when the plugin's instances stay.
-    fn new(plugin: &PluginCore) -> Option<Self> {
-        let after = Duration::from_secs(plugin.manifest.limits.evict_after_s.into());
-        (!after.is_zero()).then(|| Self { after, due: Instant::now() + after, has_worked: false })
-    }
-
-    fn has_lasted(&mut self, now: Instant) -> bool {
-        if now < self.due {
-            return false;
-        }
-        self.due = now + self.after;
-        !std::mem::take(&mut self.has_worked)
     }
 }
 

@@ -106,6 +106,29 @@ fn order_holds_behind_a_retry() {
 }
 
 #[test]
+fn looking_for_work_changes_no_order() {
+    let (mut mailbox, pipe) = mailbox(1);
+    let start = Instant::now();
+    assert!(!mailbox.has_work(0, start));
+    for (topic, seq) in [("a", 1), ("a", 2), ("b", 3)] {
+        pipe.push(message(topic, seq));
+    }
+    assert!(mailbox.has_work(0, start) && mailbox.has_work(0, start));
+    let first = next(&mut mailbox, 0, start).unwrap();
+    assert_eq!(first.message.seq, 1);
+    assert!(matches!(mailbox.retry(first, Some(S), start), Retry::Scheduled));
+    assert!(mailbox.has_work(0, start), "another topic goes on");
+    assert_eq!(next(&mut mailbox, 0, start).unwrap().message.seq, 3);
+    assert!(!mailbox.has_work(0, start), "what waits for a retry is not due");
+    assert!(mailbox.has_work(0, start + S));
+    let again = next(&mut mailbox, 0, start + S).unwrap();
+    mailbox.settle(&again);
+    assert!(mailbox.has_work(0, start + S));
+    assert_eq!(next(&mut mailbox, 0, start + S).unwrap().message.seq, 2);
+    assert!(!mailbox.has_work(0, start + S));
+}
+
+#[test]
 fn delays_grow_and_attempts_end() {
     let (mut mailbox, pipe) = mailbox(1);
     let mut now = Instant::now();

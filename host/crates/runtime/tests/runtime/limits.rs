@@ -126,6 +126,27 @@ async fn a_sleep_longer_than_a_handler_may_take_ends_it() {
 }
 
 #[tokio::test]
+async fn an_endless_loop_ends_wherever_it_is() {
+    let limits = "[limits]\nhandler-ms = 50";
+    let with = |config: &str| format!("{}\n{limits}", MANIFEST.replace("[config]", &format!("[config]\n{config}")));
+    let fixture = Fixture::forgiving();
+    let refused = fixture.try_start("probe", &with("init = \"loop\"")).await.unwrap_err().to_string();
+    assert!(refused.contains("used up its 50 ms of guest time"), "{refused}");
+
+    let plugin = fixture.start("probe", &with("on-tick = \"loop\"")).await;
+    fixture.ask("after tick 1").await;
+    logged(&plugin, "used up its 50 ms of guest time").await;
+    // The next instance works, and the tick is not given again.
+    assert_eq!(fixture.ask("handled").await, "handled 1");
+    assert_eq!(plugin.metrics().traps, 1);
+    fixture.stop(&plugin).await;
+
+    let plugin = fixture.start("probe", &with("shutdown = \"loop\"")).await;
+    fixture.stop(&plugin).await;
+    logged(&plugin, "its shutdown used up its 50 ms of guest time").await;
+}
+
+#[tokio::test]
 async fn handles_are_bounded() {
     let fixture = Fixture::new();
     fixture.start("probe", &with_limits("subscriptions = 3\ntimers = 2")).await;

@@ -56,6 +56,9 @@ impl lifecycle::Guest for Probe {
     }
     fn shutdown(reason: lifecycle::StopReason, grace_ms: u32) {
         report(&format!("shutdown {reason:?} {grace_ms}"));
+        if let Some(line) = config::get("shutdown") {
+            command(&line);
+        }
     }
 }
 
