@@ -103,6 +103,47 @@ fn the_same_scenarios_pass_in_every_language() {
 }
 
 #[test]
+fn what_an_example_is_answered_by_others_is_in_its_scenarios() {
+    let home = Home::new();
+    for (example, number) in [("invoice-js", 4), ("tax-go", 4)] {
+        let scenarios = project().join("examples").join(example).join("scenarios");
+        let arguments = ["test", &prebuilt(example), "--scenario", scenarios.to_str().unwrap()];
+        let passed = home.output(&arguments).succeeded();
+        assert!(passed.ends_with(&format!("{number} scenarios passed\n")), "{example}: {passed}");
+    }
+}
+
+/// JavaScript on the first host calls Go on the second, which calls Rust on the first.
+#[test]
+fn a_call_goes_through_three_languages_on_two_hosts() {
+    let home = Home::new();
+    let relay = home.node(&["relay"]);
+    let url = relay.relay();
+    let first = home.node(&["run", &prebuilt("invoice-js"), &prebuilt("calculator"), "--relay", &url]);
+    let total = |country: &str, price: &str| {
+        let lines = r#"[{"price": PRICE, "quantity": 3}, {"price": 50, "quantity": 1}]"#.replace("PRICE", price);
+        let arguments = format!(r#"{{"country": {country:?}, "lines": {lines}}}"#);
+        home.output(&["call", "invoice.total", &arguments])
+    };
+    // The one in the middle is not there yet.
+    total("DE", "19.9").failed(1, "no-tax: nobody here knows taxes: the call did not run: not found");
+    let second = home.node(&["run", &prebuilt("tax-go"), "--relay", &url, "--name", "second"]);
+    let answer: Value = serde_json::from_str(&total("DE", "19.9").succeeded()).unwrap();
+    let expected: Value =
+        serde_json::from_str(r#"{"country":"DE","net":109.7,"rate":0.19,"tax":20.84,"gross":130.54}"#).unwrap();
+    assert_eq!(answer, expected);
+    // Codes come through from the second language, and from the third.
+    let unknown = "unknown-country: an invoice to XX cannot be added up: there is no tax rate for \"XX\"";
+    total("XX", "19.9").failed(1, unknown);
+    total("DE", "1e307").failed(1, "overflow: the result is beyond the range of 64-bit floats");
+    total("DE", "\"much\"").failed(1, "bad-arguments: line 1");
+    second.stop();
+    total("DE", "19.9").failed(1, "no-tax");
+    first.stop();
+    relay.stop();
+}
+
+#[test]
 fn what_is_not_as_expected_is_shown() {
     let home = Home::new();
     let scenario = home.path().join("wrong.toml");
