@@ -15,5 +15,7 @@ export function netOf(lines) {
         }
         return Math.round(price * 100) * quantity;
     });
-    return cents.reduce((sum, each) => sum + each, 0) / 100;
+    const sum = cents.reduce((sum, each) => sum + each, 0);
+    if (!Number.isSafeInteger(sum)) throw new HandlerError('bad-arguments', 'lines: more than can be added up exactly');
+    return sum / 100;
 }
