@@ -118,7 +118,7 @@ fn what_an_example_is_answered_by_others_is_in_its_scenarios() {
 fn a_call_goes_through_three_languages_on_two_hosts() {
     let home = Home::new();
     // A rate that the calculator cannot use.
-    fs::write(home.path().join("macula.toml"), "[plugin.tax.config.rates]\nZZ = 1.7e308\n").unwrap();
+    fs::write(home.path().join("macula.toml"), "[plugin.tax-go.config.rates]\nZZ = 1.7e308\n").unwrap();
     let relay = home.node(&["relay"]);
     let url = relay.relay();
     let first = home.node(&["run", &prebuilt("invoice-js"), &prebuilt("calculator"), "--relay", &url]);
