@@ -14,7 +14,7 @@ use macula_node::{
     auth::ucan::Ipld,
     wire::{Fault, NodeId, Operation, Topic},
 };
-use macula_runtime::{PluginState, PluginStatus, Runtime};
+use macula_runtime::{Latencies, PluginState, PluginStatus, Runtime, latency_bounds_us};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
@@ -238,7 +238,7 @@ impl Source for NodeReport {
         let plugins = self.plugins().into_iter().map(|plugin| {
             let name = format!("plugin {}", plugin.name);
             match plugin.state {
-                PluginState::Running => match plugin.health {
+                PluginState::Running | PluginState::Evicted => match plugin.health {
                     None => Check::passing(name),
                     Some(health) => Check::failing(name, health),
                 },
@@ -322,10 +322,12 @@ fn content_metrics(usage: &ContentUsage) -> [Metric; 3] {
 fn plugin_metrics(plugin: &PluginStatus) -> Vec<Metric> {
     use MetricKind::{Counter, Gauge};
     let counted = &plugin.metrics;
-    let running = u64::from(plugin.state == PluginState::Running);
+    let evicted = plugin.state == PluginState::Evicted;
+    let running = u64::from(evicted || plugin.state == PluginState::Running);
     let waiting: u64 = plugin.subscriptions.iter().map(|subscription| u64::from(subscription.queued)).sum();
     [
-        (Gauge, "macula_plugin_running", "Whether the plugin runs", running),
+        (Gauge, "macula_plugin_running", "Whether the plugin runs, or would with the next message", running),
+        (Gauge, "macula_plugin_evicted", "Whether it has given its memory back", u64::from(evicted)),
         (Gauge, "macula_plugin_memory_bytes", "Linear memory", plugin.memory_bytes),
         (Gauge, "macula_plugin_messages_waiting", "Messages waiting on this host", waiting),
         (Counter, "macula_plugin_messages", "Messages handled", counted.messages),
@@ -342,9 +344,25 @@ fn plugin_metrics(plugin: &PluginStatus) -> Vec<Metric> {
         (Counter, "macula_plugin_messages_dropped", "Messages dropped because a queue was full", counted.dropped),
         (Counter, "macula_plugin_log_dropped", "Log entries above the quota", counted.log_dropped),
         (Counter, "macula_plugin_guest_nanoseconds", "Time that the plugin's own code has run", counted.guest_ns),
+        (Counter, "macula_plugin_host_calls", "Functions of the host called", counted.host_calls),
+        (Counter, "macula_plugin_evictions", "Times that it gave its memory back", counted.evictions),
     ]
-    .map(|(kind, name, help, value)| Metric::new(kind, name, help, value).label("plugin", plugin.name.as_str()))
-    .into()
+    .map(|(kind, name, help, value)| Metric::new(kind, name, help, value))
+    .into_iter()
+    .chain(latency_metrics(&plugin.latencies))
+    .map(|metric| metric.label("plugin", plugin.name.as_str()))
+    .collect()
+}
+
+fn latency_metrics(latencies: &Latencies) -> impl Iterator<Item = Metric> {
+    let handlers =
+        [("message", &latencies.messages), ("call", &latencies.calls), ("timer", &latencies.ticks)].into_iter();
+    handlers.filter(|(_, histogram)| !histogram.is_empty()).map(|(handler, histogram)| {
+        let bounds = latency_bounds_us().map(|us| us as f64 / 1e6).into_iter().chain([f64::INFINITY]);
+        let buckets = bounds.zip(histogram.counts.iter().copied()).collect();
+        let (name, help) = ("macula_plugin_handler_seconds", "How long handlers took, with their waits");
+        Metric::histogram(name, help, histogram.sum_ns as f64 / 1e9, buckets).label("handler", handler)
+    })
 }
 
 /// What is asked for where.

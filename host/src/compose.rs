@@ -12,8 +12,8 @@ use macula_node::{
     wire::{NodeId, hello::Role},
 };
 use macula_runtime::{
-    Grant, ManifestSource, Mcid, PluginHandle, PluginSource, Rights, Runtime, RuntimeConfig, StartError, StartOptions,
-    StopReason, mesh::MeshProvider,
+    Grant, LogLevel, ManifestSource, Mcid, PluginHandle, PluginSource, Rights, Runtime, RuntimeConfig, StartError,
+    StartOptions, StopReason, mesh::MeshProvider,
 };
 use serde::Serialize;
 use tokio::{
@@ -70,6 +70,8 @@ pub(crate) enum Purpose {
         plugins: Vec<Plugin>,
         follow: Vec<Slot>,
         store: StoreConfig,
+        /// Publish the plugins' logs, from this level on.
+        publish_logs: Option<LogLevel>,
         /// One that is worked on.
         project: Option<Project>,
     },
@@ -226,8 +228,8 @@ impl Node {
             relays,
             serves,
         };
-        if let Purpose::Host { plugins, follow, project, .. } = purpose
-            && let Err(failure) = started.start_plugins(settings, plugins, &follow, project).await
+        if let Purpose::Host { plugins, follow, project, publish_logs, .. } = purpose
+            && let Err(failure) = started.start_plugins(settings, plugins, &follow, publish_logs, project).await
         {
             started.stop().await;
             return Err(failure);
@@ -241,11 +243,13 @@ impl Node {
         settings: &Settings,
         plugins: Vec<Plugin>,
         follow: &[Slot],
+        publish_logs: Option<LogLevel>,
         project: Option<Project>,
     ) -> Result<(), Failure> {
         let config = RuntimeConfig {
             cache_dir: Some(self.state.path().join("native")),
             state_dir: Some(self.state.path().join("plugins")),
+            publish_logs,
             ..RuntimeConfig::default()
         };
         let meshes: Arc<dyn MeshProvider> =

@@ -15,6 +15,7 @@ use macula_node::{
     content::store::StoreConfig,
     wire::{Priority, RealmName},
 };
+use macula_runtime::LogLevel;
 
 pub(crate) use environment::Environment;
 pub(crate) use file::File;
@@ -158,6 +159,14 @@ impl Settings {
         })
     }
 
+    /// From which level on plugins' logs are published: by a flag, or by the config file.
+    pub(crate) fn publish_logs(&self, flag: Option<LogLevel>) -> Result<Option<LogLevel>, Failure> {
+        let level = |text: &String| {
+            log_level(text).map_err(|error| Failure::usage(format!("publish-logs in the config file: {error}")))
+        };
+        flag.map_or_else(|| self.file.node.publish_logs.as_ref().map(level).transpose(), |level| Ok(Some(level)))
+    }
+
     /// What a relay of this home may serve: every realm that is known here, by its root key or by tokens.
     pub(crate) fn served(&self) -> Result<Vec<RealmAccess>, Failure> {
         realm::served(&self.home, &[&self.tokens[..], &self.file.relay.token].concat())
@@ -245,6 +254,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let seconds: f64 =
         number.parse::<f64>().map_err(|_| format!("{text:?} is no duration (expected 10s, 250ms, 2m or 1h)"))?;
     Duration::try_from_secs_f64(seconds * scale).map_err(|_| format!("{text:?} is out of range"))
+}
+
+/// A level of a plugin's log.
+pub(crate) fn log_level(text: &str) -> Result<LogLevel, String> {
+    serde_json::from_value(serde_json::Value::String(text.to_owned()))
+        .map_err(|_| "expected trace, debug, info, warn or error".to_owned())
 }
 
 /// `10GiB`, `500MB`, or a number of bytes.

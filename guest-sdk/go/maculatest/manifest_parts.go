@@ -71,6 +71,8 @@ func (m *manifest) readLimits(value toml.Value) error {
 		limit("log-bytes-per-s", 0, 16<<20, unused),
 		limit("cpu-ms-per-s", 0, 64_000, unused),
 		limit("publish-per-s", 0, 10_000_000, unused),
+		limit("host-calls-per-s", 0, 100_000_000, unused),
+		limit("evict-after-s", 0, 2_592_000, unused),
 		limit("instances", 1, 64, unused),
 	})
 }

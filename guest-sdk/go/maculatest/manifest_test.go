@@ -49,6 +49,8 @@ queue-messages = 1024
 log-bytes-per-s = 65536
 cpu-ms-per-s = 100
 publish-per-s = 1000
+host-calls-per-s = 100000
+evict-after-s = 60
 instances = 1
 [[subscriptions]]
 pattern = "a.b"
@@ -76,7 +78,8 @@ func TestAWrongManifestIsAnErrorWithItsLine(t *testing.T) {
 		"\n[[subscription]]\npattern = 'a'": "line 2: unknown field `subscription`, expected one of `name`, `version`, " +
 			"`description`, `subscribe`, `publish`, `advertise`, `call`, `fetch`, `config`, `limits`, `subscriptions`, `procedures`",
 		"[limits]\nmemory = 1": "line 2: unknown field `memory`, expected one of `memory-mib`, `handler-ms`, `timers`, " +
-			"`subscriptions`, `queue-messages`, `log-bytes-per-s`, `cpu-ms-per-s`, `publish-per-s`, `instances`",
+			"`subscriptions`, `queue-messages`, `log-bytes-per-s`, `cpu-ms-per-s`, `publish-per-s`, " +
+			"`host-calls-per-s`, `evict-after-s`, `instances`",
 		"[limits]\ntimers = '1'":                "line 2: expected an integer, found a string",
 		"[limits]\ninstances = 65":              "line 2: 65 is outside 1 to 64",
 		"limits = 1":                            "line 1: expected a table, found an integer",

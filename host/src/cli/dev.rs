@@ -30,7 +30,13 @@ impl Dev {
         let tools = super::home()?.path().join("build");
         let project = Project { folder: self.directory.canonicalize()?, tools };
         let store = settings.store(None, None)?;
-        let purpose = Purpose::Host { plugins: Vec::new(), follow: Vec::new(), store, project: Some(project) };
+        let purpose = Purpose::Host {
+            plugins: Vec::new(),
+            follow: Vec::new(),
+            store,
+            publish_logs: None,
+            project: Some(project),
+        };
         compose::run(&settings, &node, purpose, Format::of(common.json))
     }
 }

@@ -8,7 +8,11 @@ use macula_runtime::{LogLevel, LogLine};
 
 use super::{ClientFlags, CommonFlags, client, client_runtime};
 use crate::{
-    admin_rpc::plugins_procedure, compose::stop_signal, config::Settings, failure::Failure, output,
+    admin_rpc::plugins_procedure,
+    compose::stop_signal,
+    config::{self, Settings},
+    failure::Failure,
+    output,
     plugin_admin::Entries,
 };
 
@@ -20,15 +24,10 @@ pub(super) struct Logs {
     #[arg(short, long)]
     follow: bool,
     /// Least level to show: trace, debug, info, warn or error
-    #[arg(long, value_name = "LEVEL", value_parser = level, default_value = "trace")]
+    #[arg(long, value_name = "LEVEL", value_parser = config::log_level, default_value = "trace")]
     level: LogLevel,
     #[command(flatten)]
     client: ClientFlags,
-}
-
-fn level(text: &str) -> Result<LogLevel, String> {
-    serde_json::from_value(serde_json::Value::String(text.to_owned()))
-        .map_err(|_| "expected trace, debug, info, warn or error".to_owned())
 }
 
 impl Logs {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use macula_node::auth::Slot;
+use macula_runtime::LogLevel;
 
 use super::{CommonFlags, NodeFlags, build};
 use crate::{
@@ -31,6 +32,9 @@ pub(super) struct Run {
     /// Content that one plugin may have of it [default: 256MiB]
     #[arg(long, value_name = "SIZE", value_parser = config::size)]
     plugin_content_max: Option<u64>,
+    /// Publish the plugins' logs to _mesh.logs.PLUGIN, from this level on: trace, debug, info, warn or error
+    #[arg(long, value_name = "LEVEL", value_parser = config::log_level)]
+    publish_logs: Option<LogLevel>,
     #[command(flatten)]
     node: NodeFlags,
 }
@@ -47,7 +51,8 @@ impl Run {
             plugins.push(Plugin { component: component(path)?, manifest: self.manifest.clone() });
         }
         let store = settings.store(self.content_max, self.plugin_content_max)?;
-        let purpose = Purpose::Host { plugins, follow: self.follow, store, project: None };
+        let publish_logs = settings.publish_logs(self.publish_logs)?;
+        let purpose = Purpose::Host { plugins, follow: self.follow, store, publish_logs, project: None };
         compose::run(&settings, &node, purpose, Format::of(common.json))
     }
 }

@@ -3,6 +3,7 @@
 use clap::Args;
 use indicatif::HumanBytes;
 use macula_node::RunningNode;
+use macula_runtime::Histogram;
 
 use super::{ClientFlags, CommonFlags, client, client_runtime};
 use crate::{
@@ -58,6 +59,17 @@ pub(super) async fn ask(
         .map_err(|error| Failure::failed(format!("node {}: unreadable status: {error}", node.name)))
 }
 
+/// How long most handlers of a kind took, and nearly all.
+fn latency(histogram: &Histogram, what: &str) -> Option<String> {
+    let within = |share| match histogram.quantile_us(share) {
+        Some(us @ ..1000) => format!("{us} µs"),
+        Some(us) => format!("{} ms", us.div_ceil(1000)),
+        None => "more than 17 s".to_owned(),
+    };
+    let text = || format!("    half of its {what} took at most {}, 99 % {}", within(0.5), within(0.99));
+    (!histogram.is_empty()).then(text)
+}
+
 fn describe(status: &NodeStatus) -> String {
     let mut lines =
         vec![format!("{} {} (process {}, version {})", status.name, status.node, status.pid, status.version)];
@@ -93,6 +105,8 @@ fn describe(status: &NodeStatus) -> String {
             counted.traps,
             plugin.memory_bytes as f64 / f64::from(1 << 20),
         ));
+        lines.extend(latency(&plugin.latencies.messages, "messages"));
+        lines.extend(latency(&plugin.latencies.calls, "calls"));
         for detail in plugin.reason.iter().chain(&plugin.health) {
             lines.push(format!("    {detail}"));
         }

@@ -47,6 +47,8 @@ pub(crate) struct NodeTable {
     /// Content that a host keeps, and that one plugin may have of it.
     pub(crate) content_max: Option<String>,
     pub(crate) plugin_content_max: Option<String>,
+    /// Level from which plugins' logs are published.
+    pub(crate) publish_logs: Option<String>,
     /// PEM files of a certificate that a public authority vouches for.
     pub(crate) tls_cert: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
@@ -73,6 +75,7 @@ impl File {
             ("tls-mode", relay.tls_mode.is_some()),
             ("content-max", relay.content_max.is_some()),
             ("plugin-content-max", relay.plugin_content_max.is_some()),
+            ("publish-logs", relay.publish_logs.is_some()),
         ] {
             if is_there {
                 return Err(Failure::usage(format!("{}: {key} belongs in [node], not in [relay]", path.display())));

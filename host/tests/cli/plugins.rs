@@ -291,6 +291,49 @@ fn a_project_runs_while_it_is_changed() {
 }
 
 #[test]
+fn logs_reach_those_who_collect_them() {
+    let home = Home::new();
+    let relay = home.node(&["relay"]);
+    let mut collected = home.subscriber(&["_mesh.logs.*", "--count", "1", "--json"]);
+    let node = home.node(&["run", &prebuilt("sensor-alert"), "--relay", &relay.relay(), "--publish-logs", "warn"]);
+    home.output(&["publish", "sensors.kitchen.temperature", "hot"]).succeeded();
+    let message: Value = serde_json::from_str(&collected.line()).unwrap();
+    assert_eq!(message["topic"], "_mesh.logs.sensor-alert");
+    let entry: Value = serde_json::from_str(message["payload"].as_str().unwrap()).unwrap();
+    assert_eq!((&entry["level"], &entry["source"]), (&"warn".into(), &"host".into()), "{entry}");
+    assert!(entry["message"].as_str().unwrap().contains("sensors.kitchen.temperature"), "{entry}");
+    home.output(&["run", "--publish-logs", "loud"]).failed(2, "expected trace, debug, info, warn or error");
+    node.stop();
+    relay.stop();
+}
+
+#[test]
+fn an_idle_plugin_gives_its_memory_back_until_it_is_needed() {
+    let home = Home::new();
+    // The runtime's own test plugin, which does what it is told and counts messages.
+    let component = home.path().join("probe.wasm");
+    fs::copy(project().join("host/crates/runtime/tests/probe.wasm"), &component).unwrap();
+    let manifest = "subscribe = [\"in\"]\nadvertise = [\"ask\"]\n[limits]\nevict-after-s = 1\n\
+                    [[subscriptions]]\npattern = \"in\"\n[[procedures]]\nprocedure = \"ask\"\n";
+    fs::write(home.path().join("probe.toml"), manifest).unwrap();
+    let node = home.node(&["run", component.to_str().unwrap()]);
+    let plugin = || {
+        let status: Value = serde_json::from_str(home.output(&["status", "--json"]).succeeded().trim()).unwrap();
+        status["plugins"][0].clone()
+    };
+    home.output(&["publish", "in", "ack"]).succeeded();
+    let mut follower = Process::start(home.command(&["logs", "probe", "-f", "--json"]));
+    while !follower.line().contains("evicted") {}
+    let evicted = plugin();
+    assert_eq!((&evicted["state"], &evicted["memory_bytes"]), (&"evicted".into(), &0.into()), "{evicted}");
+    home.output(&["status"]).succeeded().lines().find(|line| line.contains("evicted")).unwrap();
+    // A call finds what was there before.
+    assert_eq!(home.output(&["call", "ask", "--raw", "handled"]).succeeded().trim(), "handled 1");
+    assert_eq!(plugin()["metrics"]["evictions"], 1);
+    node.stop();
+}
+
+#[test]
 fn logs_and_dead_letters_are_seen_and_letters_handled_again() {
     let home = Home::new();
     let manifest = home.path().join("narrow.toml");

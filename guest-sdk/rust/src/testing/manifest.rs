@@ -41,6 +41,10 @@ pub(super) struct Limits {
     _cpu_ms_per_s: u32,
     #[serde(rename = "publish-per-s")]
     _publish_per_s: u32,
+    #[serde(rename = "host-calls-per-s")]
+    _host_calls_per_s: u32,
+    #[serde(rename = "evict-after-s")]
+    _evict_after_s: u32,
     #[serde(rename = "instances")]
     _instances: u32,
 }
@@ -56,6 +60,8 @@ impl Default for Limits {
             _log_bytes_per_s: 65_536,
             _cpu_ms_per_s: 0,
             _publish_per_s: 0,
+            _host_calls_per_s: 0,
+            _evict_after_s: 0,
             _instances: 1,
         }
     }
@@ -169,6 +175,8 @@ mod tests {
             log-bytes-per-s = 65536
             cpu-ms-per-s = 100
             publish-per-s = 1000
+            host-calls-per-s = 100000
+            evict-after-s = 60
             instances = 1
             [[subscriptions]]
             pattern = "a.b"

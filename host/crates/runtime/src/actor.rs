@@ -2,7 +2,7 @@
 //! crashes, end it when the plugin stops.
 //!
 //! States: *starting* (`init`) → *running* → *backing off* after a crash → *starting* …, until *stopped* by order or
-//! *failed* after too many crashes. Only the very first `init` may refuse the start; later ones count as crashes. A
+//! *failed* after too many crashes. An idle instance may be *evicted*: its state is kept, and brought back with the next work. Only the very first `init` may refuse the start; later ones count as crashes. A
 //! message that was with an instance when it crashed is tried again by the next one.
 
 use std::{
@@ -44,6 +44,8 @@ const UNHEALTHY_MAX: u32 = 3;
 /// Pause before `init` is tried again when it said it was not ready; doubled each time.
 const INIT_DELAY_MIN: Duration = Duration::from_millis(200);
 const INIT_DELAY_MAX: Duration = Duration::from_secs(30);
+/// How long an evicted instance may take to say good-bye.
+const EVICTION_GRACE: Duration = Duration::from_secs(1);
 /// Publishers whose DID is kept as text.
 const DIDS_MAX: usize = 1024;
 
@@ -74,6 +76,14 @@ enum Task {
     Health,
     RightsChanged,
     HandOver(Order),
+    Evict,
+    Stop,
+}
+
+/// What ends the rest of an evicted instance.
+enum Rest {
+    Wake,
+    HandOver(Order),
     Stop,
 }
 
@@ -83,6 +93,8 @@ enum Ended {
     Stopped,
     /// To be replaced, after a pause.
     Replace(Duration),
+    /// Let go because it was idle; what it has to begin with again is kept.
+    Evicted,
     /// For good.
     GivenUp,
 }
@@ -106,6 +118,11 @@ pub(crate) struct Actor {
     dids: Dids,
     permit: Option<BoxFuture<'static, Option<OwnedSemaphorePermit>>>,
     alarm: Alarm,
+    idleness: Option<Idleness>,
+    /// State of an evicted instance, until it is back.
+    kept: Option<Vec<u8>>,
+    /// Names that the instance had asked for when it was ready.
+    asked: usize,
     /// Pieces of work since others had a turn.
     in_a_row: u32,
 }
@@ -123,6 +140,9 @@ impl Actor {
             dids: Dids::default(),
             permit: None,
             alarm: Alarm::default(),
+            idleness: None,
+            kept: None,
+            asked: 0,
             in_a_row: 0,
         }
     }
@@ -155,16 +175,23 @@ impl Actor {
         loop {
             let ended = self.serve(&mut instance).await;
             drop(instance);
-            match ended {
+            let reason = match ended {
                 Ended::Stopped | Ended::GivenUp => return,
                 Ended::Replace(delay) => {
                     if self.pause(delay).await.is_none() {
                         return;
                     }
+                    self.plugin.counters.restarts.one();
+                    StartReason::Restarted
                 }
-            }
-            self.plugin.counters.restarts.one();
-            let Started::Running(next) = self.start(StartReason::Restarted).await else { return };
+                Ended::Evicted => {
+                    if self.rest().await.is_none() {
+                        return;
+                    }
+                    StartReason::Resumed
+                }
+            };
+            let Started::Running(next) = self.start(reason).await else { return };
             instance = next;
         }
     }
@@ -178,8 +205,9 @@ impl Actor {
                 () = &mut elapsed => return Some(()),
                 _ = plugin.life.stop_order() => return None,
                 order = plugin.handover.next(self.shard as usize) => {
-                    // No instance, no state.
-                    let is_wanted = order.handed.send(Ok(None)).is_ok() || plugin.is_candidate();
+                    // No instance, no state but what is kept of one that was evicted.
+                    let state = if order.wants_state { self.kept.clone() } else { None };
+                    let is_wanted = order.handed.send(Ok(state)).is_ok() || plugin.is_candidate();
                     if is_wanted && order.verdict.await.is_ok() {
                         return None;
                     }
@@ -195,7 +223,7 @@ impl Actor {
     // Starting.
 
     /// Tries until there is an instance whose `init` has said yes.
-    async fn start(&mut self, reason: StartReason) -> Started {
+    async fn start(&mut self, mut reason: StartReason) -> Started {
         let is_first = reason == StartReason::Fresh;
         let mut delay = INIT_DELAY_MIN;
         loop {
@@ -227,6 +255,10 @@ impl Actor {
                 Ok((_, Err(error))) => format!("init refused to start again: {}", describe(&error)),
                 Err(fault) => fault.to_string(),
             };
+            if reason == StartReason::Resumed && self.kept.is_none() {
+                // It could not take its state back, and is not asked to a second time.
+                reason = StartReason::Restarted;
+            }
             match self.crashed(&crash).await {
                 Some(delay) if self.pause(delay).await.is_some() => {}
                 Some(_) => return Started::Stopped,
@@ -271,10 +303,27 @@ impl Actor {
         *instance.permit() = permit;
         let outcome = instance.init(reason).await?;
         if outcome.is_ok() {
+            if reason == StartReason::Resumed {
+                self.take_back(&mut instance).await?;
+            }
             self.check_health(&mut instance).await?;
         }
         *instance.permit() = None;
         Ok((instance, outcome))
+    }
+
+    /// An instance that is back gets what was kept of the one that was evicted.
+    async fn take_back(&mut self, instance: &mut Instance) -> Result<(), HandlerFault> {
+        let Some(state) = self.kept.take() else { return Ok(()) };
+        let outcome = instance.restore(&state, &self.plugin.manifest.version).await;
+        let why = match &outcome {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => describe(error),
+            Err(fault) => fault.to_string(),
+        };
+        let text = format!("its state of before it was evicted is lost, {} bytes: restore: {why}", state.len());
+        self.plugin.log.host(LogLevel::Error, text);
+        outcome.map(|_| ())
     }
 
     /// The instance takes over what the one before had, as far as it has asked for it.
@@ -288,6 +337,8 @@ impl Actor {
                 |procedure| wanted.procedures.contains(procedure),
             );
         }
+        self.asked = instance.state().wanted.len();
+        self.idleness = Idleness::new(&self.plugin);
         self.rights_generation = self.plugin.rights.generation();
         self.health_due = instance.has_health().then(|| Instant::now() + self.health_interval);
         self.enter(PluginState::Running, None);
@@ -311,6 +362,11 @@ impl Actor {
                 }
                 Task::HandOver(order) => match self.hand_over(instance, order).await {
                     Ok(true) => return Ended::Stopped,
+                    Ok(false) => Ok(()),
+                    Err(fault) => Err(fault),
+                },
+                Task::Evict => match self.evict(instance).await {
+                    Ok(true) => return Ended::Evicted,
                     Ok(false) => Ok(()),
                     Err(fault) => Err(fault),
                 },
@@ -354,10 +410,17 @@ impl Actor {
             if let Some(task) = self.next_task() {
                 return Poll::Ready(task);
             }
+            if self.idleness.as_mut().is_some_and(|idleness| idleness.has_lasted(Instant::now()))
+                && !self.plugin.is_candidate()
+                && !self.plugin.is_on_probation()
+            {
+                return Poll::Ready(Task::Evict);
+            }
             *instance.permit() = None;
             self.in_a_row = 0;
             let due = self.plugin.mailbox.lock().next_due(self.shard as usize);
-            ready!(self.alarm.poll(due.into_iter().chain(self.health_due).min(), cx));
+            let idle_due = self.idleness.as_ref().map(|idleness| idleness.due);
+            ready!(self.alarm.poll(due.into_iter().chain(self.health_due).chain(idle_due).min(), cx));
         }
     }
 
@@ -377,8 +440,12 @@ impl Actor {
 
     /// Until when the plugin handles nothing, because it has run more than it may. One that is stopping has no time to rest.
     fn rests_until(&self) -> Option<Instant> {
-        let cpu = self.plugin.cpu.as_ref()?;
-        if self.plugin.life.is_stopping() { None } else { cpu.rests_until(Instant::now()) }
+        let (cpu, host_calls) = (&self.plugin.cpu, &self.plugin.host_calls);
+        if (cpu.is_none() && host_calls.is_none()) || self.plugin.life.is_stopping() {
+            return None;
+        }
+        let now = Instant::now();
+        [cpu, host_calls].into_iter().flatten().filter_map(|rate| rate.rests_until(now)).max()
     }
 
     /// What does not wait for rest.
@@ -407,6 +474,9 @@ impl Actor {
     }
 
     async fn work(&mut self, instance: &mut Instance, work: Work) -> Result<(), HandlerFault> {
+        if let Some(idleness) = &mut self.idleness {
+            idleness.has_worked = true;
+        }
         match work {
             Work::Deliver(delivery) => self.deliver(instance, delivery).await,
             Work::Answer { call, taken } => self.answer(instance, call, taken).await,
@@ -548,6 +618,67 @@ impl Actor {
         }
     }
 
+    /// Whether the idle instance was let go, its state kept.
+    async fn evict(&mut self, instance: &mut Instance) -> Result<bool, HandlerFault> {
+        let keeps_state = instance.keeps_state();
+        if instance.state().would_lose(self.asked, keeps_state) {
+            return Ok(false);
+        }
+        match instance.snapshot().await? {
+            Some(Ok(state)) => self.kept = Some(state),
+            None => self.kept = None,
+            Some(Err(error)) => {
+                self.plugin.note(LogLevel::Warn, format!("stays in memory: its snapshot failed: {}", describe(&error)));
+                return Ok(false);
+            }
+        }
+        if let Err(fault) = instance.shutdown(lifecycle::StopReason::Evicted, EVICTION_GRACE).await {
+            self.plugin.log.host(LogLevel::Warn, format!("its shutdown {fault}"));
+        }
+        Ok(true)
+    }
+
+    /// Waits for something to do, without an instance; `None` when the plugin is stopped or a new version took over.
+    async fn rest(&mut self) -> Option<()> {
+        self.plugin.counters.evictions.one();
+        self.enter(PluginState::Evicted, None);
+        self.plugin.log.host(LogLevel::Debug, "evicted: it was idle".to_owned());
+        loop {
+            match std::future::poll_fn(|cx| self.poll_rest(cx)).await {
+                Rest::Wake => return Some(()),
+                Rest::Stop => return None,
+                Rest::HandOver(order) => {
+                    let state = if order.wants_state { self.kept.clone() } else { None };
+                    let is_wanted = order.handed.send(Ok(state)).is_ok();
+                    if is_wanted && order.verdict.await.is_ok() {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Rest> {
+        let shard = self.shard as usize;
+        self.plugin.bell.of(shard).register(cx.waker());
+        loop {
+            if let Some(order) = self.plugin.handover.take(shard) {
+                return Poll::Ready(Rest::HandOver(order));
+            }
+            let due = {
+                let mut mailbox = self.plugin.mailbox.lock();
+                if mailbox.has_work(shard, Instant::now()) {
+                    return Poll::Ready(Rest::Wake);
+                }
+                mailbox.next_due(shard)
+            };
+            if self.plugin.life.is_stopping() {
+                return Poll::Ready(Rest::Stop);
+            }
+            ready!(self.alarm.poll(due, cx));
+        }
+    }
+
     async fn stop(&mut self, instance: &mut Instance) {
         let StopOrder { reason, deadline } = self.plugin.life.stop_order().await;
         let grace = deadline.saturating_duration_since(Instant::now());
@@ -619,6 +750,30 @@ impl Dids {
         let text: Arc<str> = did(node).into();
         self.0.insert(*node, Arc::clone(&text));
         text
+    }
+}
+
+/// Whether an instance has had nothing to do for long. The clock is read when a period ends and not with each message, so
+/// that it may be up to twice as long.
+struct Idleness {
+    after: Duration,
+    due: Instant,
+    has_worked: bool,
+}
+
+impl Idleness {
+    /// `None` when the plugin's instances stay.
+    fn new(plugin: &PluginCore) -> Option<Self> {
+        let after = Duration::from_secs(plugin.manifest.limits.evict_after_s.into());
+        (!after.is_zero()).then(|| Self { after, due: Instant::now() + after, has_worked: false })
+    }
+
+    fn has_lasted(&mut self, now: Instant) -> bool {
+        if now < self.due {
+            return false;
+        }
+        self.due = now + self.after;
+        !std::mem::take(&mut self.has_worked)
     }
 }
 

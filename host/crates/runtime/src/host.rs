@@ -65,6 +65,8 @@ pub(crate) struct InstanceState {
     content: content::ContentState,
     topics: Mutex<TopicCache>,
     handles: u32,
+    /// Functions of the host that the current handler has called.
+    pub(crate) host_calls: u64,
     table: ResourceTable,
     wasi: WasiCtx,
 }
@@ -100,6 +102,12 @@ pub(crate) struct Wanted {
     /// With the number of the subscription.
     pub(crate) patterns: HashMap<Pattern, u32>,
     pub(crate) procedures: HashSet<Topic>,
+}
+
+impl Wanted {
+    pub(crate) fn len(&self) -> usize {
+        self.patterns.len() + self.procedures.len()
+    }
 }
 
 /// Asked for, not yet in force.
@@ -145,8 +153,15 @@ impl InstanceState {
             content: content::ContentState::default(),
             topics: Mutex::default(),
             handles: 0,
+            host_calls: 0,
             table,
         }
+    }
+
+    /// Whether the instance holds what neither its state nor its next `init` would bring back. `asked` names it asked for when it
+    /// began.
+    pub(crate) fn would_lose(&mut self, asked: usize, keeps_state: bool) -> bool {
+        self.content.is_in_use() || (!keeps_state && self.wanted.len() > asked)
     }
 
     /// The guest waits from now on: its clock stands still, and its permit goes to whoever wants it.
@@ -212,9 +227,12 @@ impl InstanceState {
 
 /// Everything a plugin may import.
 pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<InstanceState>> {
-    let mut linker = Linker::new(engine);
+    let mut linker = Linker::<InstanceState>::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    Plugin::add_to_linker::<_, HasSelf<InstanceState>>(&mut linker, |state| state)?;
+    Plugin::add_to_linker::<_, HasSelf<InstanceState>>(&mut linker, |state| {
+        state.host_calls += 1;
+        state
+    })?;
     linker.allow_shadowing(true);
     wasi::link_bounded_waits(&mut linker)?;
     pubsub::link_publish(&mut linker)?;

@@ -26,9 +26,11 @@ use crate::{
     },
     engine::{Ticking, host_engine},
     host::{Handling, InstanceState},
+    latency::Latency,
     mailbox::{Delivery, DueTick, Mailbox},
     plugin::{PluginCore, StopReason},
     program::one_line,
+    status::Counters,
 };
 
 /// What a guest may make the host allocate in one call: a payload of 1 MiB with its metadata, and room to be told that
@@ -148,6 +150,11 @@ impl Instance {
         self.end(result)
     }
 
+    /// Whether its state can be handed over.
+    pub(crate) fn keeps_state(&self) -> bool {
+        self.exports.state.is_some()
+    }
+
     pub(crate) fn has_health(&self) -> bool {
         self.exports.lifecycle.is_some()
     }
@@ -224,7 +231,7 @@ impl Instance {
         // SAFETY: `Exports::load` has checked this function against the same types.
         let on_message = unsafe { OnMessage::new_unchecked(func) };
         let result = on_message.call_async(&mut self.store, (argument,)).await;
-        self.end(result.map(|(disposition,)| disposition))
+        self.end_timed(result.map(|(disposition,)| disposition), |counters| &counters.message_latency)
     }
 
     /// Hands over a call; `caller` is the DID of who calls.
@@ -251,7 +258,7 @@ impl Instance {
         // SAFETY: `Exports::load` has checked this function against the same types.
         let on_call = unsafe { OnCall::new_unchecked(func) };
         let result = on_call.call_async(&mut self.store, (argument,)).await;
-        let answer = self.end(result.map(|(answer,)| answer))?;
+        let answer = self.end_timed(result.map(|(answer,)| answer), |counters| &counters.call_latency)?;
         Ok(answer.map(Bytes::from).map_err(HandlerError::from))
     }
 
@@ -261,7 +268,7 @@ impl Instance {
         let argument = Tick { name: tick.name.to_string(), due_ms: tick.due_ms, missed: tick.missed };
         self.begin(Handling::default());
         let result = guest.call_on_timer(&mut self.store, &argument).await;
-        self.end(result)
+        self.end_timed(result, |counters| &counters.tick_latency)
     }
 
     fn begin(&mut self, handling: Handling) {
@@ -271,6 +278,20 @@ impl Instance {
 
     fn end<T>(&mut self, result: wasmtime::Result<T>) -> Result<T, HandlerFault> {
         end(&mut self.store);
+        self.outcome(result)
+    }
+
+    fn end_timed<T>(
+        &mut self,
+        result: wasmtime::Result<T>,
+        latency: impl Fn(&Counters) -> &Latency,
+    ) -> Result<T, HandlerFault> {
+        let took = end(&mut self.store);
+        latency(&self.store.data().plugin.counters).record(took);
+        self.outcome(result)
+    }
+
+    fn outcome<T>(&mut self, result: wasmtime::Result<T>) -> Result<T, HandlerFault> {
         if self.store.data().plugin.takes_trap() {
             return Err(HandlerFault::Trap("it was told to, by a test".to_owned()));
         }
@@ -343,13 +364,22 @@ fn begin(store: &mut Store<InstanceState>, budget: Duration, handling: Handling)
     state.meter.begin(budget, Instant::now());
 }
 
-fn end(store: &mut Store<InstanceState>) {
+/// Gives how long the handler took, with its waits.
+fn end(store: &mut Store<InstanceState>) -> Duration {
     let state = store.data_mut();
-    let spent = state.meter.end(Instant::now());
-    state.plugin.counters.guest_ns.add(u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX));
+    let now = Instant::now();
+    let spent = state.meter.end(now);
+    let host_calls = std::mem::take(&mut state.host_calls);
+    let counters = &state.plugin.counters;
+    counters.guest_ns.add(u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX));
+    counters.host_calls.add(host_calls);
     if let Some(cpu) = &state.plugin.cpu {
         cpu.charge(spent.as_nanos() as f64, tokio::time::Instant::now());
     }
+    if let Some(rate) = &state.plugin.host_calls {
+        rate.charge(host_calls as f64, tokio::time::Instant::now());
+    }
+    now.saturating_duration_since(state.meter.begun())
 }
 
 fn fault(store: &Store<InstanceState>, error: &wasmtime::Error) -> HandlerFault {

@@ -181,7 +181,7 @@ pub(crate) struct Mailbox {
     instances: usize,
     /// Its shard is behind those of the instances.
     canary: Option<Canary>,
-    /// Calls that a canary was to answer, and that are everybody's again.
+    /// Calls that were taken and not answered, and that are everybody's: a canary was to answer them, or nobody is awake.
     returned_calls: VecDeque<(IncomingCall, Instant)>,
 }
 
@@ -242,6 +242,24 @@ impl Mailbox {
         }
         // What was taken just now may have been one too many for a lane.
         self.overdue(shard).or_else(|| if calls_before >= CALLS_IN_A_ROW { self.next_call(shard) } else { None })
+    }
+
+    /// Whether there is something to do for `shard`. What had to be taken to know is given out next.
+    pub(crate) fn has_work(&mut self, shard: usize, now: Instant) -> bool {
+        if self.next_due(shard).is_some_and(|due| due <= now) {
+            return true;
+        }
+        if let Some(Work::Answer { call, taken }) = self.next_call(shard) {
+            self.returned_calls.push_front((call, taken));
+            return true;
+        }
+        match self.next_message(shard) {
+            Some(delivery) => {
+                self.shards[shard].ready.push_front(delivery);
+                true
+            }
+            None => self.shards[shard].lanes.is_overfull(),
+        }
     }
 
     fn next_call(&mut self, shard: usize) -> Option<Work> {

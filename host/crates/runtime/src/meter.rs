@@ -23,6 +23,7 @@ pub(crate) struct Meter {
     origin: Instant,
     budget: Duration,
     spent: Duration,
+    begun: Instant,
     /// Since when the guest has been running; `None` while the host does.
     since: Option<Instant>,
     resumed: Arc<AtomicU64>,
@@ -48,14 +49,21 @@ fn nanoseconds(duration: Duration) -> u64 {
 impl Meter {
     pub(crate) fn new() -> Self {
         let resumed = Arc::new(AtomicU64::new(0));
-        Self { origin: Instant::now(), budget: Duration::ZERO, spent: Duration::ZERO, since: None, resumed }
+        let now = Instant::now();
+        Self { origin: now, budget: Duration::ZERO, spent: Duration::ZERO, begun: now, since: None, resumed }
     }
 
     /// Begins a handler with `budget` of guest time.
     pub(crate) fn begin(&mut self, budget: Duration, now: Instant) {
         self.budget = budget;
         self.spent = Duration::ZERO;
+        self.begun = now;
         self.since = Some(now);
+    }
+
+    /// When the handler began.
+    pub(crate) fn begun(&self) -> Instant {
+        self.begun
     }
 
     /// Charges what has run since the last look and gives the handler's sum.

@@ -25,6 +25,7 @@ use crate::{
     handover::{Handover, Order},
     inspect::Inspection,
     log::{LogLevel, LogSource, PluginLog},
+    log_topic::LogPublisher,
     mailbox::{Bell, Mailbox},
     manifest::Manifest,
     mesh::Mesh,
@@ -94,6 +95,8 @@ pub(crate) struct PluginCore {
     pub(crate) cpu: Option<Rate>,
     /// Messages published.
     pub(crate) publishes: Option<Rate>,
+    /// Functions of the host called.
+    pub(crate) host_calls: Option<Rate>,
     /// Where messages are kept that no handler could deal with.
     pub(crate) dead_letters: Option<Arc<DeadLetters>>,
     /// The next handler traps: for tests of what happens then.
@@ -180,7 +183,13 @@ impl Life {
 impl Phases {
     /// The worst of its instances.
     fn state(&self) -> PluginState {
-        let order = [PluginState::Failed, PluginState::BackingOff, PluginState::Starting, PluginState::Running];
+        let order = [
+            PluginState::Failed,
+            PluginState::BackingOff,
+            PluginState::Starting,
+            PluginState::Running,
+            PluginState::Evicted,
+        ];
         order.into_iter().find(|state| self.shards.contains(state)).unwrap_or(PluginState::Stopped)
     }
 }
@@ -253,6 +262,7 @@ impl PluginCore {
             denials: Mutex::default(),
             cpu: Rate::new(u64::from(parts.manifest.limits.cpu_ms_per_s) * 1_000_000, Instant::now()),
             publishes: Rate::new(parts.manifest.limits.publish_per_s.into(), Instant::now()),
+            host_calls: Rate::new(parts.manifest.limits.host_calls_per_s.into(), Instant::now()),
             dead_letters: parts.dead_letters,
             is_to_trap: AtomicBool::new(false),
             manifest: parts.manifest,
@@ -420,6 +430,7 @@ impl PluginCore {
             held_messages: u32::try_from(mailbox.held_messages()).unwrap_or(u32::MAX),
             granted: self.rights.current().by_operation(),
             metrics: Metrics { dropped: mailbox.dropped(), ..self.counters.metrics() },
+            latencies: self.counters.latencies(),
         }
     }
 }
@@ -437,6 +448,8 @@ struct Plugin {
     canary: Mutex<Option<Canary>>,
     /// Held while one version takes over from another, and while the plugin stops.
     succession: tokio::sync::Mutex<()>,
+    /// Publishes its log, where that is wanted.
+    log_publisher: Mutex<Option<LogPublisher>>,
     /// Where its name is taken.
     registry: Weak<Registry>,
 }
@@ -476,6 +489,7 @@ impl PluginHandle {
             running: Mutex::new(Running { core, actors: Vec::new() }),
             canary: Mutex::default(),
             succession: tokio::sync::Mutex::default(),
+            log_publisher: Mutex::default(),
             registry: Arc::downgrade(registry),
         }))
     }
@@ -498,6 +512,12 @@ impl PluginHandle {
     /// Another version runs from now on; gives the tasks of the one before.
     pub(crate) fn succeed(&self, core: Arc<PluginCore>, actors: Vec<JoinHandle<()>>) -> Vec<JoinHandle<()>> {
         std::mem::replace(&mut *self.0.running.lock(), Running { core, actors }).actors
+    }
+
+    /// Publishes its log from now on.
+    pub(crate) fn publish_log(&self, level: LogLevel) {
+        let mesh = Arc::clone(&self.core().mesh);
+        *self.0.log_publisher.lock() = LogPublisher::start(&self.0.name, Arc::clone(&self.0.log), mesh, level);
     }
 
     pub(crate) fn set_canary(&self, canary: Canary) {
@@ -657,6 +677,10 @@ impl PluginHandle {
         end_actors(&core, actors, deadline).await;
         core.bury_the_rest("the plugin was stopped").await;
         core.life.enter_all(PluginState::Stopped, None);
+        let publisher = self.0.log_publisher.lock().take();
+        if let Some(publisher) = publisher {
+            publisher.finish().await;
+        }
         if let Some(registry) = self.0.registry.upgrade() {
             registry.remove(self);
         }

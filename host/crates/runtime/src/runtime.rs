@@ -51,6 +51,8 @@ pub struct RuntimeConfig {
     pub health_interval: Duration,
     /// How crashes are answered.
     pub crash_policy: CrashPolicy,
+    /// Publish the plugins' logs to [`log_topic`](crate::log_topic), from this level on; `None`: not at all.
+    pub publish_logs: Option<LogLevel>,
 }
 
 impl Default for RuntimeConfig {
@@ -61,6 +63,7 @@ impl Default for RuntimeConfig {
             handlers_max: 256,
             health_interval: Duration::from_secs(10),
             crash_policy: CrashPolicy::default(),
+            publish_logs: None,
         }
     }
 }
@@ -334,6 +337,9 @@ impl Runtime {
         let core = Arc::new(PluginCore::new(self.parts(prepared, grant, breaker)));
         self.open_manifest(&core).await?;
         let handle = PluginHandle::new(core, &self.0.registry);
+        if let Some(level) = self.0.config.publish_logs {
+            handle.publish_log(level);
+        }
         reservation.fill(handle.clone());
         // Begun here, so that a caller who stops waiting leaves a whole plugin behind.
         let (runtime, starting) = (self.clone(), handle.clone());

@@ -11,6 +11,8 @@ use std::{
 use macula_wire::{Mcid, PluginName};
 use serde::{Deserialize, Serialize};
 
+use crate::latency::{Latencies, Latency};
+
 /// Where a plugin is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -21,6 +23,8 @@ pub enum PluginState {
     Running,
     /// Has crashed, or its `init` is not ready yet: the next try is waiting for its time.
     BackingOff,
+    /// Idle, and its memory given back; the next message, call or tick brings it back.
+    Evicted,
     /// Given up after too many crashes; somebody has to see to it.
     Failed,
     /// Stopped by somebody.
@@ -31,6 +35,7 @@ macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// What has been counted since the plugin started.
         #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default)]
         pub struct Metrics {
             $($(#[$doc])* pub $name: u64,)*
         }
@@ -39,11 +44,22 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
             $(pub(crate) $name: Counter,)*
+            pub(crate) message_latency: Latency,
+            pub(crate) call_latency: Latency,
+            pub(crate) tick_latency: Latency,
         }
 
         impl Counters {
             pub(crate) fn metrics(&self) -> Metrics {
                 Metrics { $($name: self.$name.value(),)* }
+            }
+
+            pub(crate) fn latencies(&self) -> Latencies {
+                Latencies {
+                    messages: self.message_latency.histogram(),
+                    calls: self.call_latency.histogram(),
+                    ticks: self.tick_latency.histogram(),
+                }
             }
         }
     };
@@ -76,6 +92,10 @@ counters! {
     dropped,
     /// Log entries above the quota.
     log_dropped,
+    /// Functions of the host that the plugin has called.
+    host_calls,
+    /// Instances let go because they were idle.
+    evictions,
     /// Time that the plugin's own code has run, in nanoseconds.
     guest_ns,
 }
@@ -147,6 +167,9 @@ pub struct PluginStatus {
     pub granted: BTreeMap<String, Vec<String>>,
     /// What has been counted.
     pub metrics: Metrics,
+    /// How long its handlers took.
+    #[serde(default)]
+    pub latencies: Latencies,
 }
 
 /// Linear memory, by instance.

@@ -68,6 +68,11 @@ enum Begun {
 }
 
 impl ContentState {
+    /// Whether something is open or on its way, which would end with the instance.
+    pub(super) fn is_in_use(&mut self) -> bool {
+        self.blobs > 0 || self.writers > 0 || self.running() > 0
+    }
+
     /// Lets go of what has ended; how many run.
     fn running(&mut self) -> usize {
         for fetch in &mut self.fetches {

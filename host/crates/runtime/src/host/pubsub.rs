@@ -35,6 +35,7 @@ pub(super) fn link_publish(linker: &mut Linker<InstanceState>) -> wasmtime::Resu
     linker.instance("macula:plugin/pubsub@0.1.0")?.func_wrap_async(
         "publish",
         |mut store, (topic, payload, options): (WasmStr, WasmList<u8>, Option<pubsub::PublishOptions>)| {
+            store.data_mut().host_calls += 1;
             let begun = begin_in_place(&store, &topic, &payload, options.as_ref());
             Box::new(async move {
                 let outcome = match begun? {

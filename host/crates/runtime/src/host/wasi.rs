@@ -37,7 +37,9 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 const RANDOM_BYTES_MAX: u64 = 64 << 10;
 
 impl WasiView for InstanceState {
+    /// Asked once for each function of WASI that the guest calls.
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.host_calls += 1;
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
@@ -67,6 +69,7 @@ async fn poll_bounded(
     pollables: Vec<Resource<DynPollable>>,
 ) -> wasmtime::Result<Vec<u32>> {
     let state = store.data_mut();
+    state.host_calls += 1;
     let patience = state.patience();
     state.begin_wait();
     let ready = tokio::time::timeout(patience, poll::Host::poll(&mut state.table, pollables)).await;

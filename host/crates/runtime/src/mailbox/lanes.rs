@@ -161,6 +161,11 @@ impl Lanes {
         self.remove(&key(message)).map(|lane| lane.waiting).unwrap_or_default()
     }
 
+    /// Whether [`Lanes::pop_overfull`] would give something.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.overfull.iter().any(|key| self.lanes.get(key).is_some_and(|lane| lane.head.is_some()))
+    }
+
     /// The first message of a lane with too many behind it, and those.
     pub(super) fn pop_overfull(&mut self) -> Option<(Delivery, VecDeque<Delivery>, String)> {
         while let Some(key) = self.overfull.pop() {

@@ -25,6 +25,12 @@ pub struct Limits {
     pub cpu_ms_per_s: u32,
     /// Messages published in a second; what is above fails with `quota-exceeded`. 0: no limit. Up to 10,000,000.
     pub publish_per_s: u32,
+    /// Functions of the host called in a second, by all instances together: what is above is made up for by rest, while its
+    /// messages wait. 0: no limit. Up to 100,000,000.
+    pub host_calls_per_s: u32,
+    /// Seconds without work after which an instance gives its memory back, its state kept by `state-handler`, until there is
+    /// work again. 0: never. Up to 2,592,000 (30 days).
+    pub evict_after_s: u32,
     /// Instances that share the topics among them: 1 to 64. Each has a memory of its own.
     pub instances: u32,
 }
@@ -40,6 +46,8 @@ impl Default for Limits {
             log_bytes_per_s: 65_536,
             cpu_ms_per_s: 0,
             publish_per_s: 0,
+            host_calls_per_s: 0,
+            evict_after_s: 0,
             instances: 1,
         }
     }
@@ -66,6 +74,8 @@ impl Limits {
             ("log-bytes-per-s", self.log_bytes_per_s, 0..=16 << 20),
             ("cpu-ms-per-s", self.cpu_ms_per_s, 0..=64_000),
             ("publish-per-s", self.publish_per_s, 0..=10_000_000),
+            ("host-calls-per-s", self.host_calls_per_s, 0..=100_000_000),
+            ("evict-after-s", self.evict_after_s, 0..=2_592_000),
             ("instances", self.instances, 1..=64),
         ];
         match bounds.into_iter().find(|(_, value, range)| !range.contains(value)) {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use macula_runtime::Histogram;
+
 use super::support::{Fixture, MANIFEST, logged, until};
 
 fn with_limits(limits: &str) -> String {
@@ -150,6 +152,34 @@ async fn who_runs_too_much_rests_and_loses_nothing() {
     let begin = Instant::now();
     fixture.stop(&plugin).await;
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_calls_the_host_too_much_rests_and_loses_nothing() {
+    let fixture = Fixture::new();
+    let plugin = fixture.start("probe", &with_limits("host-calls-per-s = 100")).await;
+    let begin = tokio::time::Instant::now();
+    assert_eq!(fixture.ask("publish-many out 500").await, "published 500");
+    assert!(plugin.metrics().host_calls >= 500);
+    fixture.ask("handled").await;
+    let rested = begin.elapsed().as_secs();
+    assert!((3..=5).contains(&rested), "500 calls are worth 5 s, of which one was saved up: {rested}");
+}
+
+#[tokio::test]
+async fn how_long_handlers_take_is_counted() {
+    let fixture = Fixture::new();
+    let plugin = fixture.probe().await;
+    fixture.ask("sleep 20").await;
+    fixture.ask("handled").await;
+    fixture.mesh.call("probe.do", "handled").await.unwrap();
+    fixture.ask("after now 1").await;
+    until(&plugin, |status| status.metrics.ticks == 1).await;
+    let latencies = plugin.status().latencies;
+    let total = |histogram: &Histogram| histogram.counts.iter().sum::<u64>();
+    assert_eq!((total(&latencies.messages), total(&latencies.calls), total(&latencies.ticks)), (3, 1, 1));
+    assert!(latencies.messages.quantile_us(1.0).is_none_or(|us| us >= 20_000), "waits are part of it");
+    assert!(latencies.messages.sum_ns >= 20_000_000);
 }
 
 #[tokio::test]

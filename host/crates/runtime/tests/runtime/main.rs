@@ -6,6 +6,7 @@ mod content;
 mod crashes;
 mod delivery;
 mod examples;
+mod idle;
 mod lifecycle;
 mod limits;
 mod refusals;

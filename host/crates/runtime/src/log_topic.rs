@@ -1,0 +1,102 @@
+//! Logs for those who are elsewhere: entries published to `_mesh.logs.<plugin>`, as JSON ([`LogLine`](crate::LogLine)), where whoever runs the
+//! host wants that. What cannot be published is not waited for long; a gap in the entries' numbers tells.
+
+use std::{sync::Arc, time::Duration};
+
+use macula_wire::{ContentType, Delivery, Pattern, PluginName, Priority, Topic};
+use tokio::{sync::Notify, task::JoinHandle};
+
+use crate::{
+    log::{LogLevel, LogLine, PluginLog},
+    mesh::{Mesh, Publication, Publishing},
+};
+
+/// How long an entry waits for room in the node's queue.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Where the log of a plugin is published; `None` for a name that no plugin can have.
+pub fn log_topic(plugin: &PluginName) -> Option<Topic> {
+    format!("_mesh.logs.{plugin}").parse().ok()
+}
+
+/// The logs of all plugins.
+pub fn log_pattern() -> Pattern {
+    "_mesh.logs.*".parse().expect("a constant of the grammar")
+}
+
+/// Publishes a plugin's log until it is finished or dropped.
+pub(crate) struct LogPublisher {
+    task: JoinHandle<()>,
+    end: Arc<Notify>,
+}
+
+impl LogPublisher {
+    /// Publishes entries from `level` on, from the first that is kept.
+    pub(crate) fn start(
+        plugin: &PluginName,
+        log: Arc<PluginLog>,
+        mesh: Arc<dyn Mesh>,
+        level: LogLevel,
+    ) -> Option<Self> {
+        let topic = log_topic(plugin)?;
+        let end = Arc::new(Notify::new());
+        let ended = Arc::clone(&end);
+        let task = tokio::spawn(async move {
+            let mut next = 0;
+            let mut is_last = false;
+            while !is_last {
+                let lines;
+                (lines, next) = tokio::select! {
+                    biased;
+                    () = ended.notified() => {
+                        is_last = true;
+                        log.lines_from(next)
+                    }
+                    followed = log.follow(next) => followed,
+                };
+                for line in lines.iter().filter(|line| line.level >= level) {
+                    publish(&topic, line, &*mesh).await;
+                }
+            }
+        });
+        Some(Self { task, end })
+    }
+
+    /// Publishes what is left.
+    pub(crate) async fn finish(mut self) {
+        self.end.notify_one();
+        let _ = tokio::time::timeout(PATIENCE, &mut self.task).await;
+    }
+}
+
+impl Drop for LogPublisher {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// An entry that cannot be published is in the log all the same. To say so there would be one more.
+async fn publish(topic: &Topic, line: &LogLine, mesh: &dyn Mesh) {
+    let payload = serde_json::to_vec(line).expect("plain data");
+    let content_type: ContentType = "application/json".parse().expect("a constant");
+    let publishing = mesh.publish(Publication {
+        topic,
+        payload: &payload,
+        content_type: &content_type,
+        delivery: Delivery::Ordered,
+        priority: Priority::Normal,
+        retain: false,
+        cause_depth: 0,
+        extras: None,
+    });
+    let outcome = match publishing {
+        Publishing::Now(outcome) => outcome.map(|_| ()).map_err(|fault| fault.to_string()),
+        Publishing::Later(pending) => match tokio::time::timeout(PATIENCE, pending).await {
+            Ok(outcome) => outcome.map(|_| ()).map_err(|fault| fault.to_string()),
+            Err(_) => Err("there is no room in the node's queue".to_owned()),
+        },
+    };
+    if let Err(why) = outcome {
+        tracing::debug!(%topic, number = line.number, why, "a log entry was not published");
+    }
+}

@@ -1,0 +1,98 @@
+//! Idle instances give their memory back, and come back as they were.
+
+use macula_runtime::{PluginHandle, PluginState};
+
+use super::support::{Fixture, MANIFEST, logged};
+
+const EVICTED: [PluginState; 1] = [PluginState::Evicted];
+
+async fn start(fixture: &Fixture, config: &str) -> PluginHandle {
+    let manifest = MANIFEST.replace("[config]", &format!("[config]\n{config}"));
+    fixture.start("probe", &format!("{manifest}[limits]\nevict-after-s = 10\n")).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_instance_comes_back_as_it_was() {
+    let fixture = Fixture::new();
+    let plugin = start(&fixture, "init = \"subscribe kept.*\\nadvertise kept\"").await;
+    assert_eq!(fixture.ask("handled").await, "handled 1");
+    plugin.wait_for(&EVICTED).await;
+    let status = plugin.status();
+    assert_eq!((status.memory_bytes, status.metrics.evictions, status.metrics.restarts), (0, 1, 0));
+    assert_eq!(fixture.mesh.published_texts("report").last().unwrap(), "shutdown StopReason::Evicted 1000");
+    assert_eq!(fixture.mesh.patterns(), ["in.**", "kept.*"]);
+
+    // A message, on a subscription of the instance that has gone.
+    fixture.mesh.publish("kept.x", "handled");
+    let reports = fixture.reports(3).await;
+    assert_eq!(reports[1..], ["shutdown StopReason::Evicted 1000", "handled 2"]);
+    assert!(fixture.mesh.published_texts("report").contains(&"init StartReason::Resumed".to_owned()));
+    assert!(plugin.status().memory_bytes > 0);
+
+    // A call.
+    plugin.wait_for(&EVICTED).await;
+    assert_eq!(fixture.mesh.call("kept", "handled").await.unwrap(), "handled 2");
+
+    // A timer, set before it went.
+    assert_eq!(fixture.ask("after late 60000").await, "Ok(())");
+    plugin.wait_for(&EVICTED).await;
+    assert_eq!(fixture.reports(7).await[4..], ["Ok(())", "shutdown StopReason::Evicted 1000", "tick late missed 0"]);
+    assert_eq!(plugin.metrics().traps, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_work_stays() {
+    let fixture = Fixture::new();
+    let plugin = start(&fixture, "").await;
+    for _ in 0..20 {
+        tokio::time::sleep(std::time::Duration::from_secs(9)).await;
+        fixture.ask("handled").await;
+    }
+    assert_eq!(plugin.metrics().evictions, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_version_gets_the_state_of_an_evicted_instance() {
+    let fixture = Fixture::new();
+    let plugin = start(&fixture, "").await;
+    fixture.ask("handled").await;
+    plugin.wait_for(&EVICTED).await;
+    fixture.replace(&plugin, MANIFEST).await.unwrap();
+    assert_eq!(fixture.ask("handled").await, "handled 2");
+    let reports = fixture.mesh.published_texts("report");
+    assert!(!reports.contains(&"init StartReason::Resumed".to_owned()), "it was not woken for that: {reports:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_evicted_plugin_stops_at_once() {
+    let fixture = Fixture::new();
+    let plugin = start(&fixture, "").await;
+    plugin.wait_for(&EVICTED).await;
+    fixture.stop(&plugin).await;
+    assert_eq!(plugin.state(), PluginState::Stopped);
+    assert_eq!(fixture.reports(1).await, ["shutdown StopReason::Evicted 1000"], "it has said good-bye once");
+    assert_eq!(fixture.mesh.patterns(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_give_its_state_stays() {
+    let fixture = Fixture::new();
+    let plugin = start(&fixture, "snapshot = \"denied\"").await;
+    logged(&plugin, "stays in memory: its snapshot failed: denied: as told").await;
+    assert_eq!((plugin.state(), plugin.metrics().evictions), (PluginState::Running, 0));
+    assert_eq!(fixture.ask("handled").await, "handled 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_take_its_state_back_begins_empty_and_that_is_said() {
+    for (how, begins) in [("trap", "restore: trapped"), ("denied", "restore: denied: as told")] {
+        let fixture = Fixture::new();
+        let plugin = start(&fixture, &format!("restore = \"{how}\"")).await;
+        assert_eq!(fixture.ask("handled").await, "handled 1");
+        plugin.wait_for(&EVICTED).await;
+        fixture.tell("handled");
+        let text = logged(&plugin, "its state of before it was evicted is lost").await;
+        assert!(text.contains(begins), "{text}");
+        assert_eq!(fixture.reports(3).await[2], "handled 1", "no message is lost");
+    }
+}
