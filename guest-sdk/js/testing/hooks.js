@@ -6,9 +6,11 @@
 
 const NUMBER = 'macula-instance';
 
+/** Where the SDK is, and the names that each interface of the contract has. */
 let sdk;
+let names;
 
-export function initialize(data) { sdk = data.sdk; }
+export function initialize(data) { ({ sdk, names } = data); }
 
 export async function resolve(specifier, context, next) {
     const number = context.parentURL === undefined ? null : new URL(context.parentURL).searchParams.get(NUMBER);
@@ -28,7 +30,10 @@ export async function load(address, context, next) {
     const url = new URL(address);
     const name = url.pathname.replace(/^plugin\//, '').replace(/@.*$/, '');
     const number = Number(url.searchParams.get(NUMBER));
-    const source = `export default globalThis[Symbol.for('macula.testing')](${number}, ${JSON.stringify(name)});`;
+    if (!(name in names)) throw new Error(`the contract has no interface ${name}`);
+    const source = `const contract = globalThis[Symbol.for('macula.testing')](${number}, ${JSON.stringify(name)});
+        export default contract;
+        export const { ${names[name].join(', ')} } = contract;`;
     return { format: 'module', source, shortCircuit: true };
 }
 

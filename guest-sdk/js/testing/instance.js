@@ -19,11 +19,12 @@ const interfaces = new Map();
 
 let registered = false;
 
-function prepare() {
+function prepare(contract) {
     if (registered) return;
     registered = true;
     globalThis[Symbol.for('macula.testing')] = (number, name) => interfaces.get(number)[name];
-    register('./hooks.js', import.meta.url, { data: { sdk: SDK.href } });
+    const names = Object.fromEntries(Object.entries(contract).map(([name, functions]) => [name, Object.keys(functions)]));
+    register('./hooks.js', import.meta.url, { data: { sdk: SDK.href, names } });
 }
 
 /**
@@ -31,7 +32,7 @@ function prepare() {
  * "-handler". What the modules do at once runs when a component is built: there is no host then, and none here.
  */
 export async function loadInstance(entry, contract) {
-    prepare();
+    prepare(contract);
     const number = interfaces.size + 1;
     const life = { begun: false };
     interfaces.set(number, Object.fromEntries(Object.entries(contract).map(([name, functions]) => [name, guarded(functions, life)])));

@@ -11,7 +11,8 @@ const KEYS = [
 /** Of the limits, a test meets `timers` and `subscriptions`; the others are about memory, time and queues. */
 const LIMITS = {
     'memory-mib': [1, 4095], 'handler-ms': [10, 600_000], timers: [0, 65_536], subscriptions: [0, 4096], 'queue-messages': [1, 65_536],
-    'log-bytes-per-s': [0, 16 << 20], 'cpu-ms-per-s': [0, 64_000], 'publish-per-s': [0, 10_000_000], instances: [1, 64],
+    'log-bytes-per-s': [0, 16 << 20], 'cpu-ms-per-s': [0, 64_000], 'publish-per-s': [0, 10_000_000],
+    'host-calls-per-s': [0, 100_000_000], 'evict-after-s': [0, 2_592_000], instances: [1, 64],
 };
 
 /** Reads a manifest. Throws an Error that says what a host would refuse. */
