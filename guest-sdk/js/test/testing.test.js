@@ -366,3 +366,43 @@ test('a manifest is refused as hosts refuse it', async () => {
     }
     await assert.rejects(FakeHost.start({ folder: join(root, 'nowhere') }), /there is no .*macula\.toml/);
 });
+
+// A component that hands over half a pair of surrogates ends: what names something is an error, the rest is replaced.
+test('what is no UTF-8 does not reach the host', async () => {
+    const host = await start(`
+        import * as macula from 'macula';
+        const bad = 'x\\ud800';
+        const asks = {
+            topic: () => macula.publish(bad, 1), 'content type': () => macula.publish('out.x', 1, { contentType: bad }),
+            metadata: () => macula.publish('out.x', 1, { metadata: { [bad]: '' } }), 'metadata k': () => macula.publish('out.x', 1, { metadata: { k: bad } }),
+            pattern: () => macula.subscribe(bad), procedure: () => macula.advertise(bad), timer: () => macula.after(bad, 1),
+            bucket: () => macula.openBucket(bad), key: () => macula.openBucket('b').get(bad), 'content id': () => macula.hasContent(bad),
+        };
+        export default {
+            timers: {},
+            onTimer() {},
+            onHealth() { return bad; },
+            onMessage(message) {
+                const what = message.text();
+                if (what in asks) return asks[what]();
+                macula.log.warn(bad, { [bad]: bad });
+                if (what === 'call') return macula.call('other.x', 1, { idempotencyKey: bad });
+                throw macula.deadLetter(bad);
+            },
+            onCall(request) {
+                if (request.text() === 'long') throw new Error('x' + '😀'.repeat(300));
+                return [macula.setting(bad) ?? null, macula.can('/mesh/publish', bad), macula.cancelTimer(bad)];
+            },
+        };`);
+    for (const what of ['topic', 'content type', 'metadata', 'metadata k', 'pattern', 'procedure', 'timer', 'bucket', 'key', 'content id']) {
+        assert.deepEqual(host.deliver('in.x', what), { outcome: 'reject', reason: `invalid: ${what} "x\\ud800": not UTF-8` });
+    }
+    assert.deepEqual([host.published, host.logged], [[], []]);
+    assert.deepEqual(host.deliver('in.x', 'call'), { outcome: 'reject', reason: 'the call did not run: invalid: idempotency key "x\\ud800": not UTF-8' });
+    assert.deepEqual(host.deliver('in.x', 'text'), { outcome: 'dead-letter', reason: 'x\ufffd' });
+    assert.deepEqual(host.takeLogged().at(-1), { level: 'warn', target: '', message: 'x\ufffd', fields: { 'x\ufffd': 'x\ufffd' } });
+    assert.deepEqual(host.callJSON('own.ask', ''), [null, false, false]);
+    assert.deepEqual(host.health(), { tag: 'unhealthy', val: 'x\ufffd' });
+    // 1,024 bytes, up to the end of a character.
+    assert.throws(() => host.call('own.ask', 'long'), { message: 'x' + '😀'.repeat(255) });
+});
