@@ -104,6 +104,46 @@ fn the_same_scenarios_pass_in_every_language() {
     }
 }
 
+/// Go's own timers run on the clocks of WASI.
+#[test]
+fn a_handler_that_sleeps_does_so_in_the_scenarios_time() {
+    let home = Home::new();
+    if !languages(&home).contains(&"go") {
+        return;
+    }
+    let folder = home.path().join("sleeper");
+    home.output(&["new", "--lang", "go", folder.to_str().unwrap()]).succeeded();
+    let source = r#"package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"macula.host/macula"
+)
+
+func main() {}
+
+func init() {
+	macula.Handle(func(ctx context.Context, message *macula.Message) error {
+		begin := time.Now()
+		time.Sleep(3 * time.Second)
+		text := fmt.Sprintf("%s, %v later", begin.UTC().Format(time.RFC3339), time.Since(begin).Round(time.Second))
+		return macula.Publish(ctx, "greetings.sleeper", []byte(text))
+	})
+}
+"#;
+    fs::write(folder.join("main.go"), source).unwrap();
+    fs::remove_file(folder.join("main_test.go")).unwrap();
+    let manifest = fs::read_to_string(folder.join("macula.toml")).unwrap();
+    fs::write(folder.join("macula.toml"), manifest.split("[[procedures]]").next().unwrap()).unwrap();
+    let scenario = "[[steps]]\nadvance = \"1h\"\n[[steps]]\nmessage = { topic = \"hello.a\" }\n[[steps]]\nadvance = \"5s\"\n\
+                    publishes = [{ topic = \"greetings.sleeper\", text = \"2026-01-01T01:00:00Z, 3s later\" }]\n";
+    fs::write(folder.join("scenarios/greets.toml"), scenario).unwrap();
+    home.output(&["test", folder.to_str().unwrap()]).succeeded();
+}
+
 #[test]
 fn what_an_example_is_answered_by_others_is_in_its_scenarios() {
     let home = Home::new();

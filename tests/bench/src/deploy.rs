@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    component::variant,
     process::{Party, Process, say},
     table::Table,
 };
@@ -78,15 +79,9 @@ struct Component {
 }
 
 impl Component {
-    /// A component that does the same as this one under another id: a custom section is added.
+    /// See [`variant`].
     fn variant(bytes: &[u8], number: u32) -> Self {
-        let name = b"variant";
-        let mut section = vec![name.len() as u8];
-        section.extend(name);
-        section.extend(number.to_le_bytes());
-        let mut bytes = bytes.to_vec();
-        bytes.extend([0, section.len() as u8]);
-        bytes.extend(section);
+        let bytes = variant(bytes, number);
         let mut builder = OutboardBuilder::new();
         builder.push(&bytes);
         let mut found: Vec<Parent> = builder.take_parents();

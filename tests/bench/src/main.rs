@@ -1,13 +1,15 @@
 //! Measures the mesh: publisher, relay and subscriber as processes of their own, TLS on as always.
 //!
 //! `cargo run --release -p macula-bench` runs everything and prints a table; `-- pubsub`, `-- calls`, `-- links`,
-//! `-- plugin`, `-- content`, `-- shaped` and `-- deploy` run a part. Each figure is the median of several rounds; the spread is printed beside it. A timing is
+//! `-- plugin`, `-- content`, `-- shaped`, `-- deploy` and `-- crowd` run a part. Each figure is the median of several rounds; the spread is printed beside it. A timing is
 //! never a test: nothing here fails because a machine is slow.
 
 #![expect(clippy::print_stdout, reason = "its output is the table")]
 
 mod calls;
+mod component;
 mod content;
+mod crowd;
 mod deploy;
 mod links;
 mod plugin;
@@ -43,6 +45,8 @@ enum Part {
     Shaped,
     /// New versions of a plugin, with and without load.
     Deploy,
+    /// A thousand plugins on one host.
+    Crowd,
     /// One process of a measurement; started by the others.
     #[command(hide = true)]
     Role(process::Role),
@@ -75,6 +79,9 @@ fn main() -> anyhow::Result<()> {
     }
     if all || matches!(arguments.part, Some(Part::Deploy)) {
         deploy::measure(&mut table)?;
+    }
+    if all || matches!(arguments.part, Some(Part::Crowd)) {
+        crowd::measure(&mut table)?;
     }
     table.print();
     Ok(())

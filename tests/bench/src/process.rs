@@ -14,7 +14,7 @@ use macula_node::{Home, Mesh, MeshConfig, RelayConfig, RelayServer, RelayUrl};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::AsyncBufReadExt;
 
-use crate::{calls, content, deploy, links, pubsub, shaped};
+use crate::{calls, content, crowd, deploy, links, pubsub, shaped};
 
 /// One process.
 #[derive(Args)]
@@ -39,6 +39,7 @@ enum What {
     ContentProvider(content::Provider),
     Fetcher(content::Fetcher),
     Deployer(deploy::Deployer),
+    CrowdCaller(crowd::Caller),
     Line(shaped::Line),
     IdleLinks(links::IdleLinks),
     BareServer,
@@ -60,6 +61,7 @@ impl Role {
                 What::Line(line) => line.run().await,
                 What::Fetcher(fetcher) => fetcher.run(&party).await,
                 What::Deployer(deployer) => deployer.run(&party).await,
+                What::CrowdCaller(caller) => caller.run(&party).await,
                 What::IdleLinks(idle) => idle.run(&party).await,
                 What::BareServer => links::bare_server().await,
                 What::BareClient(client) => client.run().await,

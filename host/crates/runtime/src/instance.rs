@@ -265,7 +265,8 @@ impl Instance {
     /// Hands over a tick.
     pub(crate) async fn tick(&mut self, tick: &DueTick) -> Result<Result<(), types::Error>, HandlerFault> {
         let Some(guest) = self.exports.timer.clone() else { return Ok(Ok(())) };
-        let argument = Tick { name: tick.name.to_string(), due_ms: tick.due_ms, missed: tick.missed };
+        let due_ms = self.store.data().plugin.clock.wall_ms_at(tick.due);
+        let argument = Tick { name: tick.name.to_string(), due_ms, missed: tick.missed };
         self.begin(Handling::default());
         let result = guest.call_on_timer(&mut self.store, &argument).await;
         self.end_timed(result, |counters| &counters.tick_latency)

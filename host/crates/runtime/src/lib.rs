@@ -12,6 +12,7 @@ mod actor;
 mod bindings;
 mod breaker;
 mod cache;
+mod clock;
 mod dead_letter;
 mod dead_letters;
 mod engine;

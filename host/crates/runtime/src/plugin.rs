@@ -21,6 +21,7 @@ use tokio::{
 
 use crate::{
     breaker::{self, Breaker, Verdict},
+    clock::Clock,
     dead_letters::DeadLetters,
     handover::{Handover, Order},
     inspect::Inspection,
@@ -99,6 +100,8 @@ pub(crate) struct PluginCore {
     pub(crate) host_calls: Option<Rate>,
     /// Where messages are kept that no handler could deal with.
     pub(crate) dead_letters: Option<Arc<DeadLetters>>,
+    /// What its instances see as the time.
+    pub(crate) clock: Clock,
     /// The next handler traps: for tests of what happens then.
     pub(crate) is_to_trap: AtomicBool,
 }
@@ -203,6 +206,7 @@ pub(crate) struct PluginParts {
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) breaker: Breaker,
     pub(crate) dead_letters: Option<Arc<DeadLetters>>,
+    pub(crate) clock: Clock,
 }
 
 impl PluginCore {
@@ -264,6 +268,7 @@ impl PluginCore {
             publishes: Rate::new(parts.manifest.limits.publish_per_s.into(), Instant::now()),
             host_calls: Rate::new(parts.manifest.limits.host_calls_per_s.into(), Instant::now()),
             dead_letters: parts.dead_letters,
+            clock: parts.clock,
             is_to_trap: AtomicBool::new(false),
             manifest: parts.manifest,
         }

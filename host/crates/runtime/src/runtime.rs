@@ -6,7 +6,7 @@ use std::{
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use crate::{
     actor::{Actor, InitError},
     breaker::{self, Breaker, CrashLoop, CrashPolicy},
     cache::CodeCache,
+    clock::Clock,
     dead_letters::DeadLetters,
     engine::{EngineError, HostEngine, host_engine},
     host::{self, IN_FLIGHT_DEFAULT, InstanceState},
@@ -53,6 +54,9 @@ pub struct RuntimeConfig {
     pub crash_policy: CrashPolicy,
     /// Publish the plugins' logs to [`log_topic`](crate::log_topic), from this level on; `None`: not at all.
     pub publish_logs: Option<LogLevel>,
+    /// What the plugins' clock shows at the beginning, to go on with tokio's clock: for tests in virtual time. `None`: the system's
+    /// clock, whatever it shows.
+    pub time: Option<SystemTime>,
 }
 
 impl Default for RuntimeConfig {
@@ -64,6 +68,7 @@ impl Default for RuntimeConfig {
             health_interval: Duration::from_secs(10),
             crash_policy: CrashPolicy::default(),
             publish_logs: None,
+            time: None,
         }
     }
 }
@@ -248,6 +253,7 @@ struct Shared {
     programs: Mutex<HashMap<Mcid, Weak<Program>>>,
     registry: Arc<Registry>,
     dead_letters: Mutex<HashMap<PluginName, Arc<DeadLetters>>>,
+    clock: Clock,
 }
 
 /// A plugin that could be started: read, inspected and compiled, its manifest put together. Nothing of it runs. Cheap to
@@ -295,6 +301,7 @@ impl Runtime {
             .map(|path| CodeCache::open(path).map_err(|source| RuntimeError::Cache { path: path.to_owned(), source }))
             .transpose()?;
         let permits = Arc::new(Semaphore::new(config.handlers_max));
+        let clock = Clock::new(config.time);
         Ok(Self(Arc::new(Shared {
             config,
             host,
@@ -305,6 +312,7 @@ impl Runtime {
             programs: Mutex::default(),
             registry: Arc::default(),
             dead_letters: Mutex::default(),
+            clock,
         })))
     }
 
@@ -430,7 +438,8 @@ impl Runtime {
         let mesh = self.0.provider.for_plugin(&manifest.name);
         let permits = Arc::clone(&self.0.permits);
         let dead_letters = self.dead_letters(&manifest.name);
-        PluginParts { manifest, program, mesh, grant: grant.clone(), permits, breaker, dead_letters }
+        let (grant, clock) = (grant.clone(), self.0.clock);
+        PluginParts { manifest, program, mesh, grant, permits, breaker, dead_letters, clock }
     }
 
     /// A plugin's dead letters: the same for all its versions.

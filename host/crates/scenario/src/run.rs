@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -21,6 +21,9 @@ use crate::{
 
 /// Virtual time that passes when everything has come to rest: with a clock that stands still, that is how one learns it.
 const REST: Duration = Duration::from_millis(1);
+
+/// What the plugin's clock shows at the beginning: 2026-01-01 00:00 UTC, since a result is to be the same at any time.
+const START: Duration = Duration::from_secs(1_767_225_600);
 
 /// A call without a timeout waits so long.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -78,7 +81,9 @@ impl Runner {
     async fn play(&self, scenario: &Scenario) -> Result<(Vec<Mismatch>, Vec<String>), RunError> {
         let mesh = LocalMesh::new();
         let crash_policy = CrashPolicy { crashes_max: usize::MAX, ..CrashPolicy::default() };
-        let config = RuntimeConfig { cache_dir: self.cache.clone(), crash_policy, ..RuntimeConfig::default() };
+        let begun = tokio::time::Instant::now();
+        let time = Some(SystemTime::UNIX_EPOCH + START);
+        let config = RuntimeConfig { cache_dir: self.cache.clone(), crash_policy, time, ..RuntimeConfig::default() };
         let runtime = Runtime::new(config, Arc::new(mesh.clone()))?;
         let at_start = |what: String| Ok((vec![Mismatch { step: 0, what }], Vec::new()));
         set_up(&mesh, scenario);
@@ -91,7 +96,7 @@ impl Runner {
             Err(error) => return at_start(error.to_string()),
         };
         let mut stage =
-            Stage { mesh, runtime, plugin, prepared, log_next: 0, denied: Vec::new(), delay: Duration::ZERO };
+            Stage { mesh, runtime, plugin, prepared, begun, log_next: 0, denied: Vec::new(), delay: Duration::ZERO };
         let (mut mismatches, mut log) = (Vec::new(), Vec::new());
         stage.observe(&mut log).await;
         for (index, step) in scenario.steps.iter().enumerate() {
@@ -155,6 +160,7 @@ struct Stage {
     runtime: Runtime,
     plugin: PluginHandle,
     prepared: Prepared,
+    begun: tokio::time::Instant,
     log_next: u64,
     /// Rights that were taken.
     denied: Vec<(Operation, Pattern)>,
@@ -168,7 +174,9 @@ impl Stage {
         let mut reply = None;
         if let Some(message) = &step.message {
             tokio::time::sleep(self.delay).await;
-            self.mesh.send(&message_of(&self.mesh, message));
+            let mut message = message_of(&self.mesh, message);
+            message.timestamp_ms = (START + self.begun.elapsed()).as_millis() as u64;
+            self.mesh.send(&message);
         } else if let Some(call) = &step.call {
             tokio::time::sleep(self.delay).await;
             let timeout = call.timeout.map_or(CALL_TIMEOUT, |timeout| timeout.0);

@@ -50,6 +50,8 @@ pub(super) fn context(plugin: &Arc<PluginCore>) -> WasiCtx {
         .stdout(output(LogLevel::Info))
         .stderr(output(LogLevel::Warn))
         .max_random_size(RANDOM_BYTES_MAX)
+        .monotonic_clock(plugin.clock)
+        .wall_clock(plugin.clock)
         .build()
 }
 

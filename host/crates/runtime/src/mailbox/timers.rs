@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -31,8 +31,7 @@ pub(crate) enum TimerError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DueTick {
     pub(crate) name: Arc<str>,
-    /// Milliseconds since 1970-01-01 UTC.
-    pub(crate) due_ms: u64,
+    pub(crate) due: Instant,
     pub(crate) missed: u32,
 }
 
@@ -140,14 +139,8 @@ impl Timers {
                 (newest, missed)
             }
         };
-        Some(DueTick { name, due_ms: wall_clock_ms(newest, now), missed })
+        Some(DueTick { name, due: newest, missed })
     }
-}
-
-/// When `then` is or was, by the wall clock.
-fn wall_clock_ms(then: Instant, now: Instant) -> u64 {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(wall.saturating_sub(now.saturating_duration_since(then)).as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

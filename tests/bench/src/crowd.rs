@@ -1,0 +1,137 @@
+//! A thousand plugins on one host: how long it takes to start them, what they cost while they do nothing, and what one that
+//! never rests costs the others.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use hdrhistogram::Histogram;
+use macula_node::{CallOptions, Mesh};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    component::variant,
+    process::{Party, Process, say},
+    table::Table,
+};
+
+const PLUGINS: u32 = 1000;
+/// Calls of one round, to one plugin after another.
+const CALLS: u32 = 10_000;
+/// What the noisy one is told, again and again: to run for four seconds without a pause.
+const NOISE: &[u8] = b"spin 4000";
+
+#[derive(Args)]
+pub(crate) struct Caller {
+    #[arg(long)]
+    plugins: u32,
+}
+
+/// Latencies of calls, in microseconds.
+#[derive(Serialize, Deserialize)]
+struct Called {
+    calm: [u64; 2],
+    noisy: [u64; 2],
+}
+
+impl Caller {
+    pub(crate) async fn run(self, party: &Party) -> anyhow::Result<()> {
+        let mesh = party.mesh().await?;
+        self.round(&mesh).await?;
+        let calm = self.round(&mesh).await?;
+        let noise = tokio::spawn({
+            let mesh = mesh.clone();
+            async move {
+                let options = CallOptions { timeout: Duration::from_secs(60), ..CallOptions::default() };
+                loop {
+                    mesh.call(&"crowd.noisy".parse()?, NOISE, &options).await?;
+                }
+                #[expect(unreachable_code, reason = "names the type of the errors")]
+                anyhow::Ok(())
+            }
+        });
+        let noisy = self.round(&mesh).await?;
+        if noise.is_finished() {
+            noise.await??;
+        }
+        say(&Called { calm, noisy })?;
+        Ok(())
+    }
+
+    /// One call after another; the median and the 99th percentile.
+    async fn round(&self, mesh: &Mesh) -> anyhow::Result<[u64; 2]> {
+        let options = CallOptions::default();
+        let mut latencies = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3)?;
+        for number in 0..CALLS {
+            // A number that has no factor in common with theirs leads to all of them, in no order that a cache would know.
+            let procedure = format!("crowd.p{}", u64::from(number) * 7919 % u64::from(self.plugins)).parse()?;
+            let begin = Instant::now();
+            mesh.call(&procedure, b"handled", &options).await?;
+            latencies.saturating_record(begin.elapsed().as_micros() as u64);
+        }
+        Ok([latencies.value_at_quantile(0.5), latencies.value_at_quantile(0.99)])
+    }
+}
+
+/// Writes a plugin that does what it is told.
+fn write(folder: &Path, name: &str, component: &[u8]) -> anyhow::Result<PathBuf> {
+    let file = folder.join(format!("{name}.wasm"));
+    std::fs::write(&file, component)?;
+    let manifest = format!("advertise = [\"crowd.{name}\"]\n[[procedures]]\nprocedure = \"crowd.{name}\"\n");
+    std::fs::write(folder.join(format!("{name}.toml")), manifest)?;
+    Ok(file)
+}
+
+pub(crate) fn measure(table: &mut Table) -> anyhow::Result<()> {
+    let binary = std::env::current_exe()?.with_file_name("macula-host");
+    if !binary.is_file() {
+        bail!("{} is not there; build it with: cargo build --release -p macula-host", binary.display());
+    }
+    let home = tempfile::tempdir()?;
+    let probe =
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../host/crates/runtime/tests/probe.wasm"))?;
+    let mut files = vec![write(home.path(), "noisy", &variant(&probe, PLUGINS))?];
+    for number in 0..PLUGINS {
+        files.push(write(home.path(), &format!("p{number}"), &variant(&probe, number))?);
+    }
+    let mut relay = Process::start(home.path(), None, &["relay"])?;
+    let url: String = relay.hear()?;
+    let start = |files: &[PathBuf]| -> anyhow::Result<(Process, Duration)> {
+        let begin = Instant::now();
+        let mut run = Command::new(&binary);
+        run.arg("run").args(files).args(["--relay", &url, "--health", "127.0.0.1:0", "--json"]);
+        let mut host = Process::spawn(run.env("MACULA_HOME", home.path()).env("RUST_LOG", "error"))?;
+        let _: serde_json::Value = host.hear().context("the host")?;
+        Ok((host, begin.elapsed()))
+    };
+    let (host, compiled) = start(&files)?;
+    drop(host);
+    let (host, _) = start(&files[..1])?;
+    let alone = host.resident_bytes()?;
+    drop(host);
+    let (host, cached) = start(&files)?;
+    let together = host.resident_bytes()?;
+    let figure = format!("{:.2} s; all compiled first: {:.1} s", cached.as_secs_f64(), compiled.as_secs_f64());
+    table.add(format!("{PLUGINS} plugins, from the cache until all are ready"), figure, "goal 5 s");
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let figure = format!("{:.0} MiB, of which a host with one has {:.0}", mib(together), mib(alone));
+    table.add(format!("memory of a host with {PLUGINS} idle plugins"), figure, "goal 300 MB");
+    let plugins = PLUGINS.to_string();
+    let mut caller = Process::start(home.path(), Some(&url), &["crowd-caller", "--plugins", &plugins])?;
+    let Called { calm, noisy } = caller.hear()?;
+    let figure = format!(
+        "p50 {} → {} µs, p99 {} → {} µs (+{:.2} ms)",
+        calm[0],
+        noisy[0],
+        calm[1],
+        noisy[1],
+        (noisy[1] as f64 - calm[1] as f64) / 1000.0
+    );
+    table.add("calls to them while one more never rests", figure, "goal p99 +2 ms");
+    drop(host);
+    Ok(())
+}
