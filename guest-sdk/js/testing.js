@@ -6,6 +6,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { CallError, HandlerError, lift } from './errors.js';
 import { handlerErrorOf } from './failures.js';
 import { bytesOf, typeOf } from './payload.js';
+import { at } from './testing/clock.js';
 import { PEER, contractOf } from './testing/contract.js';
 import { ContentStore, contentId } from './testing/content.js';
 import { loadInstance } from './testing/instance.js';
@@ -261,7 +262,7 @@ export class FakeHost {
         this.#busy = true;
         this.#state.timeLeftMs = timeLeftMs;
         try {
-            return handler();
+            return at(this.#state.nowMs, handler);
         } finally {
             this.#busy = false;
         }

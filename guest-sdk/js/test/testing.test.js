@@ -146,6 +146,14 @@ test('time passes only when the test says', async () => {
     assert.throws(() => host.advance(1), /again and again/);
 });
 
+test('Date goes with virtual time, in handlers alone', async () => {
+    const host = await start(`
+        export default { onMessage() {}, onCall() { const date = new Date(); return [Date.now(), date.getTime(), date instanceof Date, new Date(7).getTime()]; } };`);
+    host.advance(3_600_000);
+    assert.deepEqual(host.callJSON('own.ask'), [host.nowMs, host.nowMs, true, 7]);
+    assert.ok(Date.now() !== host.nowMs && new Date() instanceof Date);
+});
+
 test('the number of timers is bounded, and a timer needs a handler', async () => {
     const source = (handler) => `
         import { after } from 'macula';
