@@ -12,8 +12,12 @@ import (
 
 // The plugin against a host in the same process; the test is the calculator.
 
-func multiply(req *macula.Request) ([]byte, error) { return folded(req, func(a, b float64) float64 { return a * b }) }
-func add(req *macula.Request) ([]byte, error)      { return folded(req, func(a, b float64) float64 { return a + b }) }
+func multiply(req *macula.Request) ([]byte, error) {
+	return folded(req, func(a, b float64) float64 { return a * b })
+}
+func add(req *macula.Request) ([]byte, error) {
+	return folded(req, func(a, b float64) float64 { return a + b })
+}
 
 func folded(req *macula.Request, fold func(a, b float64) float64) ([]byte, error) {
 	var numbers [2]float64
