@@ -11,8 +11,8 @@ set -euo pipefail
 examples=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 project=$(dirname "$examples")
 all=(calculator echo lookup sensor-alert word-count)
-# The same plugin in other languages; `macula-host build` builds them.
-others=(echo-go echo-js sensor-alert-go sensor-alert-js)
+# In other languages; `macula-host build` builds them.
+others=(echo-go echo-js invoice-js sensor-alert-go sensor-alert-js tax-go)
 target=wasm32-wasip2
 
 check=

@@ -5,11 +5,17 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+	"unicode/utf8"
 )
 
 // Setting gives one setting as text: the manifest's default, overridden by whoever runs the plugin. Keys are dotted paths
 // ("alert.threshold"); numbers are as written, lists and tables are JSON. Within one handler settings do not change.
-func Setting(key string) (text string, ok bool) { return hostSetting(key) }
+func Setting(key string) (text string, ok bool) {
+	if !utf8.ValidString(key) {
+		return "", false
+	}
+	return hostSetting(key)
+}
 
 // SettingOr gives one setting, or fallback when it is not set: a string, bool, number, or [time.Duration] as that of the
 // fallback.

@@ -92,7 +92,7 @@ var (
 // Errors: ErrInvalid (no content id), ErrDenied, ErrNotFound (no provider), ErrTimeout, ErrUnavailable, ErrQuotaExceeded
 // (too many open).
 func Open(ctx context.Context, mcid string) (*Blob, error) {
-	if err := over(ctx); err != nil {
+	if err := firstOf(over(ctx), checkName("content id", mcid)); err != nil {
 		return nil, err
 	}
 	handle, err := hostOpen(mcid)
@@ -175,7 +175,7 @@ type Fetch struct{ handle resource }
 //
 // Errors: ErrInvalid, ErrDenied, ErrQuotaExceeded.
 func FetchAll(ctx context.Context, mcid string) (*Fetch, error) {
-	if err := over(ctx); err != nil {
+	if err := firstOf(over(ctx), checkName("content id", mcid)); err != nil {
 		return nil, err
 	}
 	handle, err := hostFetchAll(mcid)
@@ -192,12 +192,27 @@ func (f *Fetch) State() FetchState { return hostFetchState(f.handle) }
 func (f *Fetch) Cancel() { hostCancelFetch(f.handle) }
 
 // Has tells whether all of a content is on this host. Errors: ErrInvalid.
-func Has(mcid string) (bool, error) { return hostHas(mcid) }
+func Has(mcid string) (bool, error) {
+	if err := checkName("content id", mcid); err != nil {
+		return false, err
+	}
+	return hostHas(mcid)
+}
 
 // Pin keeps a content from being evicted, on behalf of this plugin and beyond the life of the instance. Twice is once.
 //
 // Errors: ErrInvalid, ErrNotFound (not complete on this host), ErrQuotaExceeded.
-func Pin(mcid string) error { return hostPin(mcid) }
+func Pin(mcid string) error {
+	if err := checkName("content id", mcid); err != nil {
+		return err
+	}
+	return hostPin(mcid)
+}
 
 // Unpin lets it be evicted again. Errors: ErrInvalid.
-func Unpin(mcid string) error { return hostUnpin(mcid) }
+func Unpin(mcid string) error {
+	if err := checkName("content id", mcid); err != nil {
+		return err
+	}
+	return hostUnpin(mcid)
+}

@@ -22,6 +22,30 @@ func notNumber() error {
 
 func kindOf(kind error) error { return &Error{Kind: kind, Text: "why"} }
 
+// What callers and logs see is the same whatever language a plugin is written in: the Rust and JavaScript SDKs have the
+// same table.
+func TestEachKindHasTheSameCodeAndTextInEveryLanguage(t *testing.T) {
+	for _, row := range []struct {
+		err        error
+		code, text string
+	}{
+		{kindOf(ErrDenied), "denied", "denied: why"},
+		{kindOf(ErrInvalid), "invalid", "invalid: why"},
+		{kindOf(ErrNotFound), "not-found", "not found: why"},
+		{&Error{Kind: ErrTimeout}, "timeout", "timeout"},
+		{kindOf(ErrUnavailable), "unavailable", "unavailable: why"},
+		{&Error{Kind: ErrTooLarge, BytesMax: 5}, "too-large", "too large: at most 5 bytes"},
+		{kindOf(ErrQuotaExceeded), "quota-exceeded", "quota exceeded: why"},
+		{kindOf(ErrConflict), "conflict", "conflict: why"},
+		{&Error{Kind: ErrCancelled}, "cancelled", "cancelled"},
+		{kindOf(ErrOther), "other", "other: why"},
+	} {
+		if code := handlerErrorOf(row.err).Code; code != row.code || row.err.Error() != row.text {
+			t.Errorf("%s, %q, expected %s, %q", code, row.err, row.code, row.text)
+		}
+	}
+}
+
 // A row for each line of the tables at Handle and HandleCall.
 func TestEachErrorHasItsUsualDispositionAndCode(t *testing.T) {
 	upstream := &HandlerError{Code: "own", Message: "no", Data: []byte("details")}

@@ -132,7 +132,7 @@ func OnHealth(health func() Health) { registered.health = health }
 func OnStop(stop func(ctx context.Context, reason StopReason)) { registered.stop = stop }
 
 // OnConfigChange registers what follows changed settings, which [Setting] already gives. An error refuses the change.
-// Without it, changed settings restart the instance.
+// Without it, changed settings restart the instance; with [OnRightsChange] alone, they are refused until somebody does.
 //
 //go:noinline
 func OnConfigChange(changed func(ctx context.Context, keys []string) error) {
@@ -259,7 +259,9 @@ func (h *handlers) onStop(ctx context.Context, reason StopReason) {
 
 func (h *handlers) onConfigChange(ctx context.Context, keys []string) error {
 	if h.configChanged == nil {
-		return nil
+		// The component has a config handler for the sake of OnRightsChange. Saying nothing would say that the new
+		// settings are in force.
+		return &Error{Kind: ErrInvalid, Text: "this plugin reads changed settings only when it starts: main calls no OnConfigChange"}
 	}
 	return h.configChanged(ctx, keys)
 }

@@ -25,6 +25,7 @@ func TestWhatMainRegistersDecidesWhatThePluginHandles(t *testing.T) {
 		"HandleProcedure": {func() { HandleProcedure("a", call) }, [4]bool{false, true}},
 		"HandleTimer":     {func() { HandleTimer(tick) }, [4]bool{false, false, true}},
 		"HandleEvery":     {func() { HandleEvery("a", time.Second, tick) }, [4]bool{false, false, true}},
+		"OnRightsChange":  {func() { OnRightsChange(func(context.Context) {}) }, [4]bool{false, false, false, true}},
 		"OnConfigChange":  {func() { OnConfigChange(func(context.Context, []string) error { return nil }) }, [4]bool{false, false, false, true}},
 	} {
 		plugin := NewTestPlugin(row.main, &stub{})
@@ -44,6 +45,9 @@ func TestWithoutHandlersTheHostIsToldSo(t *testing.T) {
 		t.Errorf("%v", failure)
 	}
 	if err := plugin.Tick(Tick{Name: "a"}); !errors.Is(err, ErrInvalid) {
+		t.Errorf("%v", err)
+	}
+	if err := plugin.ConfigChange([]string{"a"}); !errors.Is(err, ErrInvalid) {
 		t.Errorf("%v", err)
 	}
 	if err := plugin.Start(StartFresh); err != nil {

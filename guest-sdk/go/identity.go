@@ -1,5 +1,7 @@
 package macula
 
+import "unicode/utf8"
+
 // PluginName is the plugin's name, from its manifest.
 func PluginName() string { return hostPluginName() }
 
@@ -26,7 +28,9 @@ func Instance() Shard { return hostInstance() }
 
 // Can tells whether the plugin holds a right now: a command such as "/mesh/publish", and a topic, pattern, procedure or
 // content id. The answer may change: [OnRightsChange].
-func Can(command, target string) bool { return hostCan(command, target) }
+func Can(command, target string) bool {
+	return utf8.ValidString(command) && utf8.ValidString(target) && hostCan(command, target)
+}
 
 // TraceContext is a distributed trace: W3C Trace Context.
 type TraceContext struct {

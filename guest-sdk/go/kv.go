@@ -16,6 +16,9 @@ type Entry struct {
 
 // OpenBucket opens a bucket that the manifest declares. Errors: ErrDenied (it does not), ErrUnavailable.
 func OpenBucket(name string) (*Bucket, error) {
+	if err := checkName("bucket", name); err != nil {
+		return nil, err
+	}
 	handle, err := hostOpenBucket(name)
 	if err != nil {
 		return nil, err
@@ -27,27 +30,45 @@ func OpenBucket(name string) (*Bucket, error) {
 func (b *Bucket) Replicated() bool { return hostBucketReplicated(b.handle) }
 
 // Get reads a key; nil when it is not set or has expired.
-func (b *Bucket) Get(key string) (*Entry, error) { return hostBucketGet(b.handle, key) }
+func (b *Bucket) Get(key string) (*Entry, error) {
+	if err := checkName("key", key); err != nil {
+		return nil, err
+	}
+	return hostBucketGet(b.handle, key)
+}
 
 // Set writes a key. Errors: ErrInvalid (key), ErrTooLarge.
-func (b *Bucket) Set(key string, value []byte) error { return hostBucketSet(b.handle, key, value, nil) }
+func (b *Bucket) Set(key string, value []byte) error {
+	if err := checkName("key", key); err != nil {
+		return err
+	}
+	return hostBucketSet(b.handle, key, value, nil)
+}
 
 // SetFor writes a key that expires ttl after this write. Errors: as [Bucket.Set].
 func (b *Bucket) SetFor(ttl time.Duration, key string, value []byte) error {
 	milliseconds, err := millisecondsOf("ttl", ttl)
-	if err != nil {
+	if err := firstOf(err, checkName("key", key)); err != nil {
 		return err
 	}
 	return hostBucketSet(b.handle, key, value, &milliseconds)
 }
 
 // Delete removes a key; removing what is not there does nothing.
-func (b *Bucket) Delete(key string) error { return hostBucketDelete(b.handle, key) }
+func (b *Bucket) Delete(key string) error {
+	if err := checkName("key", key); err != nil {
+		return err
+	}
+	return hostBucketDelete(b.handle, key)
+}
 
 // Swap writes a key only if it still is as expected (nil: only if it is not set), and gives the new version.
 //
 // Errors: ErrConflict; ErrInvalid (key, or the bucket is replicated); ErrTooLarge.
 func (b *Bucket) Swap(key string, expected *Entry, value []byte) (version uint64, err error) {
+	if err := checkName("key", key); err != nil {
+		return 0, err
+	}
 	var before *uint64
 	if expected != nil {
 		before = &expected.Version
@@ -60,6 +81,9 @@ func (b *Bucket) Swap(key string, expected *Entry, value []byte) (version uint64
 //
 // Errors: ErrConflict (the key holds a value), ErrInvalid (key, or overflow: then it is unchanged).
 func (b *Bucket) Increment(key string, delta int32) (sum int64, err error) {
+	if err := checkName("key", key); err != nil {
+		return 0, err
+	}
 	return hostBucketIncrement(b.handle, key, delta)
 }
 
@@ -68,5 +92,8 @@ func (b *Bucket) Increment(key string, delta int32) (sum int64, err error) {
 //
 // Errors: ErrInvalid (limit, or a cursor of another prefix).
 func (b *Bucket) Keys(prefix, cursor string, limit uint32) (keys []string, next string, err error) {
+	if err := firstOf(checkName("prefix", prefix), checkName("cursor", cursor)); err != nil {
+		return nil, "", err
+	}
 	return hostBucketKeys(b.handle, prefix, cursor, limit)
 }

@@ -41,7 +41,7 @@ func IdempotencyKey(key string) CallOption { return idempotencyKey(key) }
 // Errors: HandlerError, when the handler said no; CallError for everything else, which says whether it may have run.
 func Call(ctx context.Context, procedure string, payload []byte, options ...CallOption) ([]byte, error) {
 	o, err := callOptions(ctx, options)
-	if err != nil {
+	if err := firstOf(err, checkName("procedure", procedure)); err != nil {
 		return nil, &CallError{Outcome: ErrNotRun, Cause: err}
 	}
 	return hostCall(procedure, payload, o)
@@ -78,6 +78,12 @@ func callOptions(ctx context.Context, options []CallOption) (*CallOptions, error
 	if limited {
 		o.Timeout = min(o.Timeout, time.Until(deadline))
 	}
+	err := firstOf(
+		checkName("content type", o.ContentType), checkName("idempotency key", o.IdempotencyKey), o.Metadata.check(),
+	)
+	if err != nil {
+		return nil, err
+	}
 	// The contract counts whole milliseconds, and 0 is none.
 	o.Timeout = max(o.Timeout, time.Millisecond)
 	return &o, nil
@@ -110,7 +116,7 @@ type Advertisement struct {
 //
 // Errors: ErrDenied; ErrInvalid; ErrQuotaExceeded (too many); ErrConflict (this instance already offers it).
 func Advertise(ctx context.Context, procedure string, options ...AdvertiseOption) (*Advertisement, error) {
-	if err := over(ctx); err != nil {
+	if err := firstOf(over(ctx), checkName("procedure", procedure)); err != nil {
 		return nil, err
 	}
 	var o *AdvertiseOptions
@@ -118,6 +124,9 @@ func Advertise(ctx context.Context, procedure string, options ...AdvertiseOption
 		o = &AdvertiseOptions{}
 		for _, option := range options {
 			option.applyAdvertise(o)
+		}
+		if err := o.Metadata.check(); err != nil {
+			return nil, err
 		}
 	}
 	handle, err := hostAdvertise(procedure, o)

@@ -148,8 +148,11 @@ func (p *TestPlugin) HandlesTimers() bool {
 	return p.handlers.timer != nil || len(p.handlers.timers) > 0
 }
 
-// FollowsConfig tells whether main has registered what follows changed settings.
-func (p *TestPlugin) FollowsConfig() bool { return p.handlers.configChanged != nil }
+// FollowsConfig tells whether the component would have a config handler: then it is asked about changed settings, and else
+// it is restarted.
+func (p *TestPlugin) FollowsConfig() bool {
+	return p.handlers.configChanged != nil || p.handlers.rightsChanged != nil
+}
 
 // Start runs the plugin's start.
 func (p *TestPlugin) Start(reason StartReason) (err error) {

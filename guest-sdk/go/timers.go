@@ -1,6 +1,9 @@
 package macula
 
-import "time"
+import (
+	"time"
+	"unicode/utf8"
+)
 
 // After sets one tick, delay from now (0: right after the current handler). A timer is known by its name, 1 to 64 bytes:
 // timers belong to the plugin and outlive a new version or a crash of the instance. Setting a name again replaces its
@@ -9,7 +12,7 @@ import "time"
 // Errors: ErrInvalid (name, delay), ErrQuotaExceeded.
 func After(name string, delay time.Duration) error {
 	milliseconds, err := millisecondsOf("delay", delay)
-	if err != nil {
+	if err := firstOf(err, checkName("timer", name)); err != nil {
 		return err
 	}
 	return hostAfter(name, milliseconds)
@@ -21,14 +24,14 @@ func After(name string, delay time.Duration) error {
 // Errors: ErrInvalid (name, period), ErrQuotaExceeded.
 func Every(name string, period time.Duration) error {
 	milliseconds, err := millisecondsOf("period", period)
-	if err != nil {
+	if err := firstOf(err, checkName("timer", name)); err != nil {
 		return err
 	}
 	return hostEvery(name, milliseconds)
 }
 
 // CancelTimer stops a timer; afterwards no tick of it arrives. False when there was none.
-func CancelTimer(name string) bool { return hostCancelTimer(name) }
+func CancelTimer(name string) bool { return utf8.ValidString(name) && hostCancelTimer(name) }
 
 // millisecondsOf gives a span as the contract has it: whole milliseconds, rounded up, at most 49 days.
 func millisecondsOf(what string, span time.Duration) (uint32, error) {

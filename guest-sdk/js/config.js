@@ -1,8 +1,9 @@
 import contract from 'macula:plugin/config@0.1.0';
 import { MaculaError } from './errors.js';
+import { isWellFormed } from './text.js';
 
 export function setting(key) {
-    return contract.get(key) ?? undefined;
+    return isWellFormed(key) ? (contract.get(key) ?? undefined) : undefined;
 }
 
 /** One setting, of the type of `fallback`: a wrong setting is never silently the fallback. */

@@ -1,5 +1,6 @@
 import contract from 'macula:plugin/content@0.1.0';
 import { MaculaError, lift } from './errors.js';
+import { named } from './names.js';
 import { bytesOf } from './payload.js';
 
 /** What one read, one write and one put may hold. */
@@ -75,7 +76,7 @@ export function createContent() {
 }
 
 export function openContent(mcid) {
-    return new Content(ask(() => contract.open(mcid)));
+    return new Content(ask(() => contract.open(named('content id', mcid))));
 }
 
 class Fetch {
@@ -100,17 +101,17 @@ class Fetch {
 }
 
 export function fetchContent(mcid) {
-    return new Fetch(ask(() => contract.fetchAll(mcid)));
+    return new Fetch(ask(() => contract.fetchAll(named('content id', mcid))));
 }
 
 export function hasContent(mcid) {
-    return ask(() => contract.has(mcid));
+    return ask(() => contract.has(named('content id', mcid)));
 }
 
 export function pin(mcid) {
-    ask(() => contract.pin(mcid));
+    ask(() => contract.pin(named('content id', mcid)));
 }
 
 export function unpin(mcid) {
-    ask(() => contract.unpin(mcid));
+    ask(() => contract.unpin(named('content id', mcid)));
 }

@@ -1,6 +1,10 @@
 // What a handler's exception means for the message or the call, and how to say otherwise.
 
 import { MaculaError, CallError, HandlerError, DecodeError } from './errors.js';
+import { shortened, wellFormed } from './text.js';
+
+/** What the contract allows the text of a handler's no. */
+const MESSAGE_BYTES_MAX = 1024;
 
 /** An exception with what the handler itself said is to become of the message or the call. */
 class Failure extends Error {
@@ -61,9 +65,9 @@ export function dispositionOf(thrown) {
 /** What a caller gets whose call's handler threw. */
 export function handlerErrorOf(thrown) {
     const cause = causeOf(thrown);
-    const text = textOf(thrown).slice(0, 1024);
+    const text = shortened(textOf(thrown), MESSAGE_BYTES_MAX);
     const code = thrown instanceof Failure && thrown.code !== undefined ? thrown.code : codeOf(cause);
-    return { code, message: text, data: cause instanceof HandlerError ? cause.data : new Uint8Array(0) };
+    return { code: wellFormed(code), message: text, data: cause instanceof HandlerError ? cause.data : new Uint8Array(0) };
 }
 
 /** What the host is told when a handler of no message and no call threw. */
@@ -73,7 +77,7 @@ export function hostErrorOf(thrown) {
     switch (cause.code) {
         case 'timeout': case 'cancelled': return { tag: cause.code };
         case 'too-large': return { tag: 'too-large', val: cause.bytesMax };
-        default: return { tag: cause.code, val: cause.text };
+        default: return { tag: cause.code, val: wellFormed(cause.text) };
     }
 }
 
@@ -87,7 +91,8 @@ function causeOf(thrown) {
 }
 
 function textOf(thrown) {
-    return thrown instanceof Error ? thrown.message : String(thrown);
+    // Texts of errors often hold what somebody else has sent; the host ends an instance that hands over half a pair.
+    return wellFormed(thrown instanceof Error ? thrown.message : String(thrown));
 }
 
 /** Mistakes in the program are told with where they are. */

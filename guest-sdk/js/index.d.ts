@@ -92,7 +92,7 @@ export interface Plugin {
     onHealth?(): Health;
     /** Runs once, last. */
     onStop?(reason: StopReason, graceMs: number): void;
-    /** Settings changed. An exception refuses the change. */
+    /** Settings changed. An exception refuses the change. With `onRightsChange` alone, all changes are refused. */
     onConfigChange?(keys: string[]): void;
     /** Rights were granted, withdrawn or have expired. */
     onRightsChange?(): void;

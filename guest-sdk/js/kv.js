@@ -1,5 +1,6 @@
 import contract from 'macula:plugin/kv@0.1.0';
 import { lift } from './errors.js';
+import { named } from './names.js';
 import { bytesOf } from './payload.js';
 
 function ask(what) {
@@ -16,22 +17,22 @@ class Bucket {
 
     replicated() { return this.#bucket.replicated(); }
 
-    get(key) { return ask(() => this.#bucket.get(key)) ?? undefined; }
+    get(key) { return ask(() => this.#bucket.get(named('key', key))) ?? undefined; }
 
-    set(key, value, ttlMs) { ask(() => this.#bucket.set(key, bytesOf(value), ttlMs)); }
+    set(key, value, ttlMs) { ask(() => this.#bucket.set(named('key', key), bytesOf(value), ttlMs)); }
 
-    delete(key) { ask(() => this.#bucket.delete(key)); }
+    delete(key) { ask(() => this.#bucket.delete(named('key', key))); }
 
-    swap(key, expected, value) { return ask(() => this.#bucket.swap(key, expected?.version, bytesOf(value))); }
+    swap(key, expected, value) { return ask(() => this.#bucket.swap(named('key', key), expected?.version, bytesOf(value))); }
 
-    increment(key, delta = 1) { return ask(() => this.#bucket.increment(key, delta)); }
+    increment(key, delta = 1) { return ask(() => this.#bucket.increment(named('key', key), delta)); }
 
     keys(prefix = '', cursor = undefined, limit = 1000) {
-        const page = ask(() => this.#bucket.keys(prefix, cursor, limit));
+        const page = ask(() => this.#bucket.keys(named('prefix', prefix), named('cursor', cursor), limit));
         return { keys: page.keys, next: page.next ?? undefined };
     }
 }
 
 export function openBucket(name) {
-    return new Bucket(ask(() => contract.open(name)));
+    return new Bucket(ask(() => contract.open(named('bucket', name))));
 }

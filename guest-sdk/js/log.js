@@ -1,9 +1,10 @@
 import contract from 'macula:plugin/log@0.1.0';
+import { wellFormed } from './text.js';
 
 export function write(level, message, fields) {
     if (!contract.enabled(level)) return;
-    const pairs = fields === undefined ? [] : Object.entries(fields).map(([name, value]) => [name, show(value)]);
-    contract.write(level, '', message, pairs);
+    const pairs = fields === undefined ? [] : Object.entries(fields).map(([name, value]) => [wellFormed(name), wellFormed(show(value))]);
+    contract.write(level, '', wellFormed(message), pairs);
 }
 
 export function show(value) {

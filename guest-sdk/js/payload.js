@@ -1,6 +1,7 @@
 // What handlers are given, and what they give.
 
 import { DecodeError } from './errors.js';
+import { named } from './names.js';
 import { encode, decode } from './text.js';
 
 const NOTHING = new Uint8Array(0);
@@ -35,7 +36,9 @@ export function readJSON(what, bytes) {
 }
 
 export function pairsOf(metadata) {
-    return metadata === undefined ? [] : Object.entries(metadata);
+    const pairs = metadata === undefined ? [] : Object.entries(metadata);
+    for (const [name, value] of pairs) named(`metadata ${named('metadata', name)}`, value);
+    return pairs;
 }
 
 const message = {

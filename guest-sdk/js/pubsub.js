@@ -1,9 +1,10 @@
 import contract from 'macula:plugin/pubsub@0.1.0';
 import { lift } from './errors.js';
+import { named } from './names.js';
 import { asMessage, bytesOf, pairsOf, typeOf } from './payload.js';
 
 function send(topic, value, options, delivery) {
-    const contentType = options?.contentType ?? typeOf(value);
+    const contentType = named('content type', options?.contentType ?? typeOf(value));
     const plain = contentType === '' && delivery === 'ordered' && options === undefined;
     const asked = plain ? undefined : {
         delivery: options?.delivery ?? delivery,
@@ -12,7 +13,7 @@ function send(topic, value, options, delivery) {
         metadata: pairsOf(options?.metadata),
     };
     try {
-        return contract.publish(topic, bytesOf(value), asked);
+        return contract.publish(named('topic', topic), bytesOf(value), asked);
     } catch (thrown) {
         throw lift(thrown);
     }
@@ -28,7 +29,7 @@ export function publishAcked(topic, value, options) {
 
 export function retained(topic) {
     try {
-        const message = contract.retained(topic);
+        const message = contract.retained(named('topic', topic));
         return message === undefined || message === null ? undefined : asMessage(message);
     } catch (thrown) {
         throw lift(thrown);
@@ -36,6 +37,7 @@ export function retained(topic) {
 }
 
 export function subscribe(pattern, options) {
+    named('pattern', pattern);
     const asked = options === undefined ? undefined : {
         whenFull: options.whenFull ?? 'drop-oldest',
         queueMessages: options.queueMessages,

@@ -17,11 +17,29 @@ export function encode(text) {
 }
 
 function encodeWide(text) {
-    // A half of a pair is no character: it becomes U+FFFD, as everywhere.
-    const units = unescape(encodeURIComponent(text.toWellFormed ? text.toWellFormed() : text));
+    const units = unescape(encodeURIComponent(wellFormed(text)));
     const bytes = new Uint8Array(units.length);
     for (let index = 0; index < units.length; index++) bytes[index] = units.charCodeAt(index);
     return bytes;
+}
+
+/** Whether it can be written as UTF-8: half a pair of surrogates is no character. */
+export function isWellFormed(text) {
+    return text.isWellFormed?.() ?? !/\p{Surrogate}/u.test(text);
+}
+
+/** Text that can be written as UTF-8: half a pair becomes U+FFFD, as everywhere. */
+export function wellFormed(text) {
+    return text.toWellFormed?.() ?? text.replace(/\p{Surrogate}/gu, '\ufffd');
+}
+
+/** The beginning of a text, of so many bytes at most, up to the end of a character. */
+export function shortened(text, bytesMax) {
+    const bytes = encode(text);
+    if (bytes.length <= bytesMax) return text;
+    let end = bytesMax;
+    while ((bytes[end] & 0xc0) === 0x80) end -= 1;
+    return decode(bytes.subarray(0, end));
 }
 
 /** UTF-8 as text. Throws a URIError when the bytes are no UTF-8. */

@@ -1,9 +1,11 @@
 import contract from 'macula:plugin/timers@0.1.0';
 import { lift } from './errors.js';
+import { named } from './names.js';
+import { isWellFormed } from './text.js';
 
 export function after(name, delayMs) {
     try {
-        contract.after(name, delayMs);
+        contract.after(named('timer', name), delayMs);
     } catch (thrown) {
         throw lift(thrown);
     }
@@ -11,12 +13,12 @@ export function after(name, delayMs) {
 
 export function every(name, periodMs) {
     try {
-        contract.every(name, periodMs);
+        contract.every(named('timer', name), periodMs);
     } catch (thrown) {
         throw lift(thrown);
     }
 }
 
 export function cancelTimer(name) {
-    return contract.cancel(name);
+    return isWellFormed(name) && contract.cancel(name);
 }

@@ -9,8 +9,8 @@ import (
 	"macula.host/macula"
 )
 
-// SetConfig changes a setting, as an operator does. A plugin without OnConfigChange is replaced by a new instance. On an
-// error the old setting is back.
+// SetConfig changes a setting, as an operator does. A plugin without OnConfigChange is replaced by a new instance, and
+// one with OnRightsChange alone refuses. On an error the old setting is back.
 //
 // Errors: those of OnConfigChange, which refuse the change, or of the new instance.
 func (h *Host) SetConfig(key, value string) error {

@@ -94,6 +94,24 @@ func TestSettingsCanBeChangedAndRefused(t *testing.T) {
 	equal(t, seen(t, host, 1), `changed ["other"]`)
 }
 
+// Its component has a config handler, so the host asks: nothing may look as if the new settings were in force.
+func TestAPluginThatFollowsRightsAloneRefusesSettings(t *testing.T) {
+	main := func() {
+		macula.OnRightsChange(func(context.Context) {})
+		macula.HandleCall(func(context.Context, *macula.Request) ([]byte, error) {
+			mood, _ := macula.Setting("mood")
+			return []byte(mood), nil
+		})
+	}
+	host := Start(t, main, ManifestText("name = 'p'\nadvertise = ['a']\n[config]\nmood = 'good'\n[[procedures]]\nprocedure = 'a'"))
+	if err := host.SetConfig("mood", "bad"); !errors.Is(err, macula.ErrInvalid) {
+		t.Errorf("%v", err)
+	}
+	if mood, err := host.Call("a", ""); err != nil || string(mood) != "good" {
+		t.Errorf("%s, %v", mood, err)
+	}
+}
+
 func TestAPluginThatDoesNotFollowSettingsIsStartedAnew(t *testing.T) {
 	main := func() {
 		var threshold float64

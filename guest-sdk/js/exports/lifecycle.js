@@ -1,5 +1,6 @@
 import { hostErrorOf } from '../failures.js';
 import { settled } from '../settled.js';
+import { wellFormed } from '../text.js';
 
 /** The contract's lifecycle; `openers` open what the plugin's lists name, before its own start. */
 export function lifecycle(plugin, openers) {
@@ -15,9 +16,9 @@ export function lifecycle(plugin, openers) {
         health() {
             const health = plugin.onHealth?.();
             if (health === undefined || health === true || health === 'healthy') return { tag: 'healthy' };
-            if (typeof health === 'string') return { tag: 'unhealthy', val: health };
-            if (typeof health.degraded === 'string') return { tag: 'degraded', val: health.degraded };
-            return { tag: 'unhealthy', val: String(health.unhealthy ?? 'onHealth says neither healthy nor why not') };
+            if (typeof health === 'string') return { tag: 'unhealthy', val: wellFormed(health) };
+            if (typeof health.degraded === 'string') return { tag: 'degraded', val: wellFormed(health.degraded) };
+            return { tag: 'unhealthy', val: wellFormed(String(health.unhealthy ?? 'onHealth says neither healthy nor why not')) };
         },
         shutdown(reason, graceMs) {
             plugin.onStop?.(reason, graceMs);

@@ -23,6 +23,24 @@ test('each kind of error has its usual disposition', () => {
     assert.equal(tag('thrown text'), 'dead-letter');
 });
 
+// What callers and logs see is the same whatever language a plugin is written in: the Rust and Go SDKs have the same table.
+test('each case has the same code and text in every language', () => {
+    for (const [error, code, text] of [
+        [new MaculaError('denied', 'why'), 'denied', 'denied: why'],
+        [new MaculaError('invalid', 'why'), 'invalid', 'invalid: why'],
+        [new MaculaError('not-found', 'why'), 'not-found', 'not found: why'],
+        [new MaculaError('timeout'), 'timeout', 'timeout'],
+        [new MaculaError('unavailable', 'why'), 'unavailable', 'unavailable: why'],
+        [new MaculaError('too-large', '', 5), 'too-large', 'too large: at most 5 bytes'],
+        [new MaculaError('quota-exceeded', 'why'), 'quota-exceeded', 'quota exceeded: why'],
+        [new MaculaError('conflict', 'why'), 'conflict', 'conflict: why'],
+        [new MaculaError('cancelled'), 'cancelled', 'cancelled'],
+        [new MaculaError('other', 'why'), 'other', 'other: why'],
+    ]) {
+        assert.deepEqual([handlerErrorOf(error).code, error.message], [code, text]);
+    }
+});
+
 test('a handler may say otherwise', () => {
     const denied = new MaculaError('denied', 'right');
     assert.deepEqual(dispositionOf(retry(denied)), { tag: 'retry', val: undefined });

@@ -18,13 +18,13 @@ pub enum Error {
     #[error("not found: {0}")]
     NotFound(String),
     /// Time ran out. What was asked may still happen.
-    #[error("timed out")]
+    #[error("timeout")]
     Timeout,
     /// No link, no relay, no provider, or every queue full. Nothing happened; trying again later may help.
     #[error("unavailable: {0}")]
     Unavailable(String),
     /// More bytes than allowed; the number is the limit in bytes. Large data belongs in [`content`](crate::content).
-    #[error("too large: the limit is {0} bytes")]
+    #[error("too large: at most {0} bytes")]
     TooLarge(u32),
     /// A quota of this plugin is used up; the text names it. Rates recover by themselves, totals do not.
     #[error("quota exceeded: {0}")]
@@ -36,7 +36,7 @@ pub enum Error {
     #[error("cancelled")]
     Cancelled,
     /// Anything else, and what later versions of the contract add.
-    #[error("{0}")]
+    #[error("other: {0}")]
     Other(String),
 }
 
@@ -53,7 +53,7 @@ impl Error {
             Error::QuotaExceeded(_) => "quota-exceeded",
             Error::Conflict(_) => "conflict",
             Error::Cancelled => "cancelled",
-            Error::Other(_) => "failed",
+            Error::Other(_) => "other",
         }
     }
 
@@ -129,6 +129,27 @@ mod tests {
         assert_eq!(milliseconds("delay", Duration::from_millis(20)), Ok(20));
         let error = milliseconds("delay", Duration::from_secs(60 * 86_400)).unwrap_err();
         assert_eq!(error.to_string(), "invalid: delay of 5184000s: at most 49 days");
+    }
+
+    /// What callers and logs see is the same whatever language a plugin is written in: the Go and JavaScript SDKs have
+    /// the same table.
+    #[test]
+    fn each_case_has_the_same_code_and_text_in_every_language() {
+        let why = || "why".to_owned();
+        for (error, code, text) in [
+            (Error::Denied(why()), "denied", "denied: why"),
+            (Error::Invalid(why()), "invalid", "invalid: why"),
+            (Error::NotFound(why()), "not-found", "not found: why"),
+            (Error::Timeout, "timeout", "timeout"),
+            (Error::Unavailable(why()), "unavailable", "unavailable: why"),
+            (Error::TooLarge(5), "too-large", "too large: at most 5 bytes"),
+            (Error::QuotaExceeded(why()), "quota-exceeded", "quota exceeded: why"),
+            (Error::Conflict(why()), "conflict", "conflict: why"),
+            (Error::Cancelled, "cancelled", "cancelled"),
+            (Error::Other(why()), "other", "other: why"),
+        ] {
+            assert_eq!((error.code(), error.to_string().as_str()), (code, text));
+        }
     }
 
     #[test]
