@@ -27,7 +27,7 @@ pub(crate) enum ComponentError {
 /// Makes a component that exports the handlers in `exports`, and imports what the module uses.
 pub(crate) fn encode(module: &[u8], exports: &[&str]) -> Result<Vec<u8>, ComponentError> {
     let (resolve, world) = contract::world(&contract::IMPORTS, exports);
-    let mut module = if std::env::var_os("KEEPNAMES").is_some() { module.to_vec() } else { without_names(module)? };
+    let mut module = without_names(module)?;
     wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).map_err(misfit)?;
     ComponentEncoder::default()
         .validate(true)
