@@ -19,8 +19,8 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConf
 /// How often running guests are looked at. They yield to other plugins as often.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
 
-/// Instances in one process at most, where there is address space for as many.
-pub(crate) const INSTANCES_MAX: u32 = 1000;
+/// Instances in one process at most, where there is address space for as many: of a thousand plugins, and of their next versions.
+pub(crate) const INSTANCES_MAX: u32 = 2000;
 
 /// Stack of a guest. Interpreters inside of guests recurse deeply.
 const GUEST_STACK_BYTES: usize = 1 << 20;
@@ -74,7 +74,7 @@ impl HostEngine {
 /// Reserving the address space is the probe: the operating system says at once whether it can.
 fn engine_with_largest_pool() -> Result<Engine, EngineError> {
     let mut refused = String::new();
-    for instances in [INSTANCES_MAX, INSTANCES_MAX / 10] {
+    for instances in [INSTANCES_MAX, INSTANCES_MAX / 20] {
         match Engine::new(config().allocation_strategy(pool(instances))) {
             Ok(engine) => {
                 tracing::debug!(instances, "instances come from a pool");
