@@ -1,4 +1,4 @@
-import contract from 'macula:plugin/content@0.1.0';
+import * as contract from 'macula:plugin/content@0.1.0';
 import { MaculaError, lift } from './errors.js';
 import { bytesOf } from './payload.js';
 

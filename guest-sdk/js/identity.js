@@ -1,4 +1,4 @@
-import contract from 'macula:plugin/identity@0.1.0';
+import * as contract from 'macula:plugin/identity@0.1.0';
 
 export function pluginName() { return contract.pluginName(); }
 export function pluginVersion() { return contract.pluginVersion(); }

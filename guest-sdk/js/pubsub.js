@@ -1,4 +1,4 @@
-import contract from 'macula:plugin/pubsub@0.1.0';
+import * as contract from 'macula:plugin/pubsub@0.1.0';
 import { lift } from './errors.js';
 import { asMessage, bytesOf, pairsOf, typeOf } from './payload.js';
 

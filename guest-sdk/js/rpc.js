@@ -1,4 +1,4 @@
-import contract from 'macula:plugin/rpc@0.1.0';
+import * as contract from 'macula:plugin/rpc@0.1.0';
 import { CallError, HandlerError, caseOf, lift } from './errors.js';
 import { bytesOf, pairsOf, readJSON, typeOf } from './payload.js';
 
