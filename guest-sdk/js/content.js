@@ -1,6 +1,7 @@
 import * as contract from 'macula:plugin/content@0.1.0';
 import { MaculaError, lift } from './errors.js';
 import { bytesOf } from './payload.js';
+import { drop } from './resource.js';
 
 /** What one read, one write and one put may hold. */
 const PIECE_BYTES_MAX = 1 << 20;
@@ -35,7 +36,7 @@ class ContentWriter {
     }
 
     close() {
-        this.#writer?.[Symbol.dispose]?.();
+        drop(this.#writer);
         this.#writer = undefined;
     }
 
@@ -65,7 +66,7 @@ class Content {
     }
 
     close() {
-        this.#blob?.[Symbol.dispose]?.();
+        drop(this.#blob);
         this.#blob = undefined;
     }
 }

@@ -1,5 +1,6 @@
 import * as contract from 'macula:plugin/kv@0.1.0';
 import { lift } from './errors.js';
+import { asNumbers } from './number.js';
 import { bytesOf } from './payload.js';
 
 function ask(what) {
@@ -16,15 +17,18 @@ class Bucket {
 
     replicated() { return this.#bucket.replicated(); }
 
-    get(key) { return ask(() => this.#bucket.get(key)) ?? undefined; }
+    get(key) {
+        const entry = ask(() => this.#bucket.get(key)) ?? undefined;
+        return entry && asNumbers(entry, 'version');
+    }
 
     set(key, value, ttlMs) { ask(() => this.#bucket.set(key, bytesOf(value), ttlMs)); }
 
     delete(key) { ask(() => this.#bucket.delete(key)); }
 
-    swap(key, expected, value) { return ask(() => this.#bucket.swap(key, expected?.version, bytesOf(value))); }
+    swap(key, expected, value) { return Number(ask(() => this.#bucket.swap(key, expected?.version, bytesOf(value)))); }
 
-    increment(key, delta = 1) { return ask(() => this.#bucket.increment(key, delta)); }
+    increment(key, delta = 1) { return Number(ask(() => this.#bucket.increment(key, delta))); }
 
     keys(prefix = '', cursor = undefined, limit = 1000) {
         const page = ask(() => this.#bucket.keys(prefix, cursor, limit));

@@ -1,6 +1,7 @@
 // What handlers are given, and what they give.
 
 import { DecodeError } from './errors.js';
+import { asNumbers } from './number.js';
 import { encode, decode } from './text.js';
 
 const NOTHING = new Uint8Array(0);
@@ -53,7 +54,7 @@ const request = {
 
 /** Gives a record from the contract its methods. */
 export function asMessage(record) {
-    return Object.setPrototypeOf(record, message);
+    return Object.setPrototypeOf(asNumbers(record, 'epoch', 'seq', 'timestampMs'), message);
 }
 
 export function asRequest(record) {

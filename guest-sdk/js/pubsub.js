@@ -1,5 +1,6 @@
 import * as contract from 'macula:plugin/pubsub@0.1.0';
 import { lift } from './errors.js';
+import { asNumbers } from './number.js';
 import { asMessage, bytesOf, pairsOf, typeOf } from './payload.js';
 
 function send(topic, value, options, delivery) {
@@ -23,7 +24,7 @@ export function publish(topic, value, options) {
 }
 
 export function publishAcked(topic, value, options) {
-    return send(topic, value, { ...options, delivery: 'acked' }, 'acked');
+    return asNumbers(send(topic, value, { ...options, delivery: 'acked' }, 'acked'), 'epoch', 'seq');
 }
 
 export function retained(topic) {
@@ -35,6 +36,16 @@ export function retained(topic) {
     }
 }
 
+class Subscription {
+    #subscription;
+    constructor(subscription) { this.#subscription = subscription; }
+
+    id() { return this.#subscription.id(); }
+    pattern() { return this.#subscription.pattern(); }
+    stats() { return asNumbers(this.#subscription.stats(), 'delivered', 'dropped', 'queued'); }
+    unsubscribe() { this.#subscription.unsubscribe(); }
+}
+
 export function subscribe(pattern, options) {
     const asked = options === undefined ? undefined : {
         whenFull: options.whenFull ?? 'drop-oldest',
@@ -42,7 +53,7 @@ export function subscribe(pattern, options) {
         retained: options.retained ?? true,
     };
     try {
-        return contract.subscribe(pattern, asked);
+        return new Subscription(contract.subscribe(pattern, asked));
     } catch (thrown) {
         throw lift(thrown);
     }

@@ -3,10 +3,10 @@
 //! componentize-js lets Wizer do that for StarlingMonkey, with a clock, random numbers and paths that differ each time.
 //! This program takes Wizer's place, is called with the same arguments, and leaves all of that out.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component as PathPart, Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use wasmtime::{Linker, Store};
+use wasmtime::{Caller, Extern, Linker, Store};
 use wasmtime_wasi::{
     DirPerms, FilePerms,
     p1::{self, WasiP1Ctx},
@@ -107,6 +107,7 @@ async fn begin(request: &Request, module: &[u8], input: &str, cache: &Path) -> R
     let mut store = Store::new(&engine, wasi.build_p1());
     let mut linker: Linker<WasiP1Ctx> = Linker::new(&engine);
     p1::add_to_linker_async(&mut linker, |wasi| wasi)?;
+    stat_files(&mut linker, request)?;
     let mut wizer = Wizer::new();
     wizer.init_func(&request.init);
     let begun = wizer
@@ -121,6 +122,47 @@ async fn begin(request: &Request, module: &[u8], input: &str, cache: &Path) -> R
         said if said.trim().is_empty() => error.into(),
         said => anyhow!("{}", said.trim_end()),
     })
+}
+
+/// Says of a file how large it is, and nothing of its number and times: the engine keeps what it was told of the last one.
+fn stat_files(linker: &mut Linker<WasiP1Ctx>, request: &Request) -> Result<()> {
+    // As WASI numbers them: the first folder follows the three standard streams.
+    let folders: Vec<PathBuf> = request.folders.iter().map(|folder| folder.here.clone()).collect();
+    linker.allow_shadowing(true);
+    linker.func_wrap(
+        "wasi_snapshot_preview1",
+        "path_filestat_get",
+        move |mut caller: Caller<'_, WasiP1Ctx>, folder: i32, _flags: i32, path: i32, length: i32, answer: i32| {
+            let memory = caller.get_export("memory").and_then(Extern::into_memory);
+            let memory = memory.ok_or_else(|| wasmtime::Error::msg("the module has no memory"))?;
+            let mut name = vec![0; usize::try_from(length)?];
+            memory.read(&caller, usize::try_from(path)?, &mut name)?;
+            let folder = usize::try_from(folder - 3).ok().and_then(|index| folders.get(index));
+            let (Some(folder), Ok(name)) = (folder, String::from_utf8(name)) else { return Ok(BAD_DESCRIPTOR) };
+            let is_below = Path::new(&name).components().all(|part| matches!(part, PathPart::Normal(_)));
+            let Some(found) = is_below.then(|| std::fs::metadata(folder.join(name)).ok()).flatten() else {
+                return Ok(NO_SUCH_FILE);
+            };
+            memory.write(&mut caller, usize::try_from(answer)?, &stat(&found))?;
+            wasmtime::Result::Ok(SUCCESS)
+        },
+    )?;
+    Ok(())
+}
+
+const SUCCESS: i32 = 0;
+const BAD_DESCRIPTOR: i32 = 8;
+const NO_SUCH_FILE: i32 = 44;
+
+/// WASI's `filestat`: device, number, kind, links, size, and the times of access, change and creation, 8 bytes each.
+fn stat(file: &std::fs::Metadata) -> [u8; 64] {
+    const FOLDER: u8 = 3;
+    const FILE: u8 = 4;
+    let mut stat = [0; 64];
+    stat[16] = if file.is_dir() { FOLDER } else { FILE };
+    stat[24] = 1;
+    stat[32..40].copy_from_slice(&file.len().to_le_bytes());
+    stat
 }
 
 #[cfg(test)]
