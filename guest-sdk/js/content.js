@@ -1,5 +1,6 @@
 import * as contract from 'macula:plugin/content@0.1.0';
 import { MaculaError, lift } from './errors.js';
+import { asBytes } from './lifted.js';
 import { bytesOf } from './payload.js';
 import { drop } from './resource.js';
 
@@ -58,7 +59,7 @@ class Content {
         const end = Math.min(offset + length, this.size);
         const bytes = new Uint8Array(Math.max(0, end - offset));
         for (let at = offset; at < end;) {
-            const piece = ask(() => this.#blob.read(at, Math.min(PIECE_BYTES_MAX, end - at)));
+            const piece = asBytes(ask(() => this.#blob.read(at, Math.min(PIECE_BYTES_MAX, end - at))));
             bytes.set(piece, at - offset);
             at += piece.length;
         }

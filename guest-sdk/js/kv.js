@@ -1,6 +1,6 @@
 import * as contract from 'macula:plugin/kv@0.1.0';
 import { lift } from './errors.js';
-import { asNumbers } from './number.js';
+import { asBytes, asNumbers } from './lifted.js';
 import { bytesOf } from './payload.js';
 
 function ask(what) {
@@ -19,7 +19,9 @@ class Bucket {
 
     get(key) {
         const entry = ask(() => this.#bucket.get(key)) ?? undefined;
-        return entry && asNumbers(entry, 'version');
+        if (entry === undefined) return undefined;
+        entry.value = asBytes(entry.value);
+        return asNumbers(entry, 'version');
     }
 
     set(key, value, ttlMs) { ask(() => this.#bucket.set(key, bytesOf(value), ttlMs)); }

@@ -1,7 +1,7 @@
 // What handlers are given, and what they give.
 
 import { DecodeError } from './errors.js';
-import { asNumbers } from './number.js';
+import { asBytes, asNumbers } from './lifted.js';
 import { encode, decode } from './text.js';
 
 const NOTHING = new Uint8Array(0);
@@ -54,10 +54,12 @@ const request = {
 
 /** Gives a record from the contract its methods. */
 export function asMessage(record) {
+    record.payload = asBytes(record.payload);
     return Object.setPrototypeOf(asNumbers(record, 'epoch', 'seq', 'timestampMs'), message);
 }
 
 export function asRequest(record) {
+    record.payload = asBytes(record.payload);
     return Object.setPrototypeOf(record, request);
 }
 

@@ -1,6 +1,6 @@
 import * as contract from 'macula:plugin/pubsub@0.1.0';
 import { lift } from './errors.js';
-import { asNumbers } from './number.js';
+import { asNumbers } from './lifted.js';
 import { asMessage, bytesOf, pairsOf, typeOf } from './payload.js';
 
 function send(topic, value, options, delivery) {

@@ -1,5 +1,6 @@
 import * as contract from 'macula:plugin/rpc@0.1.0';
 import { CallError, HandlerError, caseOf, lift } from './errors.js';
+import { asBytes } from './lifted.js';
 import { bytesOf, pairsOf, readJSON, typeOf } from './payload.js';
 
 /** How long a call without `timeoutMs` waits, at most. */
@@ -14,11 +15,11 @@ export function call(procedure, value, options) {
         metadata: pairsOf(options?.metadata),
     };
     try {
-        return contract.call(procedure, bytesOf(value), asked);
+        return asBytes(contract.call(procedure, bytesOf(value), asked));
     } catch (thrown) {
         const error = caseOf(thrown);
         if (error === undefined) throw thrown;
-        if (error.tag === 'handler') throw new HandlerError(error.val.code, error.val.message, error.val.data);
+        if (error.tag === 'handler') throw new HandlerError(error.val.code, error.val.message, asBytes(error.val.data));
         throw new CallError(error.tag, lift(error.val));
     }
 }

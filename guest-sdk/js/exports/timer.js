@@ -1,5 +1,5 @@
 import { hostErrorOf } from '../failures.js';
-import { asNumbers } from '../number.js';
+import { asNumbers } from '../lifted.js';
 import { settled } from '../settled.js';
 
 /** The contract's timer handler. */
