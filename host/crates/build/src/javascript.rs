@@ -4,6 +4,7 @@
 
 mod package;
 mod starlingmonkey;
+mod types;
 
 use std::{
     ffi::OsString,
@@ -61,15 +62,16 @@ pub(crate) fn build(folder: &Path, tools: &Path) -> Result<PathBuf, BuildError> 
     if component.is_file() && is_unchanged(&record, &recipe) {
         return Ok(component);
     }
-    check_types(&folder, &package.entry)?;
+    let typed = types::check(&folder, &package.entry)?;
     let builder = Builder::find(tools)?;
-    let (component, inputs) = match tool {
+    let (component, mut inputs) = match tool {
         None => builder.evaluate(&folder, &package.entry)?,
         Some(tool) => builder.hand_over(&folder, &package.entry, &tool)?,
     };
     let bytes = component::finish(&component, ("JavaScript", ""), manifest.text.as_deref())
         .map_err(|error| BuildError::NoComponent { project: folder.clone(), why: error.to_string() })?;
     let component = write_component(&folder, &manifest.name, &bytes)?;
+    inputs.extend(typed);
     remember(&record, recipe, inputs);
     Ok(component)
 }
@@ -101,30 +103,6 @@ fn remember(record: &Path, recipe: Recipe, inputs: Vec<PathBuf>) {
 
 fn digest_of(path: &Path) -> Option<String> {
     std::fs::read(path).ok().map(|bytes| blake3::hash(&bytes).to_hex().to_string())
-}
-
-/// Lets TypeScript's own compiler look, where the project has it: the builder takes types out and checks none.
-fn check_types(folder: &Path, entry: &Path) -> Result<(), BuildError> {
-    let is_typescript = entry.extension().is_some_and(|end| end == "ts" || end == "mts");
-    if !is_typescript && !folder.join("tsconfig.json").is_file() {
-        return Ok(());
-    }
-    let compiler = folder.join("node_modules/.bin/tsc");
-    if !compiler.is_file() {
-        let mut stderr = std::io::stderr().lock();
-        let _ = writeln!(
-            stderr,
-            "types are taken out, not checked: this project has no TypeScript (npm install --save-dev typescript)"
-        );
-        return Ok(());
-    }
-    let status = Command::new(&compiler)
-        .args(["--noEmit", "--pretty"])
-        .current_dir(folder)
-        .stdout(Stdio::from(std::io::stderr()))
-        .status()
-        .map_err(|error| BuildError::Disk { path: compiler, error })?;
-    if status.success() { Ok(()) } else { Err(BuildError::Compile(folder.to_owned())) }
 }
 
 #[derive(Deserialize)]
