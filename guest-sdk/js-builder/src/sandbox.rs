@@ -51,7 +51,11 @@ pub fn engine(cache: &Path) -> Result<Engine> {
 /// A clock that stands at 2000-01-01: no program takes that for now.
 struct StoppedClock;
 
-const STOPPED: Duration = Duration::from_secs(946_684_800);
+/// What it shows.
+pub const STOPPED: Duration = Duration::from_secs(946_684_800);
+
+/// What a clock that measures spans shows, in nanoseconds.
+pub const STOPPED_TICKS: u64 = 1_000_000;
 
 impl HostWallClock for StoppedClock {
     fn resolution(&self) -> Duration {
@@ -69,6 +73,6 @@ impl HostMonotonicClock for StoppedClock {
     }
 
     fn now(&self) -> u64 {
-        1_000_000
+        STOPPED_TICKS
     }
 }

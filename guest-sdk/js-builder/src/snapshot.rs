@@ -6,7 +6,7 @@
 use std::path::{Component as PathPart, Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use wasmtime::{Caller, Extern, Linker, Store};
+use wasmtime::{Caller, Extern, Linker, Module, Store};
 use wasmtime_wasi::{
     DirPerms, FilePerms,
     p1::{self, WasiP1Ctx},
@@ -112,6 +112,7 @@ async fn begin(request: &Request, module: &[u8], input: &str, cache: &Path) -> R
     wizer.init_func(&request.init);
     let begun = wizer
         .run(&mut store, module, async |store, module| {
+            stand_still(&mut linker, module)?;
             // The contract's functions: there is no host here.
             linker.define_unknown_imports_as_traps(module)?;
             linker.instantiate_async(store, module).await
@@ -123,6 +124,37 @@ async fn begin(request: &Request, module: &[u8], input: &str, cache: &Path) -> R
         said => anyhow!("{}", said.trim_end()),
     })
 }
+
+/// What the engine asks of WASI 0.2 while it is begun: random numbers and the time, the same each time. It asks by core
+/// functions, and by the names of whichever version it was made for.
+fn stand_still(linker: &mut Linker<WasiP1Ctx>, module: &Module) -> wasmtime::Result<()> {
+    for import in module.imports() {
+        let (package, name) = (import.module(), import.name());
+        match (package.split('@').next().unwrap_or_default(), name) {
+            ("wasi:random/random", "get-random-u64") => {
+                linker.func_wrap(package, name, || RANDOM)?;
+            }
+            ("wasi:clocks/monotonic-clock", "now") => {
+                linker.func_wrap(package, name, || sandbox::STOPPED_TICKS)?;
+            }
+            ("wasi:clocks/wall-clock", "now") => {
+                linker.func_wrap(package, name, |mut caller: Caller<'_, WasiP1Ctx>, answer: i32| {
+                    let memory = caller.get_export("memory").and_then(Extern::into_memory);
+                    let memory = memory.ok_or_else(|| wasmtime::Error::msg("the module has no memory"))?;
+                    let mut now = [0; 16];
+                    now[..8].copy_from_slice(&sandbox::STOPPED.as_secs().to_le_bytes());
+                    memory.write(&mut caller, usize::try_from(answer)?, &now)?;
+                    wasmtime::Result::Ok(())
+                })?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A number as random as it need be: it seeds what is used before there is a handler.
+const RANDOM: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Says of a file how large it is, and nothing of its number and times: the engine keeps what it was told of the last one.
 fn stat_files(linker: &mut Linker<WasiP1Ctx>, request: &Request) -> Result<()> {
