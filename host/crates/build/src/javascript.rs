@@ -83,6 +83,7 @@ fn builder_key() -> String {
             hash.update(path.as_bytes()).update(&[0]).update(text.as_bytes()).update(&[0]);
         }
     }
+    hash.update(starlingmonkey::carried().as_bytes());
     hash.finalize().to_hex()[..16].to_owned()
 }
 

@@ -12,7 +12,7 @@ const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 
 try {
     const { component } = await componentize({
-        sourcePath: here('entry.js'),
+        sourcePath: here('start.js'),
         witPath: here('wit'),
         worldName: 'component',
         // A plugin reaches others by the contract alone.

@@ -21,6 +21,17 @@ const REMEDY: &str = "npm install --save-dev @bytecodealliance/componentize-js@0
 /// Runs componentize-js; from the folder of the modules it finds the package as those would.
 const SCRIPT: &str = include_str!("componentize.mjs");
 
+/// What the engine has and a plugin has not.
+const WITHOUT: &str = include_str!("without.js");
+
+/// The first module: what is taken away goes before the plugin is evaluated.
+const START: &str = "import './without.js';\nexport * from './entry.js';\n";
+
+/// What is given to the tool beside the modules: another text makes another component.
+pub(super) fn carried() -> String {
+    [SCRIPT, WITHOUT, START].concat()
+}
+
 /// componentize-js, as the project has it.
 pub(super) struct Tool {
     node: OsString,
@@ -54,7 +65,11 @@ impl Tool {
         };
         let script = modules.join("componentize.mjs");
         let output = modules.join("component.wasm");
-        fs::write(&script, SCRIPT).map_err(disk(&script))?;
+        for (file, text) in
+            [(&script, SCRIPT), (&modules.join("without.js"), WITHOUT), (&modules.join("start.js"), START)]
+        {
+            fs::write(file, text).map_err(disk(file))?;
+        }
         // In the folder of the modules: names in stack traces are then those below it, wherever it lies.
         let status = Command::new(&self.node)
             .args([script.as_os_str(), output.as_os_str(), builder, cache.as_os_str()])
