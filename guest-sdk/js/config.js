@@ -1,4 +1,4 @@
-import contract from 'macula:plugin/config@0.1.0';
+import * as contract from 'macula:plugin/config@0.1.0';
 import { MaculaError } from './errors.js';
 import { isWellFormed } from './text.js';
 

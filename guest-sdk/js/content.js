@@ -1,7 +1,9 @@
-import contract from 'macula:plugin/content@0.1.0';
+import * as contract from 'macula:plugin/content@0.1.0';
 import { MaculaError, lift } from './errors.js';
+import { asBytes } from './lifted.js';
 import { named } from './names.js';
 import { bytesOf } from './payload.js';
+import { drop } from './resource.js';
 
 /** What one read, one write and one put may hold. */
 const PIECE_BYTES_MAX = 1 << 20;
@@ -36,7 +38,7 @@ class ContentWriter {
     }
 
     close() {
-        this.#writer?.[Symbol.dispose]?.();
+        drop(this.#writer);
         this.#writer = undefined;
     }
 
@@ -58,7 +60,7 @@ class Content {
         const end = Math.min(offset + length, this.size);
         const bytes = new Uint8Array(Math.max(0, end - offset));
         for (let at = offset; at < end;) {
-            const piece = ask(() => this.#blob.read(at, Math.min(PIECE_BYTES_MAX, end - at)));
+            const piece = asBytes(ask(() => this.#blob.read(at, Math.min(PIECE_BYTES_MAX, end - at))));
             bytes.set(piece, at - offset);
             at += piece.length;
         }
@@ -66,7 +68,7 @@ class Content {
     }
 
     close() {
-        this.#blob?.[Symbol.dispose]?.();
+        drop(this.#blob);
         this.#blob = undefined;
     }
 }

@@ -1,4 +1,4 @@
-import contract from 'macula:plugin/identity@0.1.0';
+import * as contract from 'macula:plugin/identity@0.1.0';
 import { isWellFormed } from './text.js';
 
 export function pluginName() { return contract.pluginName(); }

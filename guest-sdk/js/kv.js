@@ -1,5 +1,6 @@
-import contract from 'macula:plugin/kv@0.1.0';
+import * as contract from 'macula:plugin/kv@0.1.0';
 import { lift } from './errors.js';
+import { asBytes, asNumbers } from './lifted.js';
 import { named } from './names.js';
 import { bytesOf } from './payload.js';
 
@@ -17,15 +18,22 @@ class Bucket {
 
     replicated() { return this.#bucket.replicated(); }
 
-    get(key) { return ask(() => this.#bucket.get(named('key', key))) ?? undefined; }
+    get(key) {
+        const entry = ask(() => this.#bucket.get(named('key', key))) ?? undefined;
+        if (entry === undefined) return undefined;
+        entry.value = asBytes(entry.value);
+        return asNumbers(entry, 'version');
+    }
 
     set(key, value, ttlMs) { ask(() => this.#bucket.set(named('key', key), bytesOf(value), ttlMs)); }
 
     delete(key) { ask(() => this.#bucket.delete(named('key', key))); }
 
-    swap(key, expected, value) { return ask(() => this.#bucket.swap(named('key', key), expected?.version, bytesOf(value))); }
+    swap(key, expected, value) {
+        return Number(ask(() => this.#bucket.swap(named('key', key), expected?.version, bytesOf(value))));
+    }
 
-    increment(key, delta = 1) { return ask(() => this.#bucket.increment(named('key', key), delta)); }
+    increment(key, delta = 1) { return Number(ask(() => this.#bucket.increment(named('key', key), delta))); }
 
     keys(prefix = '', cursor = undefined, limit = 1000) {
         const page = ask(() => this.#bucket.keys(named('prefix', prefix), named('cursor', cursor), limit));

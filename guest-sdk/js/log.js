@@ -1,4 +1,4 @@
-import contract from 'macula:plugin/log@0.1.0';
+import * as contract from 'macula:plugin/log@0.1.0';
 import { wellFormed } from './text.js';
 
 export function write(level, message, fields) {

@@ -1,6 +1,7 @@
 // What handlers are given, and what they give.
 
 import { DecodeError } from './errors.js';
+import { asBytes, asNumbers } from './lifted.js';
 import { named } from './names.js';
 import { encode, decode } from './text.js';
 
@@ -56,10 +57,12 @@ const request = {
 
 /** Gives a record from the contract its methods. */
 export function asMessage(record) {
-    return Object.setPrototypeOf(record, message);
+    record.payload = asBytes(record.payload);
+    return Object.setPrototypeOf(asNumbers(record, 'epoch', 'seq', 'timestampMs'), message);
 }
 
 export function asRequest(record) {
+    record.payload = asBytes(record.payload);
     return Object.setPrototypeOf(record, request);
 }
 

@@ -1,5 +1,6 @@
-import contract from 'macula:plugin/pubsub@0.1.0';
+import * as contract from 'macula:plugin/pubsub@0.1.0';
 import { lift } from './errors.js';
+import { asNumbers } from './lifted.js';
 import { named } from './names.js';
 import { asMessage, bytesOf, pairsOf, typeOf } from './payload.js';
 
@@ -24,7 +25,7 @@ export function publish(topic, value, options) {
 }
 
 export function publishAcked(topic, value, options) {
-    return send(topic, value, { ...options, delivery: 'acked' }, 'acked');
+    return asNumbers(send(topic, value, { ...options, delivery: 'acked' }, 'acked'), 'epoch', 'seq');
 }
 
 export function retained(topic) {
@@ -36,6 +37,16 @@ export function retained(topic) {
     }
 }
 
+class Subscription {
+    #subscription;
+    constructor(subscription) { this.#subscription = subscription; }
+
+    id() { return this.#subscription.id(); }
+    pattern() { return this.#subscription.pattern(); }
+    stats() { return asNumbers(this.#subscription.stats(), 'delivered', 'dropped', 'queued'); }
+    unsubscribe() { this.#subscription.unsubscribe(); }
+}
+
 export function subscribe(pattern, options) {
     named('pattern', pattern);
     const asked = options === undefined ? undefined : {
@@ -44,7 +55,7 @@ export function subscribe(pattern, options) {
         retained: options.retained ?? true,
     };
     try {
-        return contract.subscribe(pattern, asked);
+        return new Subscription(contract.subscribe(pattern, asked));
     } catch (thrown) {
         throw lift(thrown);
     }

@@ -1,5 +1,6 @@
-import contract from 'macula:plugin/rpc@0.1.0';
+import * as contract from 'macula:plugin/rpc@0.1.0';
 import { CallError, HandlerError, MaculaError, caseOf, lift } from './errors.js';
+import { asBytes } from './lifted.js';
 import { named } from './names.js';
 import { bytesOf, pairsOf, readJSON, typeOf } from './payload.js';
 
@@ -15,12 +16,12 @@ export function call(procedure, value, options) {
             idempotencyKey: named('idempotency key', options?.idempotencyKey ?? ''),
             metadata: pairsOf(options?.metadata),
         };
-        return contract.call(named('procedure', procedure), bytesOf(value), asked);
+        return asBytes(contract.call(named('procedure', procedure), bytesOf(value), asked));
     } catch (thrown) {
         if (thrown instanceof MaculaError) throw new CallError('not-run', thrown);
         const error = caseOf(thrown);
         if (error === undefined) throw thrown;
-        if (error.tag === 'handler') throw new HandlerError(error.val.code, error.val.message, error.val.data);
+        if (error.tag === 'handler') throw new HandlerError(error.val.code, error.val.message, asBytes(error.val.data));
         throw new CallError(error.tag, lift(error.val));
     }
 }

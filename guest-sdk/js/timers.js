@@ -1,4 +1,4 @@
-import contract from 'macula:plugin/timers@0.1.0';
+import * as contract from 'macula:plugin/timers@0.1.0';
 import { lift } from './errors.js';
 import { named } from './names.js';
 import { isWellFormed } from './text.js';

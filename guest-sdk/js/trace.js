@@ -1,4 +1,4 @@
-import contract from 'macula:plugin/trace@0.1.0';
+import * as contract from 'macula:plugin/trace@0.1.0';
 
 export function currentTrace() {
     return contract.current() ?? undefined;

@@ -17,6 +17,28 @@ use crate::{handlers::Handlers, source};
 /// The SDK's module of all names.
 const SDK_INDEX: &str = "macula/index.js";
 
+/// Modules of Node that are often asked for without `node:`. Some are packages of npm as well, and are found as those.
+const NODE_MODULES: [&str; 18] = [
+    "assert",
+    "async_hooks",
+    "buffer",
+    "child_process",
+    "crypto",
+    "dns",
+    "events",
+    "fs",
+    "fs/promises",
+    "http",
+    "https",
+    "net",
+    "os",
+    "path",
+    "process",
+    "stream",
+    "util",
+    "worker_threads",
+];
+
 /// What a component is made of.
 pub struct Modules {
     /// Texts by path.
@@ -44,7 +66,8 @@ impl Graph {
     pub fn new(root: &Path, sdk: &Path) -> Result<Self> {
         let resolver = Resolver::new(ResolveOptions {
             condition_names: vec!["import".into(), "default".into()],
-            extensions: [".ts", ".mts", ".js", ".mjs"].map(String::from).to_vec(),
+            // Those with JSX are found to be refused by name.
+            extensions: [".ts", ".mts", ".js", ".mjs", ".json", ".tsx", ".jsx"].map(String::from).to_vec(),
             extension_alias: vec![
                 (".js".into(), vec![".js".into(), ".ts".into()]),
                 (".mjs".into(), vec![".mjs".into(), ".mts".into()]),
@@ -126,7 +149,7 @@ impl Graph {
             .strip_prefix(&self.root)
             .map_err(|_| anyhow!("{} lies outside the project {}", file.display(), self.root.display()))?;
         let mut staged = Path::new("app").join(below).into_os_string();
-        if source::is_typescript(file) {
+        if source::Kind::of(file) != source::Kind::JavaScript {
             staged.push(".js");
         }
         self.inputs.push(file.to_owned());
@@ -149,6 +172,8 @@ impl Graph {
             if let Some(target) = target {
                 let specifier = format!("{:?}", relative(&staged, &target));
                 replacements.extend(request.places.iter().map(|place| (place.clone(), specifier.clone())));
+                // Here all modules are JavaScript.
+                replacements.extend(request.attributes.iter().map(|place| (place.clone(), String::new())));
             }
         }
         replacements.sort_by_key(|(place, _)| std::cmp::Reverse(place.start));
@@ -179,13 +204,13 @@ impl Graph {
             let below = file.strip_prefix(&self.sdk)?.to_owned();
             return self.add(&file, Path::new("macula").join(below)).map(Some);
         }
-        if specifier.starts_with("node:") {
-            bail!("plugins run without Node: there are no files, no network and no processes");
-        }
-        let found = self
-            .resolver
-            .resolve_file(from, specifier)
-            .map_err(|error| anyhow!("{error}; packages of npm are looked for in node_modules"))?;
+        let found = self.resolver.resolve_file(from, specifier).map_err(|error| {
+            if specifier.starts_with("node:") || NODE_MODULES.contains(&specifier) {
+                anyhow!("plugins run without Node: there are no files, no network and no processes")
+            } else {
+                anyhow!("{error}; packages of npm are looked for in node_modules")
+            }
+        })?;
         self.add_project_module(&found.full_path()).map(Some)
     }
 

@@ -52,7 +52,7 @@ impl Handlers {
 pub fn of(entry: &Path) -> Result<Handlers> {
     let text = std::fs::read_to_string(entry).with_context(|| entry.display().to_string())?;
     let allocator = Allocator::default();
-    let kind = if source::is_typescript(entry) { SourceType::ts() } else { SourceType::mjs() };
+    let kind = if source::Kind::of(entry) == source::Kind::TypeScript { SourceType::ts() } else { SourceType::mjs() };
     let parsed = source::parse(&allocator, entry, &text, kind)?;
     let at = |problem: &str| format!("{}: {problem}", entry.display());
     let Some(plugin) = default_export(&parsed.program) else {

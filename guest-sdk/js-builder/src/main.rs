@@ -3,15 +3,21 @@
 //!
 //! 1. Find every module that the plugin's entry leads to; take types out of TypeScript.
 //! 2. See which interfaces they use, and which handlers `export default` has: that is the component's world.
-//! 3. Let QuickJS evaluate them and the parts of the SDK that they use, and keep its memory: that is the component.
+//! 3. `component`: let QuickJS evaluate them and the parts of the SDK that they use, and keep its memory: that is the
+//!    component. `modules`: write them and the world into a folder, for another engine's tool.
 //!
 //! Prints, as JSON, what the component imports and exports and which files went into it. What is wrong with the plugin goes
 //! to standard error, where it is and as the parser shows it, with exit code 1.
+//!
+//! Called with Wizer's arguments, it does what Wizer does: see [`snapshot`].
 
 mod evaluate;
 mod graph;
 mod handlers;
+mod sandbox;
+mod snapshot;
 mod source;
+mod staging;
 mod world;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -19,8 +25,11 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-/// Where everything is.
-struct Arguments {
+const USAGE: &str = "usage: macula-build-js component ENTRY ROOT SDK CONTRACT CACHE OUTPUT
+       macula-build-js modules ENTRY ROOT SDK CONTRACT FOLDER";
+
+/// A plugin, and what it is made with.
+struct Plugin {
     /// The plugin's first module.
     entry: PathBuf,
     /// The folder of the project: modules are looked for below it.
@@ -29,10 +38,14 @@ struct Arguments {
     sdk: PathBuf,
     /// The contract: files of WIT.
     contract: PathBuf,
-    /// Where compiled code of the JavaScript runtime is kept.
-    cache: PathBuf,
-    /// Where the component goes.
-    output: PathBuf,
+}
+
+/// What is made of it.
+enum Product {
+    /// A component with QuickJS; compiled code of the runtime is kept in `cache`.
+    Component { cache: PathBuf, output: PathBuf },
+    /// A folder of files.
+    Modules { folder: PathBuf },
 }
 
 #[derive(Serialize)]
@@ -43,11 +56,14 @@ struct Report {
 }
 
 fn main() -> ExitCode {
-    match arguments().and_then(|arguments| run(&arguments)) {
-        Ok(report) => {
+    let outcome = match std::env::args().nth(1) {
+        Some(first) if first.starts_with("--") => take_snapshot(),
+        _ => arguments().and_then(|(plugin, product)| make(&plugin, &product)).map(|report| {
             println!("{}", serde_json::to_string(&report).expect("paths and names are text"));
-            ExitCode::SUCCESS
-        }
+        }),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
             ExitCode::FAILURE
@@ -55,34 +71,54 @@ fn main() -> ExitCode {
     }
 }
 
-fn arguments() -> Result<Arguments> {
-    let mut paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    if paths.len() != 6 {
-        bail!("usage: macula-build-js ENTRY ROOT SDK CONTRACT CACHE OUTPUT");
-    }
-    let output = paths.remove(5);
-    let cache = paths.remove(4);
+fn arguments() -> Result<(Plugin, Product)> {
+    let mut arguments = std::env::args_os().skip(1);
+    let product = arguments.next().unwrap_or_default();
+    let mut paths: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
+    let rest = paths.split_off(paths.len().min(4));
+    let product = match (product.to_str(), <[PathBuf; 1]>::try_from(rest)) {
+        (Some("modules"), Ok([folder])) => Product::Modules { folder },
+        (Some("component"), Err(rest)) => match <[PathBuf; 2]>::try_from(rest) {
+            Ok([cache, output]) => Product::Component { cache, output },
+            Err(_) => bail!(USAGE),
+        },
+        _ => bail!(USAGE),
+    };
     for path in &mut paths {
         *path = path.canonicalize().with_context(|| path.display().to_string())?;
     }
-    let [entry, root, sdk, contract] = <[PathBuf; 4]>::try_from(paths).expect("four are left");
-    Ok(Arguments { entry, root, sdk, contract, cache, output })
+    let [entry, root, sdk, contract] = <[PathBuf; 4]>::try_from(paths).ok().context(USAGE)?;
+    Ok((Plugin { entry, root, sdk, contract }, product))
 }
 
-fn run(arguments: &Arguments) -> Result<Report> {
-    let handlers = handlers::of(&arguments.entry)?;
-    let mut graph = graph::Graph::new(&arguments.root, &arguments.sdk)?;
-    let entry = graph.add_entry(&arguments.entry, &handlers)?;
+fn make(plugin: &Plugin, product: &Product) -> Result<Report> {
+    let handlers = handlers::of(&plugin.entry)?;
+    let mut graph = graph::Graph::new(&plugin.root, &plugin.sdk)?;
+    let entry = graph.add_entry(&plugin.entry, &handlers)?;
     let graph::Modules { files, interfaces, inputs } = graph.finish()?;
     let exports = handlers.interfaces();
-    let (resolve, world) = world::of(&arguments.contract, &interfaces, &exports)?;
-    let component = evaluate::evaluate(&entry, files, (&resolve, world), &arguments.cache).context(
-        "the plugin cannot be evaluated; what stands outside of handlers runs when it is built, without a host",
-    )?;
-    std::fs::write(&arguments.output, component).with_context(|| arguments.output.display().to_string())?;
+    match product {
+        Product::Component { cache, output } => {
+            let (resolve, world) = world::of(&plugin.contract, &interfaces, &exports)?;
+            let component = evaluate::evaluate(&entry, files, (&resolve, world), cache).context(
+                "the plugin cannot be evaluated; what stands outside of handlers runs when it is built, without a host",
+            )?;
+            std::fs::write(output, component).with_context(|| output.display().to_string())?;
+        }
+        Product::Modules { folder } => {
+            staging::write(folder, &entry, &files, &world::text(&interfaces, &exports), &plugin.contract)?;
+        }
+    }
     Ok(Report {
         imports: interfaces.into_iter().collect(),
         exports: exports.into_iter().map(str::to_owned).collect(),
         inputs,
     })
+}
+
+fn take_snapshot() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let request = snapshot::Request::parse(&arguments)?;
+    let input = std::io::read_to_string(std::io::stdin())?;
+    snapshot::take(&request, &input)
 }

@@ -11,6 +11,13 @@ const VERSION: &str = "0.1.0";
 pub fn of(contract: &Path, imports: &BTreeSet<String>, exports: &[&str]) -> Result<(Resolve, WorldId)> {
     let mut resolve = Resolve::default();
     resolve.push_dir(contract).with_context(|| contract.display().to_string())?;
+    let package = resolve.push_str("component.wit", &text(imports, exports))?;
+    let world = resolve.select_world(&[package], None)?;
+    Ok((resolve, world))
+}
+
+/// The same as text.
+pub fn text(imports: &BTreeSet<String>, exports: &[&str]) -> String {
     let mut world = String::from("package macula:build;\n\nworld component {\n");
     for interface in imports {
         world.push_str(&format!("    import macula:plugin/{interface}@{VERSION};\n"));
@@ -19,7 +26,5 @@ pub fn of(contract: &Path, imports: &BTreeSet<String>, exports: &[&str]) -> Resu
         world.push_str(&format!("    export macula:plugin/{interface}@{VERSION};\n"));
     }
     world.push_str("}\n");
-    let package = resolve.push_str("component.wit", &world)?;
-    let world = resolve.select_world(&[package], None)?;
-    Ok((resolve, world))
+    world
 }

@@ -1,4 +1,5 @@
 import { hostErrorOf } from '../failures.js';
+import { asBytes } from '../lifted.js';
 import { bytesOf, readJSON } from '../payload.js';
 import { settled } from '../settled.js';
 
@@ -15,7 +16,7 @@ export function state(plugin) {
         },
         restore(bytes, version) {
             try {
-                const body = bytes.subarray(1);
+                const body = asBytes(bytes).subarray(1);
                 settled('restore', plugin.restore?.(bytes[0] === 0 ? body : readJSON('state', body), version));
             } catch (thrown) {
                 throw hostErrorOf(thrown);

@@ -1,4 +1,5 @@
 import { hostErrorOf } from '../failures.js';
+import { asNumbers } from '../lifted.js';
 import { settled } from '../settled.js';
 
 /** The contract's timer handler. */
@@ -8,7 +9,7 @@ export function timer(plugin) {
         onTimer(tick) {
             try {
                 const handle = Object.hasOwn(timers, tick.name) ? timers[tick.name].handler : undefined;
-                settled('the handler of a timer', (handle ?? plugin.onTimer?.bind(plugin) ?? missing)(tick));
+                settled('the handler of a timer', (handle ?? plugin.onTimer?.bind(plugin) ?? missing)(asNumbers(tick, 'dueMs')));
             } catch (thrown) {
                 throw hostErrorOf(thrown);
             }

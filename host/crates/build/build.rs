@@ -21,7 +21,7 @@ fn main() {
     list(&mut source, "GO_SDK", &root.join("guest-sdk/go"), &[]);
     list(&mut source, "JS_SDK", &root.join("guest-sdk/js"), &["node_modules", "test"]);
     list(&mut source, "JS_BUILDER", &root.join("guest-sdk/js-builder"), &["target"]);
-    for language in ["rust", "go", "js"] {
+    for language in ["rust", "go", "js", "ts"] {
         list(&mut source, &format!("{}_TEMPLATE", language.to_uppercase()), &own.join("templates").join(language), &[]);
     }
     let manifest = standalone(&root.join("Cargo.toml"), &root.join("guest-sdk/rust/Cargo.toml"));

@@ -1,9 +1,9 @@
-//! `macula-host new --lang rust|go|js NAME`: a project that builds, is tested and runs at once.
+//! `macula-host new --lang rust|go|js|ts NAME`: a project that builds, is tested and runs at once.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use macula_build::{Language, ScaffoldError, scaffold};
+use macula_build::{Language, ScaffoldError, Template, scaffold};
 use serde::Serialize;
 
 use super::CommonFlags;
@@ -11,9 +11,9 @@ use crate::{failure::Failure, output};
 
 #[derive(Debug, Args)]
 pub(super) struct New {
-    /// Language to write it in: rust, go or js
+    /// Language to write it in: rust, go, js or ts
     #[arg(long, value_name = "LANG")]
-    lang: Language,
+    lang: Template,
     /// Name of the plugin, and of the folder that is made; or a path, whose last part is the name
     #[arg(value_name = "NAME")]
     path: PathBuf,
@@ -30,7 +30,7 @@ impl New {
         let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         scaffold(self.lang, &name, &self.path)?;
         if common.json {
-            output::json(&Made { folder: &self.path, language: self.lang });
+            output::json(&Made { folder: &self.path, language: self.lang.language() });
         } else {
             let folder = self.path.display();
             output::line(format_args!(

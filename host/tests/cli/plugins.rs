@@ -188,6 +188,92 @@ fn a_call_goes_through_three_languages_on_two_hosts() {
 }
 
 #[test]
+fn typescript_is_built_as_javascript_is() {
+    let home = Home::new();
+    if !languages(&home).contains(&"js") {
+        return;
+    }
+    let folder = home.path().join("typed");
+    home.output(&["new", "--lang", "ts", folder.to_str().unwrap()]).succeeded();
+    let tested = home.output(&["test", folder.to_str().unwrap()]);
+    // Its types are checked by the project's own compiler, which is not there yet.
+    assert!(tested.err.contains("npm install --save-dev typescript"), "{}", tested.err);
+    assert!(tested.succeeded().ends_with("1 scenarios passed\n"));
+    fs::write(folder.join("src/rooms.json"), "{\"kitchen\": 1}").unwrap();
+    fs::write(folder.join("src/old.js"), "module.exports = 1").unwrap();
+    let build = |source: &str| {
+        fs::write(folder.join("src/index.ts"), source).unwrap();
+        home.output(&["build", folder.to_str().unwrap()])
+    };
+    build(
+        "import rooms from './rooms.json' with { type: 'json' }; export default { onCall(): object { return rooms } }",
+    )
+    .succeeded();
+    for (source, expected) in [
+        ("import old from './old'; export default { onCall() { return old } }", "old.js: this is CommonJS"),
+        ("@d class A {} export default { onCall() { return A } }", "decorators are not available"),
+    ] {
+        let finished = build(source);
+        assert!(finished.err.contains(expected), "{source}: {}", finished.err);
+        finished.failed(1, "does not compile");
+    }
+}
+
+/// A plugin with the other engine does the same: its tool is got as its author would get it.
+#[test]
+fn the_same_scenarios_pass_with_starlingmonkey() {
+    const TOOL: &str = "@bytecodealliance/componentize-js@0.23.0";
+    let home = Home::new();
+    if !languages(&home).contains(&"js") {
+        return;
+    }
+    let example = project().join("examples/sensor-alert-js");
+    let with_engine = |folder: &Path, engine: &str| {
+        copy(&example, folder);
+        let file = folder.join("package.json");
+        let mut package: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+        package["macula"]["engine"] = engine.into();
+        fs::write(&file, package.to_string()).unwrap();
+    };
+    let folder = home.path().join("monkey");
+    with_engine(&folder, "v8");
+    home.output(&["build", folder.to_str().unwrap()])
+        .failed(1, "it may be \"quickjs\", the default, or \"starlingmonkey\"");
+    with_engine(&folder, "starlingmonkey");
+    let without = home.command(&["build", folder.to_str().unwrap()]).env("NODE", "/nowhere/node").output().unwrap();
+    let said = String::from_utf8_lossy(&without.stderr).into_owned();
+    assert!(said.contains("there is no `node` here; get it with:"), "{said}");
+    let works = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(&folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    if !works("node", &["--version"]) {
+        eprintln!("skipped: StarlingMonkey: there is no node");
+        return;
+    }
+    home.output(&["build", folder.to_str().unwrap()]).failed(1, &format!("get it with: npm install --save-dev {TOOL}"));
+    let install = ["install", "--save-dev", "--no-audit", "--no-fund", "--fetch-retries=0", TOOL];
+    if !works("npm", &install) {
+        eprintln!("skipped: StarlingMonkey: npm cannot get {TOOL} here");
+        return;
+    }
+    let (component, mcid) = built(&home, &folder);
+    // Elsewhere the same source is the same component.
+    let elsewhere = home.path().join("else where/monkey");
+    with_engine(&elsewhere, "starlingmonkey");
+    std::os::unix::fs::symlink(folder.join("node_modules"), elsewhere.join("node_modules")).unwrap();
+    assert_eq!(built(&home, &elsewhere).1, mcid);
+    // It imports what its source uses, and no network.
+    let inspected = home.output(&["inspect", component.to_str().unwrap()]).succeeded();
+    assert!(inspected.contains("may ask for config, log, pubsub\n"), "{inspected}");
+    assert!(inspected.contains("which lead to clocks and randomness alone"), "{inspected}");
+    let scenarios = project().join("examples/sensor-alert/scenarios");
+    let arguments = ["test", component.to_str().unwrap(), "--scenario", scenarios.to_str().unwrap()];
+    assert!(home.output(&arguments).succeeded().ends_with("3 scenarios passed\n"));
+}
+
+#[test]
 fn what_is_not_as_expected_is_shown() {
     let home = Home::new();
     let scenario = home.path().join("wrong.toml");

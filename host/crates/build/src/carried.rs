@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use crate::Language;
+use crate::Template;
 
 /// Paths below a folder, with `/`, and what is in them.
 pub(crate) type Files = &'static [(&'static str, &'static str)];
@@ -25,12 +25,17 @@ pub(crate) fn go_sdk() -> Files {
 }
 
 /// What a new project begins with.
-pub(crate) fn template(language: Language) -> Files {
-    match language {
-        Language::Rust => RUST_TEMPLATE,
-        Language::Go => GO_TEMPLATE,
-        Language::Js => JS_TEMPLATE,
-    }
+pub(crate) fn template(template: Template) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    // What JavaScript has and TypeScript has otherwise.
+    const OF_JS_ALONE: [&str; 2] = ["jsconfig.json", "src/index.js"];
+    let (base, own): (Files, Files) = match template {
+        Template::Rust => (&[], RUST_TEMPLATE),
+        Template::Go => (&[], GO_TEMPLATE),
+        Template::Js => (&[], JS_TEMPLATE),
+        Template::Ts => (JS_TEMPLATE, TS_TEMPLATE),
+    };
+    let is_taken = |path: &str| OF_JS_ALONE.contains(&path) || own.iter().any(|(other, _)| *other == path);
+    base.iter().filter(move |(path, _)| !is_taken(path)).chain(own)
 }
 
 /// The JavaScript SDK.

@@ -1,5 +1,10 @@
-//! JavaScript and TypeScript: a builder of ours finds the modules and lets QuickJS evaluate them; the manifest is put in
-//! here. The builder is a program of its own, looked for and, where there is none, built once.
+//! JavaScript and TypeScript: a builder of ours finds the modules and lets QuickJS evaluate them, or hands them to the tool
+//! of the engine that package.json chooses; the manifest is put in here. The builder is a program of its own, looked for
+//! and, where there is none, built once.
+
+mod package;
+mod starlingmonkey;
+mod types;
 
 use std::{
     ffi::OsString,
@@ -10,6 +15,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use self::{
+    package::{Engine, Package},
+    starlingmonkey::Tool,
+};
 use crate::{BuildError, Manifest, Missing, carried, component, toolchain, write_component};
 
 /// The builder's file name.
@@ -18,54 +27,53 @@ const BUILDER: &str = "macula-build-js";
 /// Names the builder to use; for those who package this program.
 const BUILDER_VARIABLE: &str = "MACULA_BUILD_JS";
 
-/// Modules that a project may begin with, when package.json does not say.
-const ENTRIES: [&str; 4] = ["src/index.ts", "src/index.js", "index.ts", "index.js"];
-
-/// What the last build was made of: as long as it is the same, its component is.
-#[derive(PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
+/// What a component is made of. As long as it is the same, and the files that went in are, so is the component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Recipe {
     builder: String,
+    engine: String,
+    entry: PathBuf,
     manifest: Option<String>,
+}
+
+/// What the last build was made of.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    recipe: Recipe,
     inputs: Vec<(PathBuf, String)>,
 }
 
 pub(crate) fn build(folder: &Path, tools: &Path) -> Result<PathBuf, BuildError> {
     let folder = folder.canonicalize().map_err(|error| BuildError::Disk { path: folder.to_owned(), error })?;
     let manifest = Manifest::read(&folder)?;
-    let entry = entry(&folder)?;
+    let package = Package::read(&folder)?;
+    let tool = match package.engine {
+        Engine::QuickJs => None,
+        Engine::StarlingMonkey => Some(Tool::find(&folder)?),
+    };
+    let recipe = Recipe {
+        builder: builder_key(),
+        engine: tool.as_ref().map_or_else(|| "quickjs".into(), |tool| format!("starlingmonkey {}", tool.version)),
+        entry: package.entry.clone(),
+        manifest: manifest.text.clone(),
+    };
     let record = folder.join("build").join(format!(".{}.inputs", manifest.name));
     let component = folder.join("build").join(format!("{}.wasm", manifest.name));
-    if component.is_file() && is_unchanged(&record, &manifest) {
+    if component.is_file() && is_unchanged(&record, &recipe) {
         return Ok(component);
     }
-    check_types(&folder, &entry)?;
-    let (module, inputs) = evaluate(&folder, &entry, tools)?;
-    let bytes = component::finish(&module, ("JavaScript", ""), manifest.text.as_deref())
+    let typed = types::check(&folder, &package.entry)?;
+    let builder = Builder::find(tools)?;
+    let (component, mut inputs) = match tool {
+        None => builder.evaluate(&folder, &package.entry)?,
+        Some(tool) => builder.hand_over(&folder, &package.entry, &tool)?,
+    };
+    let bytes = component::finish(&component, ("JavaScript", ""), manifest.text.as_deref())
         .map_err(|error| BuildError::NoComponent { project: folder.clone(), why: error.to_string() })?;
     let component = write_component(&folder, &manifest.name, &bytes)?;
-    remember(&record, &manifest, inputs);
+    inputs.extend(typed);
+    remember(&record, recipe, inputs);
     Ok(component)
-}
-
-/// The module that the project begins with: `main` of package.json, or one of the usual.
-fn entry(folder: &Path) -> Result<PathBuf, BuildError> {
-    #[derive(Deserialize)]
-    struct Package {
-        main: Option<PathBuf>,
-    }
-    let file = folder.join("package.json");
-    let text = std::fs::read_to_string(&file).map_err(|error| BuildError::Disk { path: file.clone(), error })?;
-    let package: Package = serde_json::from_str(&text)
-        .map_err(|error| BuildError::Manifest { file: file.clone(), why: error.to_string() })?;
-    let why = match package.main {
-        Some(main) if folder.join(&main).is_file() => return Ok(folder.join(main)),
-        Some(main) => format!("\"main\" is {}, and there is no such file", main.display()),
-        None => match ENTRIES.iter().map(|entry| folder.join(entry)).find(|entry| entry.is_file()) {
-            Some(entry) => return Ok(entry),
-            None => format!("has no \"main\", and there is none of {}", ENTRIES.join(", ")),
-        },
-    };
-    Err(BuildError::Manifest { file, why })
 }
 
 fn builder_key() -> String {
@@ -75,23 +83,21 @@ fn builder_key() -> String {
             hash.update(path.as_bytes()).update(&[0]).update(text.as_bytes()).update(&[0]);
         }
     }
+    hash.update(starlingmonkey::carried().as_bytes());
     hash.finalize().to_hex()[..16].to_owned()
 }
 
-fn is_unchanged(record: &Path, manifest: &Manifest) -> bool {
+fn is_unchanged(record: &Path, recipe: &Recipe) -> bool {
     let Some(last) = std::fs::read(record).ok().and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok()) else {
         return false;
     };
-    last.builder == builder_key()
-        && last.manifest == manifest.text
-        && last.inputs.iter().all(|(path, digest)| digest_of(path).as_ref() == Some(digest))
+    last.recipe == *recipe && last.inputs.iter().all(|(path, digest)| digest_of(path).as_ref() == Some(digest))
 }
 
 /// Without a record the next build does more than it must, and nothing else.
-fn remember(record: &Path, manifest: &Manifest, inputs: Vec<PathBuf>) {
+fn remember(record: &Path, recipe: Recipe, inputs: Vec<PathBuf>) {
     let inputs = inputs.into_iter().filter_map(|path| digest_of(&path).map(|digest| (path, digest))).collect();
-    let last = Record { builder: builder_key(), manifest: manifest.text.clone(), inputs };
-    if let Ok(bytes) = serde_json::to_vec(&last) {
+    if let Ok(bytes) = serde_json::to_vec(&Record { recipe, inputs }) {
         let _ = std::fs::write(record, bytes);
     }
 }
@@ -100,63 +106,77 @@ fn digest_of(path: &Path) -> Option<String> {
     std::fs::read(path).ok().map(|bytes| blake3::hash(&bytes).to_hex().to_string())
 }
 
-/// Lets TypeScript's own compiler look, where the project has it: the builder takes types out and checks none.
-fn check_types(folder: &Path, entry: &Path) -> Result<(), BuildError> {
-    let is_typescript = entry.extension().is_some_and(|end| end == "ts" || end == "mts");
-    if !is_typescript && !folder.join("tsconfig.json").is_file() {
-        return Ok(());
-    }
-    let compiler = folder.join("node_modules/.bin/tsc");
-    if !compiler.is_file() {
-        let mut stderr = std::io::stderr().lock();
-        let _ = writeln!(
-            stderr,
-            "types are taken out, not checked: this project has no TypeScript (npm install --save-dev typescript)"
-        );
-        return Ok(());
-    }
-    let status = Command::new(&compiler)
-        .args(["--noEmit", "--pretty"])
-        .current_dir(folder)
-        .stdout(Stdio::from(std::io::stderr()))
-        .status()
-        .map_err(|error| BuildError::Disk { path: compiler, error })?;
-    if status.success() { Ok(()) } else { Err(BuildError::Compile(folder.to_owned())) }
-}
-
 #[derive(Deserialize)]
 struct Report {
     inputs: Vec<PathBuf>,
 }
 
-fn evaluate(folder: &Path, entry: &Path, tools: &Path) -> Result<(Vec<u8>, Vec<PathBuf>), BuildError> {
-    let kept = tools.join(format!("js-{}", builder_key()));
-    let builder = builder(&kept)?;
-    let sdk = kept.join("sdk");
-    let contract = kept.join("wit");
-    carried::write(carried::js_sdk(), &sdk).map_err(|error| BuildError::Disk { path: sdk.clone(), error })?;
-    carried::write(carried::contract(), &contract)
-        .map_err(|error| BuildError::Disk { path: contract.clone(), error })?;
+/// Our builder, and what it needs.
+struct Builder {
+    program: OsString,
+    sdk: PathBuf,
+    contract: PathBuf,
+    /// Where compiled code of engines is kept.
+    cache: PathBuf,
+}
+
+impl Builder {
+    fn find(tools: &Path) -> Result<Self, BuildError> {
+        let kept = tools.join(format!("js-{}", builder_key()));
+        let program = builder(&kept)?;
+        let (sdk, contract) = (kept.join("sdk"), kept.join("wit"));
+        for (files, folder) in [(carried::js_sdk(), &sdk), (carried::contract(), &contract)] {
+            carried::write(files, folder).map_err(|error| BuildError::Disk { path: folder.clone(), error })?;
+        }
+        Ok(Self { program, sdk, contract, cache: kept.join("cache") })
+    }
+
+    /// The component, with QuickJS, and the files that went in.
+    fn evaluate(&self, folder: &Path, entry: &Path) -> Result<(Vec<u8>, Vec<PathBuf>), BuildError> {
+        let output = part(folder, "core")?;
+        let inputs = self.run("component", folder, entry, &[&self.cache, &output]);
+        let component = std::fs::read(&output);
+        let _ = std::fs::remove_file(&output);
+        let inputs = inputs?;
+        Ok((component.map_err(|error| BuildError::Disk { path: output, error })?, inputs))
+    }
+
+    /// The component that another engine's tool makes of the modules, and the files that went in.
+    fn hand_over(&self, folder: &Path, entry: &Path, tool: &Tool) -> Result<(Vec<u8>, Vec<PathBuf>), BuildError> {
+        let modules = part(folder, "modules")?;
+        let made = self.run("modules", folder, entry, &[&modules]).and_then(|inputs| {
+            let component = tool.componentize(&modules, &self.program, &self.cache)?;
+            Ok((component.ok_or_else(|| BuildError::Compile(folder.to_owned()))?, inputs))
+        });
+        let _ = std::fs::remove_dir_all(&modules);
+        made
+    }
+
+    fn run(&self, product: &str, folder: &Path, entry: &Path, to: &[&Path]) -> Result<Vec<PathBuf>, BuildError> {
+        let run = Command::new(&self.program)
+            .arg(product)
+            .args([entry, folder, &self.sdk, &self.contract])
+            .args(to)
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .map_err(|error| BuildError::Disk { path: self.program.clone().into(), error })?;
+        if !run.status.success() {
+            return Err(BuildError::Compile(folder.to_owned()));
+        }
+        let report: Report = serde_json::from_slice(&run.stdout).map_err(|error| BuildError::NoComponent {
+            project: folder.to_owned(),
+            why: format!("{} is of another version: {error}", Path::new(&self.program).display()),
+        })?;
+        Ok(report.inputs)
+    }
+}
+
+/// A place for what is made on the way, in the project's own folder for such things.
+fn part(folder: &Path, name: &str) -> Result<PathBuf, BuildError> {
     let build = folder.join("build");
     std::fs::create_dir_all(&build).map_err(|error| BuildError::Disk { path: build.clone(), error })?;
-    let output = build.join(format!("core-{}.wasm.part", std::process::id()));
-    let run = Command::new(&builder)
-        .args([entry, folder, &sdk, &contract, &kept.join("cache"), &output])
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| BuildError::Disk { path: builder.clone().into(), error })?;
-    let module = std::fs::read(&output);
-    let _ = std::fs::remove_file(&output);
-    if !run.status.success() {
-        return Err(BuildError::Compile(folder.to_owned()));
-    }
-    let module = module.map_err(|error| BuildError::Disk { path: output, error })?;
-    let report: Report = serde_json::from_slice(&run.stdout).map_err(|error| BuildError::NoComponent {
-        project: folder.to_owned(),
-        why: format!("{} is of another version: {error}", Path::new(&builder).display()),
-    })?;
-    Ok((module, report.inputs))
+    Ok(build.join(format!("{name}-{}.part", std::process::id())))
 }
 
 /// The builder: the one that the environment names, the one beside this program, or the one built here.
@@ -222,35 +242,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_project_begins_with_its_main_or_the_usual() {
-        let folder = tempfile::tempdir().unwrap();
-        let write = |file: &str, text: &str| std::fs::write(folder.path().join(file), text).unwrap();
-        write("package.json", "{}");
-        let error = entry(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("has no \"main\", and there is none of src/index.ts"), "{error}");
-        write("index.js", "");
-        assert_eq!(entry(folder.path()).unwrap(), folder.path().join("index.js"));
-        write("package.json", "{\"main\": \"other.js\"}");
-        let error = entry(folder.path()).unwrap_err().to_string();
-        assert!(error.ends_with("\"main\" is other.js, and there is no such file"), "{error}");
-        write("package.json", "{");
-        assert!(matches!(entry(folder.path()), Err(BuildError::Manifest { .. })));
-    }
-
-    #[test]
     fn a_build_is_the_same_until_something_of_it_changes() {
         let folder = tempfile::tempdir().unwrap();
         let input = folder.path().join("index.js");
         let record = folder.path().join("record");
         std::fs::write(&input, "1").unwrap();
-        let manifest = |text: &str| Manifest { text: Some(text.into()), name: "x".into() };
-        assert!(!is_unchanged(&record, &manifest("a")));
-        remember(&record, &manifest("a"), vec![input.clone()]);
-        assert!(is_unchanged(&record, &manifest("a")));
-        assert!(!is_unchanged(&record, &manifest("b")));
+        let recipe = Recipe {
+            builder: "b".into(),
+            engine: "quickjs".into(),
+            entry: "index.js".into(),
+            manifest: Some("name = \"x\"".into()),
+        };
+        assert!(!is_unchanged(&record, &recipe));
+        remember(&record, recipe.clone(), vec![input.clone()]);
+        assert!(is_unchanged(&record, &recipe));
+        for other in [
+            Recipe { builder: "c".into(), ..recipe.clone() },
+            Recipe { engine: "starlingmonkey 0.23.0".into(), ..recipe.clone() },
+            Recipe { entry: "other.js".into(), ..recipe.clone() },
+            Recipe { manifest: None, ..recipe.clone() },
+        ] {
+            assert!(!is_unchanged(&record, &other), "{other:?}");
+        }
         std::fs::write(&input, "2").unwrap();
-        assert!(!is_unchanged(&record, &manifest("a")));
+        assert!(!is_unchanged(&record, &recipe));
         std::fs::remove_file(&input).unwrap();
-        assert!(!is_unchanged(&record, &manifest("a")));
+        assert!(!is_unchanged(&record, &recipe));
     }
 }

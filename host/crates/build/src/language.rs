@@ -12,7 +12,7 @@ pub enum Language {
     Rust,
     /// Go, built by the mainline toolchain.
     Go,
-    /// JavaScript and TypeScript, run by QuickJS inside the component.
+    /// JavaScript and TypeScript, run by an engine inside the component.
     Js,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for Language {
 
 /// A language that is none of ours.
 #[derive(Debug, thiserror::Error)]
-#[error("plugins are written in rust, go or js, not in {0}")]
+#[error("plugins are written in rust, go, js or ts, not in {0}")]
 pub struct UnknownLanguage(String);
 
 impl FromStr for Language {

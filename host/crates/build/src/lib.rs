@@ -26,7 +26,7 @@ use std::{
 };
 
 pub use language::{Language, UnknownLanguage};
-pub use scaffold::{ScaffoldError, scaffold};
+pub use scaffold::{ScaffoldError, Template, scaffold};
 pub use toolchain::Missing;
 pub use wit::world_of;
 

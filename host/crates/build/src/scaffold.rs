@@ -5,12 +5,52 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
-use crate::{Language, carried};
+use crate::{Language, carried, language::UnknownLanguage};
 
 /// Characters of a plugin's name.
 const NAME_LENGTH_MAX: usize = 63;
+
+/// What a new project is written in: a language, and TypeScript, which is built as JavaScript is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Template {
+    /// Rust.
+    Rust,
+    /// Go.
+    Go,
+    /// JavaScript.
+    Js,
+    /// TypeScript.
+    Ts,
+}
+
+impl Template {
+    /// The language that builds it.
+    pub fn language(self) -> Language {
+        match self {
+            Self::Rust => Language::Rust,
+            Self::Go => Language::Go,
+            Self::Js | Self::Ts => Language::Js,
+        }
+    }
+}
+
+impl FromStr for Template {
+    type Err = UnknownLanguage;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "ts" | "typescript" => Ok(Self::Ts),
+            _ => Ok(match text.parse()? {
+                Language::Rust => Self::Rust,
+                Language::Go => Self::Go,
+                Language::Js => Self::Js,
+            }),
+        }
+    }
+}
 
 /// Why there is no new project. Nothing is written then, but for [`ScaffoldError::Disk`], which leaves what was written.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +77,7 @@ pub enum ScaffoldError {
 ///
 /// # Errors
 /// See [`ScaffoldError`].
-pub fn scaffold(language: Language, name: &str, folder: &Path) -> Result<(), ScaffoldError> {
+pub fn scaffold(template: Template, name: &str, folder: &Path) -> Result<(), ScaffoldError> {
     let is_name = name.starts_with(|c: char| c.is_ascii_lowercase())
         && !name.ends_with('-')
         && name.len() <= NAME_LENGTH_MAX
@@ -62,13 +102,14 @@ pub fn scaffold(language: Language, name: &str, folder: &Path) -> Result<(), Sca
         }
         Err(error) => return Err(disk(folder)(error)),
     }
-    for (path, text) in carried::template(language) {
+    for (path, text) in carried::template(template) {
         let path = folder.join(destination(path));
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(disk(parent))?;
         }
         fs::write(&path, text.replace("{{name}}", name)).map_err(disk(&path))?;
     }
+    let language = template.language();
     let (sdk, files) = match language {
         Language::Rust => ("macula-plugin", carried::rust_sdk()),
         Language::Go => ("macula", carried::go_sdk()),
@@ -94,25 +135,50 @@ mod tests {
 
     #[test]
     fn a_project_has_its_name_everywhere_and_the_sdk() {
-        for (language, sdk) in [
-            (Language::Rust, "macula-plugin/Cargo.toml"),
-            (Language::Go, "macula/go.mod"),
-            (Language::Js, "macula/index.js"),
+        for (template, sdk) in [
+            (Template::Rust, "macula-plugin/Cargo.toml"),
+            (Template::Go, "macula/go.mod"),
+            (Template::Js, "macula/index.js"),
+            (Template::Ts, "macula/index.d.ts"),
         ] {
             let folder = tempfile::tempdir().unwrap();
             let folder = folder.path().join("made");
-            scaffold(language, "two-words", &folder).unwrap();
-            for file in
-                [language.project_file(), "macula.toml", "README.md", ".gitignore", "scenarios/greets.toml", sdk]
-            {
+            scaffold(template, "two-words", &folder).unwrap();
+            for file in [
+                template.language().project_file(),
+                "macula.toml",
+                "README.md",
+                ".gitignore",
+                "scenarios/greets.toml",
+                sdk,
+            ] {
                 let text = fs::read_to_string(folder.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
                 assert!(!text.contains("{{"), "{file}");
                 assert!(!text.contains("workspace = true"), "{file}");
             }
             let manifest = fs::read_to_string(folder.join("macula.toml")).unwrap();
             assert!(manifest.starts_with("name = \"two-words\""), "{manifest}");
-            assert!(matches!(scaffold(language, "two-words", &folder), Err(ScaffoldError::Exists(_))));
+            assert!(matches!(scaffold(template, "two-words", &folder), Err(ScaffoldError::Exists(_))));
         }
+    }
+
+    #[test]
+    fn typescript_shares_with_javascript_all_but_the_source() {
+        assert_eq!("ts".parse::<Template>().unwrap(), Template::Ts);
+        assert_eq!("javascript".parse::<Template>().unwrap(), Template::Js);
+        let folder = tempfile::tempdir().unwrap();
+        scaffold(Template::Ts, "typed", folder.path()).unwrap();
+        for (file, is_there) in [
+            ("src/index.ts", true),
+            ("tsconfig.json", true),
+            ("scenarios/greets.toml", true),
+            ("src/index.js", false),
+            ("jsconfig.json", false),
+        ] {
+            assert_eq!(folder.path().join(file).is_file(), is_there, "{file}");
+        }
+        let package = fs::read_to_string(folder.path().join("package.json")).unwrap();
+        assert!(package.contains("src/index.ts"), "{package}");
     }
 
     #[test]
@@ -120,7 +186,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for name in ["", "Up", "a_b", "-a", "a-", "1a", "../a", "a/b", "ä", "macula", &"a".repeat(64)] {
             let made = folder.path().join("made");
-            assert!(matches!(scaffold(Language::Go, name, &made), Err(ScaffoldError::Name(_))), "{name}");
+            assert!(matches!(scaffold(Template::Go, name, &made), Err(ScaffoldError::Name(_))), "{name}");
             assert!(!made.exists());
         }
     }

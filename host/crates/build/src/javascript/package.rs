@@ -1,0 +1,113 @@
+//! What package.json says of a plugin: the module that it begins with, and the engine that runs it.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::BuildError;
+
+/// Modules that a project may begin with, when package.json does not say.
+const ENTRIES: [&str; 4] = ["src/index.ts", "src/index.js", "index.ts", "index.js"];
+
+/// What the component brings along to run JavaScript.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Engine {
+    /// Small, and starts fast.
+    #[default]
+    QuickJs,
+    /// SpiderMonkey, the engine of Firefox: larger; its JavaScript is as new as a browser's.
+    StarlingMonkey,
+}
+
+/// What is read from package.json.
+#[derive(Debug)]
+pub(super) struct Package {
+    /// The module that the project begins with: `main`, or one of the usual.
+    pub(super) entry: PathBuf,
+    /// `macula.engine`.
+    pub(super) engine: Engine,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    main: Option<PathBuf>,
+    #[serde(default)]
+    macula: RawMacula,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMacula {
+    engine: Option<String>,
+}
+
+impl Package {
+    pub(super) fn read(folder: &Path) -> Result<Self, BuildError> {
+        let file = folder.join("package.json");
+        let text = std::fs::read_to_string(&file).map_err(|error| BuildError::Disk { path: file.clone(), error })?;
+        let wrong = |why: String| BuildError::Manifest { file: file.clone(), why };
+        let raw: Raw = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let engine = match raw.macula.engine.as_deref() {
+            None => Engine::default(),
+            Some("quickjs") => Engine::QuickJs,
+            Some("starlingmonkey") => Engine::StarlingMonkey,
+            Some(other) => {
+                return Err(wrong(format!(
+                    "\"macula.engine\" is {other:?}; it may be \"quickjs\", the default, or \"starlingmonkey\""
+                )));
+            }
+        };
+        Ok(Self { entry: entry(folder, raw.main).map_err(wrong)?, engine })
+    }
+}
+
+fn entry(folder: &Path, main: Option<PathBuf>) -> Result<PathBuf, String> {
+    match main {
+        Some(main) if folder.join(&main).is_file() => Ok(folder.join(main)),
+        Some(main) => Err(format!("\"main\" is {}, and there is no such file", main.display())),
+        None => ENTRIES
+            .iter()
+            .map(|entry| folder.join(entry))
+            .find(|entry| entry.is_file())
+            .ok_or_else(|| format!("has no \"main\", and there is none of {}", ENTRIES.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_begins_with_its_main_or_the_usual() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| std::fs::write(folder.path().join(file), text).unwrap();
+        let read = || Package::read(folder.path());
+        write("package.json", "{}");
+        let error = read().unwrap_err().to_string();
+        assert!(error.contains("has no \"main\", and there is none of src/index.ts"), "{error}");
+        write("index.js", "");
+        assert_eq!(read().unwrap().entry, folder.path().join("index.js"));
+        write("package.json", "{\"main\": \"other.js\"}");
+        let error = read().unwrap_err().to_string();
+        assert!(error.ends_with("\"main\" is other.js, and there is no such file"), "{error}");
+        write("package.json", "{");
+        assert!(matches!(read(), Err(BuildError::Manifest { .. })));
+    }
+
+    #[test]
+    fn the_engine_is_one_of_two() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("index.js"), "").unwrap();
+        let engine = |package: &str| {
+            std::fs::write(folder.path().join("package.json"), package).unwrap();
+            Package::read(folder.path()).map(|package| package.engine).map_err(|error| error.to_string())
+        };
+        assert_eq!(engine("{}"), Ok(Engine::QuickJs));
+        assert_eq!(engine(r#"{"macula": {"engine": "quickjs"}}"#), Ok(Engine::QuickJs));
+        assert_eq!(engine(r#"{"macula": {"engine": "starlingmonkey"}}"#), Ok(Engine::StarlingMonkey));
+        let error = engine(r#"{"macula": {"engine": "v8"}}"#).unwrap_err();
+        assert!(error.ends_with(r#""macula.engine" is "v8"; it may be "quickjs", the default, or "starlingmonkey""#));
+        let error = engine(r#"{"macula": {"engines": "quickjs"}}"#).unwrap_err();
+        assert!(error.contains("unknown field `engines`"), "{error}");
+    }
+}
