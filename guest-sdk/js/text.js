@@ -4,6 +4,10 @@
 // Arguments of one call of a function.
 const CHUNK = 8192;
 
+// Half a pair of surrogates. With `u` whole pairs are one character, and no match.
+const LONE = /[\ud800-\udfff]/u;
+const LONE_ALL = /[\ud800-\udfff]/gu;
+
 /** Text as UTF-8. */
 export function encode(text) {
     let length = text.length;
@@ -25,12 +29,12 @@ function encodeWide(text) {
 
 /** Whether it can be written as UTF-8: half a pair of surrogates is no character. */
 export function isWellFormed(text) {
-    return text.isWellFormed?.() ?? !/\p{Surrogate}/u.test(text);
+    return text.isWellFormed?.() ?? !LONE.test(text);
 }
 
 /** Text that can be written as UTF-8: half a pair becomes U+FFFD, as everywhere. */
 export function wellFormed(text) {
-    return text.toWellFormed?.() ?? text.replace(/\p{Surrogate}/gu, '\ufffd');
+    return text.toWellFormed?.() ?? text.replace(LONE_ALL, '\ufffd');
 }
 
 /** The beginning of a text, of so many bytes at most, up to the end of a character. */

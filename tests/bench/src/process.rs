@@ -180,8 +180,17 @@ impl Process {
 
     /// Memory that it occupies, in bytes.
     pub(crate) fn resident_bytes(&self) -> anyhow::Result<u64> {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The same without pages of files, which the system takes back when it needs them.
+    pub(crate) fn anonymous_bytes(&self) -> anyhow::Result<u64> {
+        self.status_bytes("RssAnon:")
+    }
+
+    fn status_bytes(&self, name: &str) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("VmRSS")?;
+        let line = status.lines().find(|line| line.starts_with(name)).context("no such line")?;
         let kib: u64 = line.split_whitespace().nth(1).context("a number")?.parse()?;
         Ok(kib * 1024)
     }
