@@ -356,7 +356,7 @@ fn plugin_metrics(plugin: &PluginStatus) -> Vec<Metric> {
 
 fn latency_metrics(latencies: &Latencies) -> impl Iterator<Item = Metric> {
     let handlers =
-        [("message", &latencies.messages), ("call", &latencies.calls), ("timer", &latencies.ticks)].into_iter();
+        [("message", &latencies.messages), ("call", &latencies.calls), ("tick", &latencies.ticks)].into_iter();
     handlers.filter(|(_, histogram)| !histogram.is_empty()).map(|(handler, histogram)| {
         let bounds = latency_bounds_us().map(|us| us as f64 / 1e6).into_iter().chain([f64::INFINITY]);
         let buckets = bounds.zip(histogram.counts.iter().copied()).collect();

@@ -97,8 +97,11 @@ async fn begin(request: &Request, module: &[u8], input: &str, cache: &Path) -> R
     let output = sandbox::output();
     let mut wasi = sandbox::wasi(&output);
     wasi.stdin(MemoryInputPipe::new(input.to_owned()));
-    for (name, value) in std::env::vars().filter(|(name, _)| name != CACHE_VARIABLE) {
-        wasi.env(name, value);
+    for (name, value) in std::env::vars_os().filter(|(name, _)| name != CACHE_VARIABLE) {
+        // The engine asks for none that is not text.
+        if let (Some(name), Some(value)) = (name.to_str(), value.to_str()) {
+            wasi.env(name, value);
+        }
     }
     for folder in &request.folders {
         wasi.preopened_dir(&folder.here, &folder.inside, DirPerms::READ, FilePerms::READ)

@@ -46,7 +46,7 @@ impl Call {
             let payload = self.payload().await?;
             let content_type: ContentType = if self.raw { "" } else { "application/json" }.parse().expect("a constant");
             let idempotency_key = self.idempotency_key.as_deref().map(Into::into);
-            let traceparent = self.traceparent.as_ref().map(Traceparent::shared);
+            let traceparent = self.traceparent.clone();
             let extras = Extras { idempotency_key, traceparent, ..Extras::default() };
             let options = CallOptions { timeout: client.timeout, content_type, extras, ..CallOptions::default() };
             let explained = |failure| client::with_grantor(failure, &settings, Operation::Call, &self.procedure);

@@ -30,13 +30,9 @@ impl Dev {
         let tools = super::home()?.path().join("build");
         let project = Project { folder: self.directory.canonicalize()?, tools };
         let store = settings.store(None, None)?;
-        let purpose = Purpose::Host {
-            plugins: Vec::new(),
-            follow: Vec::new(),
-            store,
-            publish_logs: None,
-            project: Some(project),
-        };
+        let publish_logs = settings.publish_logs(None)?;
+        let purpose =
+            Purpose::Host { plugins: Vec::new(), follow: Vec::new(), store, publish_logs, project: Some(project) };
         compose::run(&settings, &node, purpose, Format::of(common.json))
     }
 }

@@ -100,7 +100,7 @@ impl Publish {
         let metadata = Metadata::new(self.meta.clone()).map_err(Failure::usage)?;
         let extras = Extras {
             metadata: (!metadata.is_empty()).then(|| metadata.into()),
-            traceparent: self.traceparent.as_ref().map(Traceparent::shared),
+            traceparent: self.traceparent.clone(),
             ..Extras::default()
         };
         let delivery = match self.delivery {

@@ -215,7 +215,7 @@ fn build_builder(kept: &Path, builder: &Path) -> Result<(), BuildError> {
         std::io::stderr().lock(),
         "building {BUILDER}, which makes components of JavaScript: once, for some minutes"
     );
-    let target = std::env::var_os("MACULA_BUILD_JS_TARGET").map_or_else(|| kept.join("target"), PathBuf::from);
+    let target = kept.join("target");
     let status = Command::new(&cargo)
         .args(["build", "--release", "--locked", "--manifest-path"])
         .arg(source.join("Cargo.toml"))
@@ -231,9 +231,7 @@ fn build_builder(kept: &Path, builder: &Path) -> Result<(), BuildError> {
     let part = kept.join(format!("{BUILDER}.part"));
     std::fs::copy(target.join("release").join(BUILDER), &part).map_err(disk(&part))?;
     std::fs::rename(&part, builder).map_err(disk(builder))?;
-    if target.starts_with(kept) {
-        let _ = std::fs::remove_dir_all(&target);
-    }
+    let _ = std::fs::remove_dir_all(&target);
     Ok(())
 }
 

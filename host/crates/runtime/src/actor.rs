@@ -2,8 +2,9 @@
 //! crashes, end it when the plugin stops.
 //!
 //! States: *starting* (`init`) → *running* → *backing off* after a crash → *starting* …, until *stopped* by order or
-//! *failed* after too many crashes. An idle instance may be *evicted*: its state is kept, and brought back with the next work. Only the very first `init` may refuse the start; later ones count as crashes. A
-//! message that was with an instance when it crashed is tried again by the next one.
+//! *failed* after too many crashes. Only the very first `init` may refuse the start; later ones count as crashes. A
+//! message that was with an instance when it crashed is tried again by the next one. An idle instance may be *evicted*: its
+//! state is kept, and the slot is without an instance until one is resumed for the next work.
 
 mod eviction;
 
@@ -22,7 +23,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use self::eviction::Idleness;
+use self::eviction::Eviction;
 use crate::{
     bindings::{
         lifecycle::{self, HealthStatus, StartReason},
@@ -112,11 +113,7 @@ pub(crate) struct Actor {
     dids: Dids,
     permit: Option<BoxFuture<'static, Option<OwnedSemaphorePermit>>>,
     alarm: Alarm,
-    idleness: Option<Idleness>,
-    /// State of an evicted instance, until it is back.
-    kept: Option<Vec<u8>>,
-    /// Names that the instance had asked for when it was ready.
-    asked: usize,
+    eviction: Eviction,
     /// Pieces of work since others had a turn.
     in_a_row: u32,
 }
@@ -134,9 +131,7 @@ impl Actor {
             dids: Dids::default(),
             permit: None,
             alarm: Alarm::default(),
-            idleness: None,
-            kept: None,
-            asked: 0,
+            eviction: Eviction::default(),
             in_a_row: 0,
         }
     }
@@ -179,13 +174,18 @@ impl Actor {
                     StartReason::Restarted
                 }
                 Ended::Evicted => {
-                    if self.sleep().await.is_none() {
+                    if self.wait_evicted().await.is_none() {
                         return;
                     }
                     StartReason::Resumed
                 }
             };
+            let rights_generation = self.rights_generation;
             let Started::Running(next) = self.start(reason).await else { return };
+            if reason == StartReason::Resumed {
+                // If rights have changed meanwhile, the plugin is told.
+                self.rights_generation = rights_generation;
+            }
             instance = next;
         }
     }
@@ -199,10 +199,7 @@ impl Actor {
                 () = &mut elapsed => return Some(()),
                 _ = plugin.life.stop_order() => return None,
                 order = plugin.handover.next(self.shard as usize) => {
-                    // No instance, no state but what is kept of one that was evicted.
-                    let state = if order.wants_state { self.kept.clone() } else { None };
-                    let is_wanted = order.handed.send(Ok(state)).is_ok() || plugin.is_candidate();
-                    if is_wanted && order.verdict.await.is_ok() {
+                    if self.give_place(order).await {
                         return None;
                     }
                 }
@@ -221,7 +218,8 @@ impl Actor {
         let is_first = reason == StartReason::Fresh;
         let mut delay = INIT_DELAY_MIN;
         loop {
-            if self.plugin.life.is_stopping() {
+            // One that is back has been called for something, which is handled before it stops.
+            if self.plugin.life.is_stopping() && reason != StartReason::Resumed {
                 return Started::Stopped;
             }
             self.enter(PluginState::Starting, None);
@@ -249,7 +247,7 @@ impl Actor {
                 Ok((_, Err(error))) => format!("init refused to start again: {}", describe(&error)),
                 Err(fault) => fault.to_string(),
             };
-            if reason == StartReason::Resumed && self.kept.is_none() {
+            if reason == StartReason::Resumed && !self.eviction.has_kept() {
                 // It could not take its state back, and is not asked to a second time.
                 reason = StartReason::Restarted;
             }
@@ -298,7 +296,7 @@ impl Actor {
         let outcome = instance.init(reason).await?;
         if outcome.is_ok() {
             if reason == StartReason::Resumed {
-                self.take_back(&mut instance).await?;
+                self.restore_kept(&mut instance).await?;
             }
             self.check_health(&mut instance).await?;
         }
@@ -308,6 +306,7 @@ impl Actor {
 
     /// The instance takes over what the one before had, as far as it has asked for it.
     fn welcome(&mut self, instance: &mut Instance) {
+        self.eviction.welcome(&self.plugin, &mut instance.state().wanted);
         // A canary changes nothing of its plugin.
         if !self.plugin.is_candidate() {
             let wanted = &instance.state().wanted;
@@ -317,8 +316,6 @@ impl Actor {
                 |procedure| wanted.procedures.contains(procedure),
             );
         }
-        self.asked = instance.state().wanted.len();
-        self.idleness = Idleness::new(&self.plugin);
         self.rights_generation = self.plugin.rights.generation();
         self.health_due = instance.has_health().then(|| Instant::now() + self.health_interval);
         self.enter(PluginState::Running, None);
@@ -375,32 +372,29 @@ impl Actor {
     fn poll_task(&mut self, instance: &mut Instance, cx: &mut Context<'_>) -> Poll<Task> {
         self.plugin.bell.of(self.shard as usize).register(cx.waker());
         loop {
-            if let Some(until) = self.rests_until() {
-                *instance.permit() = None;
+            let rests_until = self.rests_until();
+            if rests_until.is_some() && !self.has_order() {
+                // Neither held nor waited for: others need it.
+                (*instance.permit(), self.permit) = (None, None);
                 self.in_a_row = 0;
-                if let Some(task) = self.next_order() {
-                    return Poll::Ready(task);
-                }
-                ready!(self.alarm.poll(Some(until), cx));
+                ready!(self.alarm.poll(rests_until, cx));
                 continue;
             }
             if instance.permit().is_none() {
                 *instance.permit() = ready!(self.poll_permit(cx));
             }
-            if let Some(task) = self.next_task() {
+            let task = if rests_until.is_some() { self.next_order() } else { self.next_task() };
+            if let Some(task) = task {
                 return Poll::Ready(task);
             }
-            if self.idleness.as_mut().is_some_and(|idleness| idleness.has_lasted(Instant::now()))
-                && !self.plugin.is_candidate()
-                && !self.plugin.is_on_probation()
-            {
+            if self.eviction.is_due(Instant::now) && !self.plugin.is_candidate() && !self.plugin.is_on_probation() {
                 return Poll::Ready(Task::Evict);
             }
             *instance.permit() = None;
             self.in_a_row = 0;
             let due = self.plugin.mailbox.lock().next_due(self.shard as usize);
-            let idle_due = self.idleness.as_ref().map(|idleness| idleness.due);
-            ready!(self.alarm.poll(due.into_iter().chain(self.health_due).chain(idle_due).min(), cx));
+            let times = [due, self.health_due, self.eviction.due()];
+            ready!(self.alarm.poll(times.into_iter().flatten().min(), cx));
         }
     }
 
@@ -418,25 +412,25 @@ impl Actor {
         Poll::Ready(permit)
     }
 
-    /// Until when the plugin handles nothing, because it has run more than it may. One that is stopping has no time to rest.
+    /// Until when the plugin handles nothing, because it has used more than it may. One that is stopping has no time to rest.
     fn rests_until(&self) -> Option<Instant> {
-        let (cpu, host_calls) = (&self.plugin.cpu, &self.plugin.host_calls);
-        if (cpu.is_none() && host_calls.is_none()) || self.plugin.life.is_stopping() {
-            return None;
-        }
-        let now = Instant::now();
-        [cpu, host_calls].into_iter().flatten().filter_map(|rate| rate.rests_until(now)).max()
+        if self.plugin.life.is_stopping() { None } else { self.plugin.quotas.rests_until() }
     }
 
-    /// What does not wait for rest.
+    /// Whether there is something that does not wait for rest.
+    fn has_order(&self) -> bool {
+        self.plugin.rights.generation() != self.rights_generation
+            || self.plugin.handover.is_waiting(self.shard as usize)
+    }
+
     fn next_order(&mut self) -> Option<Task> {
+        if self.plugin.rights.generation() != self.rights_generation {
+            return Some(Task::RightsChanged);
+        }
         self.plugin.handover.take(self.shard as usize).map(Task::HandOver)
     }
 
     fn next_task(&mut self) -> Option<Task> {
-        if self.plugin.rights.generation() != self.rights_generation {
-            return Some(Task::RightsChanged);
-        }
         if let Some(order) = self.next_order() {
             return Some(order);
         }
@@ -454,9 +448,7 @@ impl Actor {
     }
 
     async fn work(&mut self, instance: &mut Instance, work: Work) -> Result<(), HandlerFault> {
-        if let Some(idleness) = &mut self.idleness {
-            idleness.has_worked = true;
-        }
+        self.eviction.note_work();
         match work {
             Work::Deliver(delivery) => self.deliver(instance, delivery).await,
             Work::Answer { call, taken } => self.answer(instance, call, taken).await,
@@ -541,7 +533,7 @@ impl Actor {
             Err(fault) => {
                 let text = match fault {
                     HandlerFault::OutOfTime(_) => "the handler ran for too long and was ended",
-                    HandlerFault::Trap(_) | HandlerFault::Setup(_) => "the handler trapped",
+                    HandlerFault::Trap(_) | HandlerFault::State(_) | HandlerFault::Setup(_) => "the handler trapped",
                 };
                 call.answer.fail(CallError::MaybeRun(Fault::Other(text.to_owned())));
                 Err(fault)
@@ -611,7 +603,7 @@ impl Actor {
         let snapshot = if order.wants_state { instance.snapshot().await } else { Ok(None) };
         let (handed, fault) = match snapshot {
             Ok(None) => (Ok(None), None),
-            Ok(Some(Ok(state))) => (Ok(Some(state)), None),
+            Ok(Some(Ok(state))) => (Ok(Some(state.into())), None),
             Ok(Some(Err(error))) => (Err(describe(&error)), None),
             Err(fault) => (Err(fault.to_string()), Some(fault)),
         };

@@ -21,6 +21,11 @@ impl Clock {
         Self { begun: Instant::now(), start }
     }
 
+    /// Whether it goes with tokio's clock alone.
+    pub(crate) fn is_virtual(&self) -> bool {
+        self.start.is_some()
+    }
+
     /// What the wall clock shows, since 1970-01-01 UTC.
     pub(crate) fn wall(&self) -> Duration {
         let now = self.start.map_or_else(SystemTime::now, |start| start + self.begun.elapsed());

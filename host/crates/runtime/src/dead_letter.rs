@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use macula_wire::{Delivery as Class, Metadata, Pattern, PluginName, Priority, Topic, Traceparent, frame::Extras};
+use macula_wire::{Delivery as Class, Metadata, Pattern, PluginName, Priority, Topic, frame::Extras};
 
 use crate::{
     log::LogLevel,
@@ -44,7 +44,7 @@ impl PluginCore {
         self.keep(delivery, reason).await;
         let extras = Extras {
             metadata: Some(Arc::new(letter(delivery, reason))),
-            traceparent: message.traceparent.as_ref().map(Traceparent::shared),
+            traceparent: message.traceparent.clone(),
             ..Extras::default()
         };
         let Some(topic) = dead_letter_topic(&self.manifest.name) else { return };
@@ -66,7 +66,7 @@ impl PluginCore {
             },
         };
         if let Err(fault) = outcome {
-            self.note(LogLevel::Error, format!("the dead letter could not be published and is lost: {fault}"));
+            self.note(LogLevel::Error, format!("the dead letter could not be published: {fault}"));
         }
     }
 }

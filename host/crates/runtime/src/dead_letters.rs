@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use macula_wire::{Message, Metadata, NodeId, PluginName, Topic};
+use macula_wire::{Message, Metadata, NodeId, PluginName, Topic, Traceparent};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,9 @@ pub struct DeadLetter {
     pub timestamp_ms: u64,
     /// What its publisher added.
     pub metadata: Vec<(String, String)>,
+    /// The trace that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<Traceparent>,
 }
 
 impl DeadLetter {
@@ -74,6 +77,7 @@ impl DeadLetter {
             seq: message.seq,
             timestamp_ms: message.timestamp_ms,
             metadata: message.metadata.as_deref().map(|metadata| metadata.pairs().to_vec()).unwrap_or_default(),
+            traceparent: message.traceparent.clone(),
         }
     }
 
@@ -92,7 +96,7 @@ impl DeadLetter {
             retained: false,
             cause_depth: 0,
             metadata: metadata.map(Arc::new),
-            traceparent: None,
+            traceparent: self.traceparent.clone(),
         };
         Delivery { message, subscription: self.subscription, attempt: 1 }
     }

@@ -74,7 +74,7 @@ impl HostEngine {
 /// Reserving the address space is the probe: the operating system says at once whether it can.
 fn engine_with_largest_pool() -> Result<Engine, EngineError> {
     let mut refused = String::new();
-    for instances in [INSTANCES_MAX, INSTANCES_MAX / 20] {
+    for instances in [INSTANCES_MAX, INSTANCES_MAX / 2, INSTANCES_MAX / 20] {
         match Engine::new(config().allocation_strategy(pool(instances))) {
             Ok(engine) => {
                 tracing::debug!(instances, "instances come from a pool");

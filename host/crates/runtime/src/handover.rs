@@ -9,11 +9,12 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 /// What an instance hands over: its state, `None` when it keeps none, or why it cannot.
-pub(crate) type Handed = Result<Option<Vec<u8>>, String>;
+pub(crate) type Handed = Result<Option<Bytes>, String>;
 
 /// To one instance slot: hand over.
 pub(crate) struct Order {
@@ -64,6 +65,12 @@ impl Handover {
             return None;
         }
         self.remove(shard)
+    }
+
+    /// Whether there is one.
+    #[inline]
+    pub(crate) fn is_waiting(&self, shard: usize) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0 && self.places.lock()[shard].order.is_some()
     }
 
     fn remove(&self, shard: usize) -> Option<Order> {

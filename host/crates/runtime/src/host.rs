@@ -20,7 +20,7 @@ mod wasi;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU8},
     time::{Duration, Instant},
 };
 
@@ -58,6 +58,8 @@ pub(crate) struct InstanceState {
     /// Held while guest code may run.
     pub(crate) permit: Option<OwnedSemaphorePermit>,
     pub(crate) handling: Handling,
+    /// Its cause depth, for what is printed.
+    pub(crate) cause_depth: Arc<AtomicU8>,
     /// What this instance has asked for, by itself or by joining what was there.
     pub(crate) wanted: Wanted,
     /// Opened in the current handler; joins the mailbox when the handler returns.
@@ -89,7 +91,7 @@ impl Handling {
         deadline: Option<tokio::time::Instant>,
         traceparent: Option<&Traceparent>,
     ) -> Self {
-        // Without randomness there is no new part of the trace, and the old one goes on.
+        // A span of zero is none. Without randomness there is no new part of the trace, and the old one goes on.
         let trace =
             traceparent.map(|trace| getrandom::u64().map_or_else(|_| trace.clone(), |span| trace.with_span(span | 1)));
         Self { cause_depth, deadline, trace }
@@ -105,8 +107,12 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    pub(crate) fn len(&self) -> usize {
-        self.patterns.len() + self.procedures.len()
+    /// Holds what another instance held as well.
+    pub(crate) fn inherit(&mut self, other: Self) {
+        for (pattern, id) in other.patterns {
+            self.patterns.entry(pattern).or_insert(id);
+        }
+        self.procedures.extend(other.procedures);
     }
 }
 
@@ -138,10 +144,12 @@ impl InstanceState {
     pub(crate) fn new(plugin: Arc<PluginCore>, shard: u32) -> Self {
         let limiter = Limiter::new(plugin.manifest.limits.memory_bytes(), plugin.memory.of(shard));
         let staged = Staged::new(plugin.manifest.limits.timers);
+        let cause_depth = Arc::default();
         let mut table = ResourceTable::new();
         table.set_max_capacity(TABLE_ENTRIES_MAX);
         Self {
-            wasi: wasi::context(&plugin),
+            wasi: wasi::context(&plugin, &cause_depth),
+            cause_depth,
             plugin,
             shard,
             meter: Meter::new(),
@@ -158,10 +166,9 @@ impl InstanceState {
         }
     }
 
-    /// Whether the instance holds what neither its state nor its next `init` would bring back. `asked` names it asked for when it
-    /// began.
-    pub(crate) fn would_lose(&mut self, asked: usize, keeps_state: bool) -> bool {
-        self.content.is_in_use() || (!keeps_state && self.wanted.len() > asked)
+    /// Whether content is open or on its way, which would end with the instance.
+    pub(crate) fn uses_content(&mut self) -> bool {
+        self.content.is_in_use()
     }
 
     /// The guest waits from now on: its clock stands still, and its permit goes to whoever wants it.

@@ -3,7 +3,7 @@
 //! After an error of any call the instance must not be entered again; its owner drops it.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -52,6 +52,9 @@ pub(crate) enum HandlerFault {
     /// It ran for longer than a handler may.
     #[error("used up its {} ms of guest time", .0.as_millis())]
     OutOfTime(Duration),
+    /// It does not take its state back.
+    #[error("refused its state: {0}")]
+    State(String),
     /// There was no room for the instance, or it could not be set up.
     #[error("could not be set up: {0}")]
     Setup(String),
@@ -148,11 +151,6 @@ impl Instance {
         begin(&mut self.store, HEALTH_BUDGET, Handling::default());
         let result = guest.call_health(&mut self.store).await;
         self.end(result)
-    }
-
-    /// Whether its state can be handed over.
-    pub(crate) fn keeps_state(&self) -> bool {
-        self.exports.state.is_some()
     }
 
     pub(crate) fn has_health(&self) -> bool {
@@ -361,6 +359,7 @@ fn on_tick(state: &mut InstanceState) -> UpdateDeadline {
 fn begin(store: &mut Store<InstanceState>, budget: Duration, handling: Handling) {
     store.set_epoch_deadline(1);
     let state = store.data_mut();
+    state.cause_depth.store(handling.cause_depth, Ordering::Relaxed);
     state.handling = handling;
     state.meter.begin(budget, Instant::now());
 }
@@ -374,12 +373,7 @@ fn end(store: &mut Store<InstanceState>) -> Duration {
     let counters = &state.plugin.counters;
     counters.guest_ns.add(u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX));
     counters.host_calls.add(host_calls);
-    if let Some(cpu) = &state.plugin.cpu {
-        cpu.charge(spent.as_nanos() as f64, tokio::time::Instant::now());
-    }
-    if let Some(rate) = &state.plugin.host_calls {
-        rate.charge(host_calls as f64, tokio::time::Instant::now());
-    }
+    state.plugin.quotas.charge(spent, host_calls);
     now.saturating_duration_since(state.meter.begun())
 }
 

@@ -9,6 +9,7 @@
 //! mesh in memory.
 
 mod actor;
+mod allowance;
 mod bindings;
 mod breaker;
 mod cache;
@@ -31,7 +32,8 @@ pub mod mesh;
 mod meter;
 mod plugin;
 mod program;
-mod rate;
+
+mod quotas;
 mod registry;
 mod rights;
 mod runtime;

@@ -7,7 +7,7 @@
 use std::{
     collections::VecDeque,
     fmt::Write,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -69,6 +69,40 @@ pub struct LogLine {
     /// Names and values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<(String, String)>,
+    /// Handlers that acted because of one another up to the one that wrote it.
+    #[serde(skip)]
+    pub(crate) cause_depth: u8,
+}
+
+/// An entry to be written.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) level: LogLevel,
+    pub(crate) source: LogSource,
+    pub(crate) target: String,
+    pub(crate) message: String,
+    pub(crate) fields: Vec<(String, String)>,
+    /// See [`LogLine`].
+    pub(crate) cause_depth: u8,
+}
+
+impl Entry {
+    /// One that is only text.
+    pub(crate) fn new(level: LogLevel, source: LogSource, message: String) -> Self {
+        Self { level, source, target: String::new(), message, fields: Vec::new(), cause_depth: 0 }
+    }
+
+    /// Cuts it to [`ENTRY_BYTES_MAX`]: fields go first, then the end of the message.
+    fn cut(&mut self) {
+        const MARK: &str = " … (cut)";
+        if bytes_of(&self.target, &self.message, &self.fields) <= ENTRY_BYTES_MAX {
+            return;
+        }
+        self.fields.clear();
+        truncate(&mut self.target, 256);
+        truncate(&mut self.message, ENTRY_BYTES_MAX - self.target.len() - MARK.len());
+        self.message.push_str(MARK);
+    }
 }
 
 /// The log of one plugin.
@@ -78,6 +112,8 @@ pub struct PluginLog {
     ring: Mutex<Ring>,
     quota: Mutex<Quota>,
     newest: watch::Sender<u64>,
+    /// From which level on it is published.
+    published: OnceLock<LogLevel>,
 }
 
 #[derive(Debug, Default)]
@@ -99,7 +135,13 @@ struct Quota {
 impl PluginLog {
     pub(crate) fn new(plugin: PluginName, bytes_per_s: u32) -> Self {
         let quota = Quota { bytes_per_s, left: bytes_per_s, refilled: Instant::now(), dropped: 0 };
-        Self { plugin, ring: Mutex::default(), quota: Mutex::new(quota), newest: watch::Sender::new(0) }
+        Self {
+            plugin,
+            ring: Mutex::default(),
+            quota: Mutex::new(quota),
+            newest: watch::Sender::new(0),
+            published: OnceLock::new(),
+        }
     }
 
     /// Entries from `number` on that are still kept, and the number to go on from.
@@ -116,9 +158,16 @@ impl PluginLog {
         self.lines_from(number)
     }
 
+    /// It is published from this level on.
+    pub(crate) fn set_published(&self, level: LogLevel) {
+        // Said once, when the plugin starts.
+        let _ = self.published.set(level);
+    }
+
     /// Whether anybody would see this level now.
     pub(crate) fn is_enabled(&self, level: LogLevel) -> bool {
         level >= LogLevel::Info
+            || self.published.get().is_some_and(|published| level >= *published)
             || match level {
                 LogLevel::Trace => tracing::enabled!(target: "plugin", tracing::Level::TRACE),
                 _ => tracing::enabled!(target: "plugin", tracing::Level::DEBUG),
@@ -126,19 +175,12 @@ impl PluginLog {
     }
 
     /// Writes for the plugin, within its quota. Gives how many entries were dropped: 0 or 1.
-    pub(crate) fn write(
-        &self,
-        level: LogLevel,
-        source: LogSource,
-        target: String,
-        message: String,
-        fields: Vec<(String, String)>,
-    ) -> u64 {
-        if !self.is_enabled(level) {
+    pub(crate) fn write(&self, mut entry: Entry) -> u64 {
+        if !self.is_enabled(entry.level) {
             return 0;
         }
-        let (target, message, fields) = cut(target, message, fields);
-        let bytes = bytes_of(&target, &message, &fields);
+        entry.cut();
+        let bytes = bytes_of(&entry.target, &entry.message, &entry.fields);
         match self.quota.lock().take(bytes, Instant::now()) {
             Taken::Dropped => return 1,
             Taken::After(0) => {}
@@ -146,21 +188,22 @@ impl PluginLog {
                 self.host(LogLevel::Warn, format!("{dropped} entries above the quota of log bytes were dropped"));
             }
         }
-        self.push(level, source, target, message, fields);
+        self.push(entry);
         0
     }
 
     /// Writes for the host.
     pub(crate) fn host(&self, level: LogLevel, message: String) {
-        self.push(level, LogSource::Host, String::new(), message, Vec::new());
+        self.push(Entry::new(level, LogSource::Host, message));
     }
 
-    fn push(&self, level: LogLevel, source: LogSource, target: String, message: String, fields: Vec<(String, String)>) {
+    fn push(&self, entry: Entry) {
+        let Entry { level, source, target, message, fields, cause_depth } = entry;
         self.trace(level, source, &target, &message, &fields);
         let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let timestamp_ms = u64::try_from(timestamp.as_millis()).unwrap_or(u64::MAX);
-        let next =
-            self.ring.lock().push(|number| LogLine { number, timestamp_ms, level, source, target, message, fields });
+        let line = |number| LogLine { number, timestamp_ms, level, source, target, message, fields, cause_depth };
+        let next = self.ring.lock().push(line);
         self.newest.send_replace(next);
     }
 
@@ -238,24 +281,6 @@ fn bytes_of_line(line: &LogLine) -> usize {
     bytes_of(&line.target, &line.message, &line.fields) + size_of::<LogLine>()
 }
 
-/// Cuts an entry to [`ENTRY_BYTES_MAX`]: fields go first, then the end of the message.
-fn cut(
-    mut target: String,
-    mut message: String,
-    mut fields: Vec<(String, String)>,
-) -> (String, String, Vec<(String, String)>) {
-    if bytes_of(&target, &message, &fields) <= ENTRY_BYTES_MAX {
-        return (target, message, fields);
-    }
-    const MARK: &str = " … (cut)";
-    fields.clear();
-    truncate(&mut target, 256);
-    let room = ENTRY_BYTES_MAX - target.len() - MARK.len();
-    truncate(&mut message, room);
-    message.push_str(MARK);
-    (target, message, fields)
-}
-
 fn truncate(text: &mut String, bytes_max: usize) {
     if text.len() > bytes_max {
         text.truncate(text.floor_char_boundary(bytes_max));
@@ -271,7 +296,7 @@ mod tests {
     }
 
     fn say(log: &PluginLog, message: String) -> u64 {
-        log.write(LogLevel::Info, LogSource::Plugin, String::new(), message, Vec::new())
+        log.write(Entry::new(LogLevel::Info, LogSource::Plugin, message))
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! Logs for those who are elsewhere: entries published to `_mesh.logs.<plugin>`, as JSON ([`LogLine`](crate::LogLine)), where whoever runs the
-//! host wants that. What cannot be published is not waited for long; a gap in the entries' numbers tells.
+//! Logs for those who are elsewhere: entries published to `_mesh.logs.<plugin>`, as JSON ([`LogLine`](crate::LogLine)),
+//! where whoever runs the host wants that. What cannot be published is not waited for long; a gap in the entries' numbers
+//! tells.
 
 use std::{sync::Arc, time::Duration};
 
-use macula_wire::{ContentType, Delivery, Pattern, PluginName, Priority, Topic};
+use macula_wire::{ContentType, Delivery, Pattern, PluginName, Priority, Topic, limits::CAUSE_DEPTH_MAX};
 use tokio::{sync::Notify, task::JoinHandle};
+use tracing::Instrument;
 
 use crate::{
     log::{LogLevel, LogLine, PluginLog},
@@ -41,7 +43,8 @@ impl LogPublisher {
         let topic = log_topic(plugin)?;
         let end = Arc::new(Notify::new());
         let ended = Arc::clone(&end);
-        let task = tokio::spawn(async move {
+        let span = tracing::debug_span!("log publisher", %plugin);
+        let publishing = async move {
             let mut next = 0;
             let mut is_last = false;
             while !is_last {
@@ -54,11 +57,13 @@ impl LogPublisher {
                     }
                     followed = log.follow(next) => followed,
                 };
-                for line in lines.iter().filter(|line| line.level >= level) {
+                let wanted = |line: &&Arc<LogLine>| line.level >= level && line.cause_depth < CAUSE_DEPTH_MAX;
+                for line in lines.iter().filter(wanted) {
                     publish(&topic, line, &*mesh).await;
                 }
             }
-        });
+        };
+        let task = tokio::spawn(publishing.instrument(span));
         Some(Self { task, end })
     }
 
@@ -86,7 +91,8 @@ async fn publish(topic: &Topic, line: &LogLine, mesh: &dyn Mesh) {
         delivery: Delivery::Ordered,
         priority: Priority::Normal,
         retain: false,
-        cause_depth: 0,
+        // One who logs what it reads in logs comes to an end, as with any other feedback.
+        cause_depth: line.cause_depth + 1,
         extras: None,
     });
     let outcome = match publishing {

@@ -149,6 +149,8 @@ struct Shard {
     ready: VecDeque<Delivery>,
     lanes: Lanes,
     timers: Timers,
+    /// A call that its instance is being resumed for.
+    claimed: Option<(IncomingCall, Instant)>,
     calls_in_a_row: u32,
 }
 
@@ -181,7 +183,7 @@ pub(crate) struct Mailbox {
     instances: usize,
     /// Its shard is behind those of the instances.
     canary: Option<Canary>,
-    /// Calls that were taken and not answered, and that are everybody's: a canary was to answer them, or nobody is awake.
+    /// Calls that a canary was to answer, and that are everybody's again.
     returned_calls: VecDeque<(IncomingCall, Instant)>,
 }
 
@@ -191,6 +193,7 @@ impl Mailbox {
             ready: VecDeque::new(),
             lanes: Lanes::default(),
             timers: Timers::new(timers_max as usize),
+            claimed: None,
             calls_in_a_row: 0,
         };
         Self {
@@ -244,13 +247,15 @@ impl Mailbox {
         self.overdue(shard).or_else(|| if calls_before >= CALLS_IN_A_ROW { self.next_call(shard) } else { None })
     }
 
-    /// Whether there is something to do for `shard`. What had to be taken to know is given out next.
+    /// Whether there is something to do for `shard`, which has no instance now. What had to be taken to know is given out next,
+    /// to this shard.
     pub(crate) fn has_work(&mut self, shard: usize, now: Instant) -> bool {
         if self.next_due(shard).is_some_and(|due| due <= now) {
             return true;
         }
+        debug_assert!(shard < self.instances, "a canary is not evicted");
         if let Some(Work::Answer { call, taken }) = self.next_call(shard) {
-            self.returned_calls.push_front((call, taken));
+            self.shards[shard].claimed = Some((call, taken));
             return true;
         }
         match self.next_message(shard) {
@@ -263,6 +268,9 @@ impl Mailbox {
     }
 
     fn next_call(&mut self, shard: usize) -> Option<Work> {
+        if let Some((call, taken)) = self.shards[shard].claimed.take() {
+            return Some(Work::Answer { call, taken });
+        }
         if self.is_draining {
             return None;
         }
@@ -615,6 +623,7 @@ impl Mailbox {
         self.subscriptions.clear();
         self.offers.clear();
         self.returned_calls.clear();
+        self.shards.iter_mut().for_each(|shard| shard.claimed = None);
         let mut left: Vec<Delivery> = self.stalled.take().map(|(_, delivery)| delivery).into_iter().collect();
         for shard in &mut self.shards {
             shard.timers.clear();

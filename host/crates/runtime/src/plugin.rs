@@ -25,13 +25,13 @@ use crate::{
     dead_letters::DeadLetters,
     handover::{Handover, Order},
     inspect::Inspection,
-    log::{LogLevel, LogSource, PluginLog},
+    log::{Entry, LogLevel, LogSource, PluginLog},
     log_topic::LogPublisher,
     mailbox::{Bell, Mailbox},
     manifest::Manifest,
     mesh::Mesh,
     program::Program,
-    rate::Rate,
+    quotas::Quotas,
     registry::Registry,
     rights::{Rights, RightsCell},
     runtime::Grant,
@@ -92,12 +92,7 @@ pub(crate) struct PluginCore {
     /// When it crashes too often it waits to be replaced, with its mailbox whole.
     is_on_probation: AtomicBool,
     denials: Mutex<HashSet<(Operation, String)>>,
-    /// Guest time, in nanoseconds.
-    pub(crate) cpu: Option<Rate>,
-    /// Messages published.
-    pub(crate) publishes: Option<Rate>,
-    /// Functions of the host called.
-    pub(crate) host_calls: Option<Rate>,
+    pub(crate) quotas: Quotas,
     /// Where messages are kept that no handler could deal with.
     pub(crate) dead_letters: Option<Arc<DeadLetters>>,
     /// What its instances see as the time.
@@ -264,9 +259,7 @@ impl PluginCore {
             candidate_ids: Mutex::default(),
             is_on_probation: AtomicBool::new(false),
             denials: Mutex::default(),
-            cpu: Rate::new(u64::from(parts.manifest.limits.cpu_ms_per_s) * 1_000_000, Instant::now()),
-            publishes: Rate::new(parts.manifest.limits.publish_per_s.into(), Instant::now()),
-            host_calls: Rate::new(parts.manifest.limits.host_calls_per_s.into(), Instant::now()),
+            quotas: Quotas::new(&parts.manifest.limits, &parts.clock),
             dead_letters: parts.dead_letters,
             clock: parts.clock,
             is_to_trap: AtomicBool::new(false),
@@ -345,7 +338,7 @@ impl PluginCore {
 
     /// Says something about the plugin that the plugin itself can bring about as often as it likes: within its quota.
     pub(crate) fn note(&self, level: LogLevel, text: String) {
-        let dropped = self.log.write(level, LogSource::Host, String::new(), text, Vec::new());
+        let dropped = self.log.write(Entry::new(level, LogSource::Host, text));
         self.counters.log_dropped.add(dropped);
     }
 
@@ -521,6 +514,7 @@ impl PluginHandle {
 
     /// Publishes its log from now on.
     pub(crate) fn publish_log(&self, level: LogLevel) {
+        self.0.log.set_published(level);
         let mesh = Arc::clone(&self.core().mesh);
         *self.0.log_publisher.lock() = LogPublisher::start(&self.0.name, Arc::clone(&self.0.log), mesh, level);
     }

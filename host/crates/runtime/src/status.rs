@@ -16,6 +16,7 @@ use crate::latency::{Latencies, Latency};
 /// Where a plugin is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum PluginState {
     /// `init` has not returned yet.
     Starting,

@@ -11,6 +11,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use macula_wire::{Operation, Pattern};
 use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 
@@ -126,7 +127,7 @@ impl Drop for Candidate {
 /// Where the old instances wait for the verdict. Dropping it lets them work on.
 struct Waiting {
     verdicts: Vec<oneshot::Sender<Duration>>,
-    states: Vec<Option<Vec<u8>>>,
+    states: Vec<Option<Bytes>>,
 }
 
 impl Runtime {
@@ -309,7 +310,7 @@ async fn hand_over(running: &PluginCore, options: &ReplaceOptions) -> Result<Wai
 async fn restore(
     candidate: &mut Candidate,
     running: &PluginCore,
-    states: &[Option<Vec<u8>>],
+    states: &[Option<Bytes>],
 ) -> Result<(), ReplaceError> {
     for ((_, instance), state) in candidate.instances.iter_mut().zip(states) {
         let Some(state) = state else { continue };

@@ -365,7 +365,7 @@ impl LocalMesh {
                 retained: false,
                 cause_depth: publication.cause_depth,
                 metadata: publication.extras.and_then(|extras| extras.metadata.clone()),
-                traceparent: publication.extras.and_then(|extras| extras.traceparent.as_ref()?.parse().ok()),
+                traceparent: publication.extras.and_then(|extras| extras.traceparent.clone()),
             };
             let is_lost = state.lost.iter().any(|pattern| pattern.matches(&message.topic));
             let wanted = state.subscriptions.iter().filter(|(pattern, _)| pattern.matches(&message.topic) && !is_lost);
@@ -453,7 +453,7 @@ impl Mesh for PluginMesh {
                 cause_depth: call.cause_depth,
                 idempotency_key: call.extras.idempotency_key.unwrap_or_default(),
                 metadata: call.extras.metadata,
-                traceparent: call.extras.traceparent.and_then(|text| text.parse().ok()),
+                traceparent: call.extras.traceparent,
             }),
             Some((outcome, delay)) => Box::pin(async move {
                 let answering = async {

@@ -148,6 +148,7 @@ fn set_up(mesh: &LocalMesh, scenario: &Scenario) {
 
 fn message_of(mesh: &LocalMesh, given: &scenario::Message) -> macula_wire::Message {
     let mut message = mesh.message(given.topic.as_str(), given.payload.bytes());
+    message.timestamp_ms = START.as_millis() as u64;
     message.content_type = given.content_type.parse().unwrap_or(ContentType::EMPTY);
     let pairs = given.metadata.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     message.metadata = Metadata::new(pairs).ok().filter(|metadata| !metadata.pairs().is_empty()).map(Arc::new);

@@ -2,8 +2,11 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 /// `00-<trace id>-<span id>-<flags>`, 55 characters. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Traceparent(Arc<str>);
 
 /// Why text is no traceparent.
@@ -15,11 +18,6 @@ impl Traceparent {
     /// As text.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-
-    /// The same text, shared.
-    pub fn shared(&self) -> Arc<str> {
-        Arc::clone(&self.0)
     }
 
     /// What all parts of the trace have in common: 32 hexadecimal digits.
@@ -36,6 +34,20 @@ impl Traceparent {
 impl fmt::Display for Traceparent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Traceparent {
+    type Error = TraceparentError;
+
+    fn try_from(text: String) -> Result<Self, TraceparentError> {
+        text.parse()
+    }
+}
+
+impl From<Traceparent> for String {
+    fn from(trace: Traceparent) -> Self {
+        trace.0.as_ref().to_owned()
     }
 }
 

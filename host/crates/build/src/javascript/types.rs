@@ -1,7 +1,7 @@
 //! TypeScript's own compiler looks at a project that has it: the builder takes types out and checks none.
 
 use std::{
-    io::Write as _,
+    io::{IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -17,15 +17,15 @@ pub(super) fn check(folder: &Path, entry: &Path) -> Result<Vec<PathBuf>, BuildEr
         return Ok(Vec::new());
     }
     let compiler = folder.join("node_modules/.bin/tsc");
-    let mut stderr = std::io::stderr().lock();
     for (file, what) in [(&compiler, "TypeScript (npm install --save-dev typescript)"), (&config, "tsconfig.json")] {
         if !file.is_file() {
-            let _ = writeln!(stderr, "types are taken out, not checked: this project has no {what}");
+            let _ = writeln!(std::io::stderr(), "types are taken out, not checked: this project has no {what}");
             return Ok(Vec::new());
         }
     }
+    let pretty = if std::io::stderr().is_terminal() { "true" } else { "false" };
     let checked = Command::new(&compiler)
-        .args(["--noEmit", "--pretty", "--listFiles"])
+        .args(["--noEmit", "--listFiles", "--pretty", pretty])
         .current_dir(folder)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -34,7 +34,8 @@ pub(super) fn check(folder: &Path, entry: &Path) -> Result<Vec<PathBuf>, BuildEr
     let output = String::from_utf8_lossy(&checked.stdout);
     let (files, messages): (Vec<&str>, Vec<&str>) = output.lines().partition(|line| Path::new(line).is_absolute());
     for message in messages {
-        let _ = writeln!(stderr, "{message}");
+        // Not locked for long: whoever logs meanwhile would wait.
+        let _ = writeln!(std::io::stderr(), "{message}");
     }
     if !checked.status.success() {
         return Err(BuildError::Compile(folder.to_owned()));

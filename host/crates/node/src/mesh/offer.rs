@@ -223,7 +223,7 @@ pub(super) fn incoming(
         cause_depth: header.cause_depth,
         idempotency_key: extras.idempotency_key.unwrap_or_default(),
         metadata: extras.metadata,
-        traceparent: extras.traceparent.and_then(|text| text.parse().ok()),
+        traceparent: extras.traceparent,
     };
     let cancelled = shared.incoming.insert(link, header.id);
     let responder = Responder { shared: Arc::clone(shared), link, call: header.id, cancelled, answered: false };

@@ -249,7 +249,6 @@ pub(super) fn decode(bytes: &Bytes, channels: &[(u64, Arc<Channel>)]) -> Option<
         retained: header.flags & frame::FLAG_RETAINED != 0,
         cause_depth: header.cause_depth,
         metadata: extras.metadata,
-        // One that is malformed is none: the message is as good without.
-        traceparent: extras.traceparent.and_then(|text| text.parse().ok()),
+        traceparent: extras.traceparent,
     })
 }

@@ -1,18 +1,19 @@
-//! What becomes of an instance that has nothing to do: it says good-bye and its memory is given back; what it was is kept here
-//! until there is work again.
+//! An instance that has nothing to do is evicted: it says good-bye and its memory is given back. What it was is kept here until it is
+//! resumed, with the next work.
 
 use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Actor;
 use crate::{
     bindings::lifecycle,
     handover::Order,
-    host::describe,
+    host::{Wanted, describe},
     instance::{HandlerFault, Instance},
     log::LogLevel,
     plugin::PluginCore,
@@ -20,73 +21,107 @@ use crate::{
 };
 
 /// How long an evicted instance may take to say good-bye.
-const EVICTION_GRACE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_secs(1);
 
-/// What brings an evicted instance back, or ends it.
+/// What one instance slot has to do with eviction.
+#[derive(Default)]
+pub(super) struct Eviction {
+    idleness: Option<Idleness>,
+    /// Of the instance that was evicted, until it is resumed.
+    kept: Option<Kept>,
+}
+
+struct Kept {
+    /// `None` when the plugin keeps none.
+    state: Option<Bytes>,
+    wanted: Wanted,
+}
+
+/// Whether an instance has had nothing to do for long. The clock is read when a period ends and not with each message, so
+/// that it may be up to twice as long.
+struct Idleness {
+    after: Duration,
+    due: Instant,
+    has_worked: bool,
+}
+
+/// What ends the wait of an evicted instance.
 enum Woken {
     Work,
     HandOver(Order),
     Stop,
 }
 
-/// Whether an instance has had nothing to do for long. The clock is read when a period ends and not with each message, so
-/// that it may be up to twice as long.
-pub(super) struct Idleness {
-    after: Duration,
-    pub(super) due: Instant,
-    pub(super) has_worked: bool,
-}
-
-impl Idleness {
-    /// `None` when the plugin's instances stay.
-    pub(super) fn new(plugin: &PluginCore) -> Option<Self> {
+impl Eviction {
+    /// An instance is ready: it holds what the evicted one held, and its idleness begins.
+    pub(super) fn welcome(&mut self, plugin: &PluginCore, wanted: &mut Wanted) {
+        if let Some(kept) = self.kept.take() {
+            wanted.inherit(kept.wanted);
+        }
         let after = Duration::from_secs(plugin.manifest.limits.evict_after_s.into());
-        (!after.is_zero()).then(|| Self { after, due: Instant::now() + after, has_worked: false })
+        self.idleness = (!after.is_zero()).then(|| Idleness { after, due: Instant::now() + after, has_worked: false });
     }
 
-    pub(super) fn has_lasted(&mut self, now: Instant) -> bool {
-        if now < self.due {
+    pub(super) fn note_work(&mut self) {
+        if let Some(idleness) = &mut self.idleness {
+            idleness.has_worked = true;
+        }
+    }
+
+    /// Whether the instance has been idle for long enough. Said once a period.
+    pub(super) fn is_due(&mut self, now: impl FnOnce() -> Instant) -> bool {
+        let Some(idleness) = &mut self.idleness else { return false };
+        let now = now();
+        if now < idleness.due {
             return false;
         }
-        self.due = now + self.after;
-        !std::mem::take(&mut self.has_worked)
+        idleness.due = now + idleness.after;
+        !std::mem::take(&mut idleness.has_worked)
+    }
+
+    /// When to ask [`Eviction::is_due`].
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.idleness.as_ref().map(|idleness| idleness.due)
+    }
+
+    /// Whether there is something to resume.
+    pub(super) fn has_kept(&self) -> bool {
+        self.kept.is_some()
     }
 }
 
 impl Actor {
-    /// Whether the idle instance was let go, its state kept.
+    /// Whether the idle instance was evicted, and what it was is kept.
     pub(super) async fn evict(&mut self, instance: &mut Instance) -> Result<bool, HandlerFault> {
-        let keeps_state = instance.keeps_state();
-        if instance.state().would_lose(self.asked, keeps_state) {
+        if instance.state().uses_content() {
             return Ok(false);
         }
-        match instance.snapshot().await? {
-            Some(Ok(state)) => self.kept = Some(state),
-            None => self.kept = None,
+        let state = match instance.snapshot().await? {
+            Some(Ok(state)) => Some(state.into()),
+            None => None,
             Some(Err(error)) => {
                 self.plugin.note(LogLevel::Warn, format!("stays in memory: its snapshot failed: {}", describe(&error)));
                 return Ok(false);
             }
-        }
-        if let Err(fault) = instance.shutdown(lifecycle::StopReason::Evicted, EVICTION_GRACE).await {
+        };
+        if let Err(fault) = instance.shutdown(lifecycle::StopReason::Evicted, GRACE).await {
             self.plugin.log.host(LogLevel::Warn, format!("its shutdown {fault}"));
         }
+        self.eviction.kept = Some(Kept { state, wanted: std::mem::take(&mut instance.state().wanted) });
         Ok(true)
     }
 
     /// Waits for something to do, without an instance; `None` when the plugin is stopped or a new version took over.
-    pub(super) async fn sleep(&mut self) -> Option<()> {
+    pub(super) async fn wait_evicted(&mut self) -> Option<()> {
         self.plugin.counters.evictions.one();
         self.enter(PluginState::Evicted, None);
         self.plugin.log.host(LogLevel::Debug, "evicted: it was idle".to_owned());
         loop {
-            match std::future::poll_fn(|cx| self.poll_sleep(cx)).await {
+            match std::future::poll_fn(|cx| self.poll_evicted(cx)).await {
                 Woken::Work => return Some(()),
                 Woken::Stop => return None,
                 Woken::HandOver(order) => {
-                    let state = if order.wants_state { self.kept.clone() } else { None };
-                    let is_wanted = order.handed.send(Ok(state)).is_ok();
-                    if is_wanted && order.verdict.await.is_ok() {
+                    if self.give_place(order).await {
                         return None;
                     }
                 }
@@ -94,12 +129,16 @@ impl Actor {
         }
     }
 
-    fn poll_sleep(&mut self, cx: &mut Context<'_>) -> Poll<Woken> {
+    fn poll_evicted(&mut self, cx: &mut Context<'_>) -> Poll<Woken> {
         let shard = self.shard as usize;
         self.plugin.bell.of(shard).register(cx.waker());
         loop {
             if let Some(order) = self.plugin.handover.take(shard) {
                 return Poll::Ready(Woken::HandOver(order));
+            }
+            // New rights are news that it may have been waiting for.
+            if self.plugin.rights.generation() != self.rights_generation {
+                return Poll::Ready(Woken::Work);
             }
             let due = {
                 let mut mailbox = self.plugin.mailbox.lock();
@@ -115,17 +154,25 @@ impl Actor {
         }
     }
 
-    /// An instance that is back gets what was kept of the one that was evicted.
-    pub(super) async fn take_back(&mut self, instance: &mut Instance) -> Result<(), HandlerFault> {
-        let Some(state) = self.kept.take() else { return Ok(()) };
-        let outcome = instance.restore(&state, &self.plugin.manifest.version).await;
-        let why = match &outcome {
+    /// Gives the slot, which has no instance now, to a new version, with the state that is kept. False when it is not wanted after all.
+    pub(super) async fn give_place(&mut self, order: Order) -> bool {
+        let kept = self.eviction.kept.as_ref().and_then(|kept| kept.state.clone());
+        let state = if order.wants_state { kept } else { None };
+        let is_wanted = order.handed.send(Ok(state)).is_ok() || self.plugin.is_candidate();
+        is_wanted && order.verdict.await.is_ok()
+    }
+
+    /// A resumed instance gets the state that is kept.
+    pub(super) async fn restore_kept(&mut self, instance: &mut Instance) -> Result<(), HandlerFault> {
+        let Some(state) = self.eviction.kept.as_ref().and_then(|kept| kept.state.clone()) else { return Ok(()) };
+        let fault = match instance.restore(&state, &self.plugin.manifest.version).await {
             Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => describe(error),
-            Err(fault) => fault.to_string(),
+            Ok(Err(error)) => HandlerFault::State(describe(&error)),
+            Err(fault) => fault,
         };
-        let text = format!("its state of before it was evicted is lost, {} bytes: restore: {why}", state.len());
+        let text = format!("its state of before it was evicted is lost, {} bytes: restore: {fault}", state.len());
         self.plugin.log.host(LogLevel::Error, text);
-        outcome.map(|_| ())
+        self.eviction.kept = None;
+        Err(fault)
     }
 }

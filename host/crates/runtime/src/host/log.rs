@@ -3,7 +3,7 @@
 use super::InstanceState;
 use crate::{
     bindings::log,
-    log::{LogLevel, LogSource},
+    log::{Entry, LogLevel, LogSource},
 };
 
 fn level(level: log::Level) -> LogLevel {
@@ -31,7 +31,9 @@ impl log::Host for InstanceState {
         if let Some(trace) = &self.handling.trace {
             fields.push(("trace".to_owned(), trace.trace_id().to_owned()));
         }
-        let dropped = self.plugin.log.write(level(asked), LogSource::Plugin, target, message, fields);
+        let (level, cause_depth) = (level(asked), self.handling.cause_depth);
+        let entry = Entry { level, source: LogSource::Plugin, target, message, fields, cause_depth };
+        let dropped = self.plugin.log.write(entry);
         self.plugin.counters.log_dropped.add(dropped);
         Ok(())
     }

@@ -75,7 +75,7 @@ impl InstanceState {
         }
         check_payload(payload)?;
         let cause_depth = self.next_cause_depth()?;
-        if self.plugin.publishes.as_ref().is_some_and(|rate| !rate.take(tokio::time::Instant::now())) {
+        if !self.plugin.quotas.take_publish() {
             return Err(types::Error::QuotaExceeded("publish-per-s".to_owned()));
         }
         let (delivery, retain) = match options {
@@ -102,7 +102,7 @@ impl InstanceState {
     /// What a handler sends belongs to the trace of what it handles, unless the plugin says otherwise.
     pub(super) fn go_on_with_trace(&self, extras: &mut Option<Extras>) {
         if let Some(trace) = &self.handling.trace {
-            extras.get_or_insert_default().traceparent.get_or_insert_with(|| trace.shared());
+            extras.get_or_insert_default().traceparent.get_or_insert_with(|| trace.clone());
         }
     }
 
@@ -285,7 +285,7 @@ pub(super) fn extras(metadata: &types::Metadata) -> Result<Option<Extras>, types
             "traceparent" => {
                 let trace: Traceparent =
                     value.parse().map_err(|error: TraceparentError| types::Error::Invalid(error.to_string()))?;
-                traceparent = Some(trace.shared());
+                traceparent = Some(trace);
             }
             // Nothing on the wire carries it yet; leaving it out keeps a trace together all the same.
             "tracestate" => {}
@@ -367,7 +367,7 @@ mod tests {
         let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let metadata = vec![("traceparent".to_owned(), traceparent.to_owned()), ("unit".to_owned(), "c".to_owned())];
         let extras = extras(&metadata).unwrap().unwrap();
-        assert_eq!(extras.traceparent.as_deref(), Some(traceparent));
+        assert_eq!(extras.traceparent.as_ref().map(Traceparent::as_str), Some(traceparent));
         assert_eq!(extras.metadata.unwrap().pairs(), [("unit".to_owned(), "c".to_owned())]);
         for bad in ["", "00-xy", "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"] {
             assert!(bad.parse::<Traceparent>().is_err(), "{bad}");

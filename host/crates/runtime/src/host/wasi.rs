@@ -4,7 +4,10 @@
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -23,7 +26,7 @@ use wasmtime_wasi::{
 
 use super::InstanceState;
 use crate::{
-    log::{ENTRY_BYTES_MAX, LogLevel, LogSource, PluginLog},
+    log::{ENTRY_BYTES_MAX, Entry, LogLevel, LogSource, PluginLog},
     plugin::PluginCore,
 };
 
@@ -44,8 +47,14 @@ impl WasiView for InstanceState {
     }
 }
 
-pub(super) fn context(plugin: &Arc<PluginCore>) -> WasiCtx {
-    let output = |level| Output { plugin: Arc::clone(plugin), level, line: Arc::default() };
+/// `cause_depth` is that of what the instance handles.
+pub(super) fn context(plugin: &Arc<PluginCore>, cause_depth: &Arc<AtomicU8>) -> WasiCtx {
+    let output = |level| Output {
+        plugin: Arc::clone(plugin),
+        level,
+        line: Arc::default(),
+        cause_depth: Arc::clone(cause_depth),
+    };
     WasiCtx::builder()
         .stdout(output(LogLevel::Info))
         .stderr(output(LogLevel::Warn))
@@ -88,11 +97,17 @@ struct Output {
     level: LogLevel,
     /// What has been printed since the last end of a line.
     line: Arc<Mutex<Vec<u8>>>,
+    cause_depth: Arc<AtomicU8>,
 }
 
 impl Clone for Output {
     fn clone(&self) -> Self {
-        Self { plugin: Arc::clone(&self.plugin), level: self.level, line: Arc::clone(&self.line) }
+        Self {
+            plugin: Arc::clone(&self.plugin),
+            level: self.level,
+            line: Arc::clone(&self.line),
+            cause_depth: Arc::clone(&self.cause_depth),
+        }
     }
 }
 
@@ -112,7 +127,8 @@ impl Output {
         let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
         if !text.is_empty() {
             let log: &PluginLog = &self.plugin.log;
-            let dropped = log.write(self.level, LogSource::Output, String::new(), text, Vec::new());
+            let cause_depth = self.cause_depth.load(Ordering::Relaxed);
+            let dropped = log.write(Entry { cause_depth, ..Entry::new(self.level, LogSource::Output, text) });
             self.plugin.counters.log_dropped.add(dropped);
         }
     }

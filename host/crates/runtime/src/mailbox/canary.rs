@@ -59,6 +59,7 @@ impl Mailbox {
             ready: VecDeque::new(),
             lanes: Lanes::default(),
             timers: Timers::new(0),
+            claimed: None,
             calls_in_a_row: 0,
         });
     }

@@ -1,6 +1,6 @@
 //! Idle instances give their memory back, and come back as they were.
 
-use macula_runtime::{PluginHandle, PluginState};
+use macula_runtime::{Operation, PluginHandle, PluginState, Rights};
 
 use super::support::{Fixture, MANIFEST, logged};
 
@@ -23,20 +23,26 @@ async fn an_idle_instance_comes_back_as_it_was() {
     assert_eq!(fixture.mesh.patterns(), ["in.**", "kept.*"]);
 
     // A message, on a subscription of the instance that has gone.
-    fixture.mesh.publish("kept.x", "handled");
-    let reports = fixture.reports(3).await;
-    assert_eq!(reports[1..], ["shutdown StopReason::Evicted 1000", "handled 2"]);
+    fixture.mesh.publish("kept.x", "subscribe later.*\nadvertise later");
+    let reports = fixture.reports(4).await;
+    assert_eq!(reports[1..], ["shutdown StopReason::Evicted 1000", "subscribed 2", "advertised"]);
     assert!(fixture.mesh.published_texts("report").contains(&"init StartReason::Resumed".to_owned()));
     assert!(plugin.status().memory_bytes > 0);
 
-    // A call.
+    // A call, and a message on what a handler has opened; more than once.
+    for _ in 0..2 {
+        plugin.wait_for(&EVICTED).await;
+        assert_eq!(fixture.mesh.patterns(), ["in.**", "kept.*", "later.*"]);
+        assert_eq!(fixture.mesh.call("later", "handled").await.unwrap(), "handled 2");
+    }
     plugin.wait_for(&EVICTED).await;
-    assert_eq!(fixture.mesh.call("kept", "handled").await.unwrap(), "handled 2");
+    fixture.mesh.publish("later.x", "handled");
+    assert_eq!(fixture.reports(8).await[7], "handled 3");
 
     // A timer, set before it went.
     assert_eq!(fixture.ask("after late 60000").await, "Ok(())");
     plugin.wait_for(&EVICTED).await;
-    assert_eq!(fixture.reports(7).await[4..], ["Ok(())", "shutdown StopReason::Evicted 1000", "tick late missed 0"]);
+    assert_eq!(fixture.reports(11).await[8..], ["Ok(())", "shutdown StopReason::Evicted 1000", "tick late missed 0"]);
     assert_eq!(plugin.metrics().traps, 0);
 }
 
@@ -75,6 +81,31 @@ async fn an_evicted_plugin_stops_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_when_it_is_stopped_is_handled() {
+    let fixture = Fixture::new();
+    let plugin = start(&fixture, "").await;
+    fixture.tell("retry 60000");
+    plugin.wait_for(&EVICTED).await;
+    fixture.stop(&plugin).await;
+    assert_eq!(plugin.metrics().retries, 2, "it had its last chance");
+    let reports = fixture.mesh.published_texts("report");
+    assert_eq!(reports.last().unwrap(), "shutdown StopReason::Stopped 5000", "{reports:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_rights_resume_an_instance() {
+    let fixture = Fixture::new();
+    let plugin = start(&fixture, "").await;
+    plugin.wait_for(&EVICTED).await;
+    plugin.replace_rights(&Rights::of(|operation| {
+        let is_publish = operation == Operation::Publish;
+        if is_publish { vec!["**".parse().unwrap()] } else { Vec::new() }
+    }));
+    let reports = fixture.reports(2).await;
+    assert_eq!(reports, ["shutdown StopReason::Evicted 1000", "rights changed"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_cannot_give_its_state_stays() {
     let fixture = Fixture::new();
     let plugin = start(&fixture, "snapshot = \"denied\"").await;
@@ -85,7 +116,7 @@ async fn who_cannot_give_its_state_stays() {
 
 #[tokio::test(start_paused = true)]
 async fn who_cannot_take_its_state_back_begins_empty_and_that_is_said() {
-    for (how, begins) in [("trap", "restore: trapped"), ("denied", "restore: denied: as told")] {
+    for (how, begins) in [("trap", "restore: trapped"), ("denied", "restore: refused its state: denied: as told")] {
         let fixture = Fixture::new();
         let plugin = start(&fixture, &format!("restore = \"{how}\"")).await;
         assert_eq!(fixture.ask("handled").await, "handled 1");
@@ -93,6 +124,12 @@ async fn who_cannot_take_its_state_back_begins_empty_and_that_is_said() {
         fixture.tell("handled");
         let text = logged(&plugin, "its state of before it was evicted is lost").await;
         assert!(text.contains(begins), "{text}");
-        assert_eq!(fixture.reports(3).await[2], "handled 1", "no message is lost");
+        assert_eq!(fixture.reports(3).await[2], "handled 1", "it begins empty, and no message is lost");
+        let metrics = plugin.metrics();
+        assert_eq!(
+            (metrics.restarts, fixture.mesh.published_texts("report").last().unwrap().as_str()),
+            (0, "handled 1")
+        );
+        assert!(fixture.mesh.published_texts("report").contains(&"init StartReason::Restarted".to_owned()), "{how}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use macula_runtime::{LogLevel, LogSource, PluginState, StartError, StopReason};
+use macula_runtime::{LogLevel, LogLine, LogSource, PluginState, RuntimeConfig, StartError, StopReason};
 
 use super::support::{Fixture, MANIFEST, logged};
 
@@ -100,4 +100,30 @@ async fn logs_and_prints_reach_the_log() {
     assert_eq!(line.fields, [("field".to_owned(), "value".to_owned())]);
     let printed = lines.iter().find(|line| line.message == "printed line").unwrap();
     assert_eq!(printed.source, LogSource::Output);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_reaches_those_who_are_elsewhere() {
+    let fixture = Fixture::with(RuntimeConfig { publish_logs: Some(LogLevel::Info), ..RuntimeConfig::default() });
+    let plugin = fixture.probe().await;
+    fixture.ask("handled").await;
+    fixture.tell("log hello all");
+    fixture.tell("print printed text");
+    fixture.mesh.wait_for("_mesh.logs.probe", 2).await;
+    fixture.tell("log last words");
+    fixture.stop(&plugin).await;
+    let entries: Vec<LogLine> = fixture
+        .mesh
+        .published("_mesh.logs.probe")
+        .iter()
+        .map(|message| {
+            assert_eq!(message.content_type.as_str(), "application/json");
+            // One deeper than the handler that wrote it: who logs what it reads in logs comes to an end.
+            assert_eq!(message.cause_depth, 1);
+            serde_json::from_slice(&message.payload).unwrap()
+        })
+        .collect();
+    let texts: Vec<&str> = entries.iter().map(|entry| entry.message.as_str()).collect();
+    assert_eq!(texts, ["hello all", "printed text", "last words"]);
+    assert_eq!((entries[0].source, entries[1].source), (LogSource::Plugin, LogSource::Output));
 }

@@ -1,10 +1,10 @@
 //! What only some messages and calls carry.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{Metadata, limits::IDEMPOTENCY_KEY_BYTES_MAX};
+use crate::{Metadata, Traceparent, limits::IDEMPOTENCY_KEY_BYTES_MAX};
 
 /// W3C Trace Context and metadata; unknown keys are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,12 +12,17 @@ pub struct Extras {
     /// What the sender added.
     #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Arc<Metadata>>,
-    /// `traceparent`, 55 characters.
-    #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
-    pub traceparent: Option<Arc<str>>,
+    /// The trace that it belongs to. One that is malformed counts as none: what carries it is as good without.
+    #[serde(rename = "t", default, skip_serializing_if = "Option::is_none", deserialize_with = "traceparent")]
+    pub traceparent: Option<Traceparent>,
     /// Of a call: at most 64 bytes.
     #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<Arc<str>>,
+}
+
+fn traceparent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Traceparent>, D::Error> {
+    let text = Cow::<'de, str>::deserialize(deserializer)?;
+    Ok(text.parse().ok())
 }
 
 /// Why extras were refused.
@@ -47,9 +52,6 @@ impl Extras {
         let extras: Self = serde_ipld_dagcbor::from_slice(bytes).map_err(|error| ExtrasError(error.to_string()))?;
         if extras.idempotency_key.as_ref().is_some_and(|key| key.len() > IDEMPOTENCY_KEY_BYTES_MAX) {
             return Err(ExtrasError(format!("an idempotency key above {IDEMPOTENCY_KEY_BYTES_MAX} bytes")));
-        }
-        if extras.traceparent.as_ref().is_some_and(|text| text.len() > 55) {
-            return Err(ExtrasError("a traceparent above 55 bytes".into()));
         }
         Ok(extras)
     }

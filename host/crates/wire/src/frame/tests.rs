@@ -15,6 +15,21 @@ fn header() -> Header {
     }
 }
 
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+#[test]
+fn a_malformed_trace_is_none() {
+    let map = |text: &str| {
+        let pairs = std::collections::BTreeMap::from([("t", text), ("i", "key")]);
+        Extras::from_bytes(&serde_ipld_dagcbor::to_vec(&pairs).unwrap()).unwrap()
+    };
+    assert_eq!(map(TRACE).traceparent.unwrap().as_str(), TRACE);
+    for bad in ["", "00-xyz", &TRACE.to_uppercase(), &format!("{TRACE}-")] {
+        let extras = map(bad);
+        assert_eq!((extras.traceparent, extras.idempotency_key.as_deref()), (None, Some("key")), "{bad}");
+    }
+}
+
 #[test]
 fn message_round_trip() {
     let mut out = BytesMut::new();
@@ -23,12 +38,12 @@ fn message_round_trip() {
     assert_eq!(frame_len(&out), Some(out.len()));
     assert_eq!(Frame::parse(&out), Ok(Frame::Message { header: header(), extras: &[], payload: b"21.5" }));
 
-    let extras = Extras { traceparent: Some("00-abc".into()), ..Extras::default() }.to_bytes();
+    let extras = Extras { traceparent: Some(TRACE.parse().unwrap()), ..Extras::default() }.to_bytes();
     out.clear();
     put_call(header(), &extras, b"[1,2]", &mut out);
     let Ok(Frame::Call { header: h, extras: e, payload }) = Frame::parse(&out) else { panic!("a call") };
     assert_eq!((h.flags, payload), (FLAG_RETAIN | FLAG_EXTRAS, &b"[1,2]"[..]));
-    assert_eq!(Extras::from_bytes(e).unwrap().traceparent.as_deref(), Some("00-abc"));
+    assert_eq!(Extras::from_bytes(e).unwrap().traceparent, Some(TRACE.parse().unwrap()));
 }
 
 #[test]
