@@ -1,6 +1,7 @@
 package macula
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -92,7 +93,7 @@ var (
 // Errors: ErrInvalid (no content id), ErrDenied, ErrNotFound (no provider), ErrTimeout, ErrUnavailable, ErrQuotaExceeded
 // (too many open).
 func Open(ctx context.Context, mcid string) (*Blob, error) {
-	if err := firstOf(over(ctx), checkName("content id", mcid)); err != nil {
+	if err := cmp.Or(over(ctx), checkName("content id", mcid)); err != nil {
 		return nil, err
 	}
 	handle, err := hostOpen(mcid)
@@ -175,7 +176,7 @@ type Fetch struct{ handle resource }
 //
 // Errors: ErrInvalid, ErrDenied, ErrQuotaExceeded.
 func FetchAll(ctx context.Context, mcid string) (*Fetch, error) {
-	if err := firstOf(over(ctx), checkName("content id", mcid)); err != nil {
+	if err := cmp.Or(over(ctx), checkName("content id", mcid)); err != nil {
 		return nil, err
 	}
 	handle, err := hostFetchAll(mcid)

@@ -1,6 +1,9 @@
 package macula
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Bucket is small state that outlives the instance. Buckets belong to the plugin: nobody else sees them, new versions
 // do. Keys: 1 to 512 bytes. Values: at most 1 MiB. Every method may fail with ErrUnavailable (storage), those that write
@@ -48,7 +51,7 @@ func (b *Bucket) Set(key string, value []byte) error {
 // SetFor writes a key that expires ttl after this write. Errors: as [Bucket.Set].
 func (b *Bucket) SetFor(ttl time.Duration, key string, value []byte) error {
 	milliseconds, err := millisecondsOf("ttl", ttl)
-	if err := firstOf(err, checkName("key", key)); err != nil {
+	if err := cmp.Or(err, checkName("key", key)); err != nil {
 		return err
 	}
 	return hostBucketSet(b.handle, key, value, &milliseconds)
@@ -92,7 +95,7 @@ func (b *Bucket) Increment(key string, delta int32) (sum int64, err error) {
 //
 // Errors: ErrInvalid (limit, or a cursor of another prefix).
 func (b *Bucket) Keys(prefix, cursor string, limit uint32) (keys []string, next string, err error) {
-	if err := firstOf(checkName("prefix", prefix), checkName("cursor", cursor)); err != nil {
+	if err := cmp.Or(checkName("prefix", prefix), checkName("cursor", cursor)); err != nil {
 		return nil, "", err
 	}
 	return hostBucketKeys(b.handle, prefix, cursor, limit)

@@ -26,12 +26,3 @@ func (m Metadata) check() error {
 	}
 	return nil
 }
-
-func firstOf(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}

@@ -1,6 +1,7 @@
 package macula
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -122,7 +123,7 @@ func PublishAcked(ctx context.Context, topic string, payload []byte, options ...
 }
 
 func publish(ctx context.Context, topic string, payload []byte, options []PublishOption) (Receipt, error) {
-	if err := firstOf(over(ctx), checkName("topic", topic)); err != nil {
+	if err := cmp.Or(over(ctx), checkName("topic", topic)); err != nil {
 		return Receipt{}, err
 	}
 	if len(options) == 0 {
@@ -132,7 +133,7 @@ func publish(ctx context.Context, topic string, payload []byte, options []Publis
 	for _, option := range options {
 		option.applyPublish(&o)
 	}
-	if err := firstOf(checkName("content type", o.ContentType), o.Metadata.check()); err != nil {
+	if err := cmp.Or(checkName("content type", o.ContentType), o.Metadata.check()); err != nil {
 		return Receipt{}, err
 	}
 	return hostPublish(topic, payload, &o)
@@ -142,7 +143,7 @@ func publish(ctx context.Context, topic string, payload []byte, options []Publis
 //
 // Errors: ErrDenied, ErrInvalid, ErrTimeout, ErrUnavailable.
 func Retained(ctx context.Context, topic string) (*Message, error) {
-	if err := firstOf(over(ctx), checkName("topic", topic)); err != nil {
+	if err := cmp.Or(over(ctx), checkName("topic", topic)); err != nil {
 		return nil, err
 	}
 	return hostRetained(topic)
@@ -213,7 +214,7 @@ type Subscription struct {
 // Errors: ErrDenied (some topic of the pattern is not allowed: the whole pattern must be); ErrInvalid; ErrQuotaExceeded
 // (too many); ErrConflict (this instance already holds the same pattern).
 func Subscribe(ctx context.Context, pattern string, options ...SubscribeOption) (*Subscription, error) {
-	if err := firstOf(over(ctx), checkName("pattern", pattern)); err != nil {
+	if err := cmp.Or(over(ctx), checkName("pattern", pattern)); err != nil {
 		return nil, err
 	}
 	var o *SubscribeOptions

@@ -1,6 +1,7 @@
 package macula
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"time"
@@ -41,7 +42,7 @@ func IdempotencyKey(key string) CallOption { return idempotencyKey(key) }
 // Errors: HandlerError, when the handler said no; CallError for everything else, which says whether it may have run.
 func Call(ctx context.Context, procedure string, payload []byte, options ...CallOption) ([]byte, error) {
 	o, err := callOptions(ctx, options)
-	if err := firstOf(err, checkName("procedure", procedure)); err != nil {
+	if err := cmp.Or(err, checkName("procedure", procedure)); err != nil {
 		return nil, &CallError{Outcome: ErrNotRun, Cause: err}
 	}
 	return hostCall(procedure, payload, o)
@@ -78,7 +79,7 @@ func callOptions(ctx context.Context, options []CallOption) (*CallOptions, error
 	if limited {
 		o.Timeout = min(o.Timeout, time.Until(deadline))
 	}
-	err := firstOf(
+	err := cmp.Or(
 		checkName("content type", o.ContentType), checkName("idempotency key", o.IdempotencyKey), o.Metadata.check(),
 	)
 	if err != nil {
@@ -116,7 +117,7 @@ type Advertisement struct {
 //
 // Errors: ErrDenied; ErrInvalid; ErrQuotaExceeded (too many); ErrConflict (this instance already offers it).
 func Advertise(ctx context.Context, procedure string, options ...AdvertiseOption) (*Advertisement, error) {
-	if err := firstOf(over(ctx), checkName("procedure", procedure)); err != nil {
+	if err := cmp.Or(over(ctx), checkName("procedure", procedure)); err != nil {
 		return nil, err
 	}
 	var o *AdvertiseOptions

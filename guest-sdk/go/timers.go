@@ -1,6 +1,7 @@
 package macula
 
 import (
+	"cmp"
 	"time"
 	"unicode/utf8"
 )
@@ -12,7 +13,7 @@ import (
 // Errors: ErrInvalid (name, delay), ErrQuotaExceeded.
 func After(name string, delay time.Duration) error {
 	milliseconds, err := millisecondsOf("delay", delay)
-	if err := firstOf(err, checkName("timer", name)); err != nil {
+	if err := cmp.Or(err, checkName("timer", name)); err != nil {
 		return err
 	}
 	return hostAfter(name, milliseconds)
@@ -24,7 +25,7 @@ func After(name string, delay time.Duration) error {
 // Errors: ErrInvalid (name, period), ErrQuotaExceeded.
 func Every(name string, period time.Duration) error {
 	milliseconds, err := millisecondsOf("period", period)
-	if err := firstOf(err, checkName("timer", name)); err != nil {
+	if err := cmp.Or(err, checkName("timer", name)); err != nil {
 		return err
 	}
 	return hostEvery(name, milliseconds)

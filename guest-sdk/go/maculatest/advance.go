@@ -3,6 +3,7 @@
 package maculatest
 
 import (
+	"cmp"
 	"time"
 
 	"macula.host/macula"
@@ -31,7 +32,7 @@ func (h *Host) Advance(by time.Duration) (ticks int, err error) {
 			h.t.Fatalf("timer %s is set to the same time again and again", tick.Name)
 		}
 		ticks++
-		err = firstOf(err, h.plugin.Tick(tick))
+		err = cmp.Or(err, h.plugin.Tick(tick))
 	}
 }
 

@@ -72,12 +72,3 @@ func checkMetadata(metadata macula.Metadata) error {
 	}
 	return nil
 }
-
-func firstOf(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}

@@ -4,6 +4,7 @@ package maculatest
 
 import (
 	"bytes"
+	"cmp"
 	"maps"
 	"slices"
 
@@ -14,7 +15,7 @@ func (i *instance) Publish(topic string, payload []byte, o *macula.PublishOption
 	if o == nil {
 		o = &macula.PublishOptions{}
 	}
-	err := firstOf(checkTopic(topic), checkPayload(payload), checkContentType(o.ContentType), checkMetadata(o.Metadata))
+	err := cmp.Or(checkTopic(topic), checkPayload(payload), checkContentType(o.ContentType), checkMetadata(o.Metadata))
 	if err != nil {
 		return macula.Receipt{}, err
 	}

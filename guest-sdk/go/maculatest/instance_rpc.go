@@ -4,6 +4,7 @@ package maculatest
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"maps"
 	"slices"
@@ -41,7 +42,7 @@ func (i *instance) Call(procedure string, payload []byte, o *macula.CallOptions)
 }
 
 func checkCall(procedure string, payload []byte, o *macula.CallOptions) error {
-	if err := firstOf(checkTopic(procedure), checkPayload(payload)); err != nil {
+	if err := cmp.Or(checkTopic(procedure), checkPayload(payload)); err != nil {
 		return err
 	}
 	if o.Timeout < time.Millisecond || o.Timeout > callTimeoutMax {
@@ -50,7 +51,7 @@ func checkCall(procedure string, payload []byte, o *macula.CallOptions) error {
 	if len(o.IdempotencyKey) > idempotencyKeyBytesMax {
 		return invalid("idempotency key: at most 64 bytes")
 	}
-	return firstOf(checkContentType(o.ContentType), checkMetadata(o.Metadata))
+	return cmp.Or(checkContentType(o.ContentType), checkMetadata(o.Metadata))
 }
 
 // answerOf keeps a call for the test to look at, and finds who answers it.

@@ -3,13 +3,12 @@
 /** Runs something in which `Date` begins at this time, in milliseconds since 1970-01-01 UTC. Nothing else runs meanwhile. */
 export function at(nowMs, run) {
     const Real = globalThis.Date;
-    globalThis.Date = class Date extends Real {
-        constructor(...given) {
-            if (given.length === 0) super(nowMs);
-            else super(...given);
-        }
-        static now() { return nowMs; }
-    };
+    globalThis.Date = new Proxy(Real, {
+        // As a function it gives text, as always.
+        apply() { return new Real(nowMs).toString(); },
+        construct(target, given, maker) { return Reflect.construct(target, given.length === 0 ? [nowMs] : given, maker); },
+        get(target, name) { return name === 'now' ? () => nowMs : Reflect.get(target, name); },
+    });
     try {
         return run();
     } finally {

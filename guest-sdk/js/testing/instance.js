@@ -45,7 +45,7 @@ export async function loadInstance(entry, contract) {
     if (plugin === null || typeof plugin !== 'object') throw new Error('a plugin is an object: export default { onMessage(message) { … } }');
     const names = new Set();
     for (const key of Object.keys(plugin)) {
-        if (!(key in KEYS)) throw new Error(`a plugin has no \`${key}\`; it may have ${Object.keys(KEYS).join(', ')}`);
+        if (!Object.hasOwn(KEYS, key)) throw new Error(`a plugin has no \`${key}\`; it may have ${Object.keys(KEYS).join(', ')}`);
         KEYS[key].forEach((name) => names.add(name));
     }
     if (names.size === 0) throw new Error('this plugin handles nothing');

@@ -10,7 +10,6 @@ export function parse(text) {
     return new Reader(text).document();
 }
 
-/** Tables that a header has opened, or an array of tables: each may be defined once. */
 class Reader {
     #text;
     #at = 0;

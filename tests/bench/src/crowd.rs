@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use hdrhistogram::Histogram;
-use macula_node::{CallOptions, Mesh};
+use macula_node::{CallOptions, Mesh, wire::CallError};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -45,19 +45,13 @@ impl Caller {
         let calm = self.round(&mesh).await?;
         let noise = tokio::spawn({
             let mesh = mesh.clone();
-            async move {
-                let options = CallOptions { timeout: Duration::from_secs(60), ..CallOptions::default() };
-                loop {
-                    mesh.call(&"crowd.noisy".parse()?, NOISE, &options).await?;
-                }
-                #[expect(unreachable_code, reason = "names the type of the errors")]
-                anyhow::Ok(())
-            }
+            async move { make_noise(&mesh).await }
         });
         let noisy = self.round(&mesh).await?;
         if noise.is_finished() {
-            noise.await??;
+            bail!("there was no noise: {:?}", noise.await?);
         }
+        noise.abort();
         say(&Called { calm, noisy })?;
         Ok(())
     }
@@ -74,6 +68,17 @@ impl Caller {
             latencies.saturating_record(begin.elapsed().as_micros() as u64);
         }
         Ok([latencies.value_at_quantile(0.5), latencies.value_at_quantile(0.99)])
+    }
+}
+
+/// Keeps the noisy one busy; why it could not.
+async fn make_noise(mesh: &Mesh) -> CallError {
+    let options = CallOptions { timeout: Duration::from_secs(60), ..CallOptions::default() };
+    let procedure = "crowd.noisy".parse().expect("a constant of the grammar");
+    loop {
+        if let Err(error) = mesh.call(&procedure, NOISE, &options).await {
+            return error;
+        }
     }
 }
 

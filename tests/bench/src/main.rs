@@ -1,8 +1,8 @@
 //! Measures the mesh: publisher, relay and subscriber as processes of their own, TLS on as always.
 //!
 //! `cargo run --release -p macula-bench` runs everything and prints a table; `-- pubsub`, `-- calls`, `-- links`,
-//! `-- plugin`, `-- content`, `-- shaped`, `-- deploy` and `-- crowd` run a part. Each figure is the median of several rounds; the spread is printed beside it. A timing is
-//! never a test: nothing here fails because a machine is slow.
+//! `-- plugin`, `-- content`, `-- shaped`, `-- deploy` and `-- crowd` run a part. Each figure is the median of several
+//! rounds; the spread is printed beside it. A timing is never a test: nothing here fails because a machine is slow.
 
 #![expect(clippy::print_stdout, reason = "its output is the table")]
 
