@@ -18,7 +18,7 @@ use macula_runtime::{
     Ability, Grant, Mcid, PluginHandle, PluginSource, Prepared, ReplaceError, ReplaceOptions, Rights, Runtime,
     StateTransfer, StopReason,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 
 use self::files::Snapshot;
 pub(crate) use self::tap::{Event, Tap};
@@ -40,6 +40,7 @@ pub(crate) struct Project {
 /// Works on a project until it is dropped.
 pub(crate) async fn develop(project: Project, runtime: Runtime, rights: RightsOf, mut events: mpsc::Receiver<Event>) {
     let (mut seen, mut plugin): (_, Option<PluginHandle>) = (None, None);
+    let mut build: Option<Building> = None;
     let mut log_next = 0;
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     loop {
@@ -53,7 +54,8 @@ pub(crate) async fn develop(project: Project, runtime: Runtime, rights: RightsOf
                 log_next = next;
                 texts.into_iter().for_each(|text| { output::line(text); });
             }
-            _ = look.tick() => {
+            // What changes while it is built is built afterwards.
+            _ = look.tick(), if build.is_none() => {
                 let now = Snapshot::take(&project.folder);
                 if seen.as_ref() == Some(&now) {
                     continue;
@@ -64,7 +66,11 @@ pub(crate) async fn develop(project: Project, runtime: Runtime, rights: RightsOf
                     continue;
                 }
                 seen = Some(later);
-                let renewed = renew(&project, &runtime, &rights, plugin.clone()).await;
+                build = Some(Building::start(&project));
+            }
+            (begin, built) = finished(&mut build) => {
+                build = None;
+                let renewed = renew(begin, built, &runtime, &rights, plugin.clone()).await;
                 let is_same_log = matches!((&plugin, &renewed), (Some(one), Some(other)) if Arc::ptr_eq(one.log(), other.log()));
                 if !is_same_log {
                     log_next = 0;
@@ -75,20 +81,40 @@ pub(crate) async fn develop(project: Project, runtime: Runtime, rights: RightsOf
     }
 }
 
-/// Builds the project, and lets what comes out take over.
+/// A build under way.
+struct Building {
+    begin: Instant,
+    task: JoinHandle<Result<Built, BuildError>>,
+}
+
+impl Building {
+    fn start(project: &Project) -> Self {
+        let (folder, tools) = (project.folder.clone(), project.tools.clone());
+        let task = tokio::task::spawn_blocking(move || macula_build::build(&folder, None, &tools));
+        Self { begin: Instant::now(), task }
+    }
+}
+
+/// Waits for a build, for ever when there is none; when it began, and what came of it: nothing, when the process ends.
+async fn finished(build: &mut Option<Building>) -> (Instant, Option<Result<Built, BuildError>>) {
+    match build {
+        Some(build) => (build.begin, (&mut build.task).await.ok()),
+        None => std::future::pending().await,
+    }
+}
+
+/// Lets what was built take over.
 async fn renew(
-    project: &Project,
+    begin: Instant,
+    built: Option<Result<Built, BuildError>>,
     runtime: &Runtime,
     rights: &RightsOf,
     plugin: Option<PluginHandle>,
 ) -> Option<PluginHandle> {
-    let begin = Instant::now();
-    let (folder, tools) = (project.folder.clone(), project.tools.clone());
-    let built = tokio::task::spawn_blocking(move || macula_build::build(&folder, None, &tools)).await;
     let serves_on = if plugin.is_some() { "; the last good version serves on" } else { "" };
     let built: Built = match built {
-        Ok(Ok(built)) => built,
-        Ok(Err(error)) => {
+        Some(Ok(built)) => built,
+        Some(Err(error)) => {
             // The compiler has said where.
             let text = if matches!(error, BuildError::Compile(_)) {
                 "it does not compile".to_owned()
@@ -98,7 +124,7 @@ async fn renew(
             output::line(format_args!("build   {text}{serves_on}"));
             return plugin;
         }
-        Err(_) => return plugin,
+        None => return plugin,
     };
     let prepared = match runtime.prepare(PluginSource::Path(built.component.clone()), None).await {
         Ok(prepared) => prepared,
@@ -142,7 +168,7 @@ async fn take_over(
     let how = if prepared.inspection().abilities.contains(&Ability::StateHandler) { ", with its state" } else { "" };
     match runtime.replace(&plugin, prepared.clone(), &grant, &options).await {
         Ok(()) => Ok((plugin, how)),
-        Err(ReplaceError::Snapshot(why) | ReplaceError::Restore(why)) => {
+        Err(ReplaceError::Snapshot(why) | ReplaceError::StateLost(why) | ReplaceError::Restore(why)) => {
             output::line(format_args!("build   the state is not kept: {why}"));
             let options = ReplaceOptions { state: StateTransfer::None, ..options };
             let replaced = runtime.replace(&plugin, prepared, &grant, &options).await;
@@ -163,7 +189,8 @@ async fn follow(plugin: Option<PluginHandle>, from: u64) -> (Vec<String>, u64) {
     let (lines, next) = plugin.log().follow(from).await;
     let shown = lines.iter().map(|line| {
         let level = format!("{:?}", line.level).to_lowercase();
-        let fields: String = line.fields.iter().map(|(name, value)| format!(" {name}={}", readable(value))).collect();
+        let fields: String =
+            line.fields.iter().map(|(name, value)| format!(" {}={}", readable(name), readable(value))).collect();
         format!("{level:<7} {}{fields}", readable(&line.message))
     });
     (shown.collect(), next)

@@ -38,8 +38,15 @@ pub(crate) fn json(value: &impl Serialize) -> bool {
     line(serde_json::to_string(value).expect("results are plain data"))
 }
 
-/// Bytes as they are, with a line break when people read them and none is there.
+/// Bytes as they are, with a line break when people read them and none is there. On a terminal only lines and tabs control it.
 pub(crate) fn bytes(bytes: &[u8]) -> bool {
+    let shown;
+    let bytes = if std::io::stdout().is_terminal() {
+        shown = spelled(&String::from_utf8_lossy(bytes), |c| moves(c) && !matches!(c, '\n' | '\t')).into_owned();
+        shown.as_bytes()
+    } else {
+        bytes
+    };
     let mut out = std::io::stdout().lock();
     let broken = bytes.ends_with(b"\n");
     out.write_all(bytes)
@@ -51,11 +58,22 @@ pub(crate) fn bytes(bytes: &[u8]) -> bool {
 /// Text of others as it may be shown: on a terminal, control characters are spelled out, so that they cannot move the
 /// cursor or forge a line.
 pub(crate) fn readable(text: &str) -> Cow<'_, str> {
-    if !std::io::stdout().is_terminal() || !text.chars().any(char::is_control) {
+    if std::io::stdout().is_terminal() { spelled(text, moves) } else { text.into() }
+}
+
+/// With the characters that are not wanted spelled out.
+fn spelled(text: &str, is_unwanted: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&is_unwanted) {
         return text.into();
     }
-    let spell = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    let spell = |c: char| if is_unwanted(c) { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(spell).collect()
+}
+
+/// Whether a character moves what is shown: control characters, and those that turn the direction of writing.
+fn moves(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A time as people read it, in UTC: `2026-01-31T12:00:00.000Z`.
@@ -85,7 +103,9 @@ struct FailureLine<'a> {
 pub(crate) fn print_failure(failure: &Failure, json: bool) {
     let message = failure.to_string();
     if !json {
-        return eprintln!("macula-host: {message}");
+        // Texts of others may be part of it. Ours may have several lines.
+        let shown = if is_watched() { spelled(&message, |c| moves(c) && c != '\n') } else { message.as_str().into() };
+        return eprintln!("macula-host: {shown}");
     }
     let kind = match failure.kind() {
         Kind::Failed => "failed",

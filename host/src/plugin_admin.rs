@@ -9,17 +9,44 @@ use macula_node::{
     auth::ucan::Ipld,
     wire::{Fault, Topic},
 };
-use macula_runtime::{DeadLetter, DeadLetters, LogLine, PluginHandle, Runtime};
+use macula_runtime::{DeadLetter, DeadLetters, LogLine, PluginHandle, ReplayError, Runtime};
 use serde::{Deserialize, Serialize};
 
 /// How long an answer waits for new log entries, when it is asked to.
 const WAIT: Duration = Duration::from_secs(5);
+
+/// What the entries, letters or bytes in one answer may have, as JSON: a piece that crosses it is the last. Far enough below
+/// what an answer may have.
+const ANSWER_BYTES: usize = 512 << 10;
+
+/// Of a letter's reason in a list.
+const REASON_BYTES_MAX: usize = 1024;
 
 /// Log entries, and the number to go on from.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Entries {
     pub(crate) lines: Vec<LogLine>,
     pub(crate) next: u64,
+    /// There are more already.
+    #[serde(default)]
+    pub(crate) has_more: bool,
+}
+
+/// Dead letters, by plugin and number.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Letters {
+    pub(crate) letters: Vec<Summary>,
+    /// There are more, behind the last.
+    pub(crate) has_more: bool,
+}
+
+/// A piece of a dead letter.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Piece {
+    /// Its payload begins where it was asked for.
+    pub(crate) letter: DeadLetter,
+    /// Of the whole payload.
+    pub(crate) bytes: usize,
 }
 
 /// A dead letter without its payload.
@@ -43,7 +70,7 @@ impl Summary {
             topic: letter.topic.clone(),
             bytes: letter.payload.len(),
             attempts: letter.attempts,
-            reason: letter.reason.clone(),
+            reason: letter.reason[..letter.reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned(),
         }
     }
 }
@@ -72,17 +99,22 @@ pub(crate) async fn answer(runtime: &Runtime, arguments: &BTreeMap<String, Ipld>
         Some("inspect") => Ok(json(&plugin()?.inspection())),
         Some("letters") => {
             let plugins = if text("plugin").is_some() { vec![plugin()?] } else { runtime.plugins() };
-            Ok(json(&list(plugins).await?))
+            let after = (text("after").unwrap_or_default().to_owned(), number("after-id").unwrap_or(0));
+            Ok(json(&list(plugins, after).await?))
         }
         Some("letter") => {
             let (letters, id) = (kept(&plugin()?)?, number("id").unwrap_or(0));
-            let letter = off_thread(move || letters.get(id)).await?;
-            letter.map(|letter| json(&letter)).ok_or_else(|| no_letter(id))
+            let from = number("from").unwrap_or(0);
+            let piece = off_thread(move || letters.get(id).map(|letter| piece(letter, from))).await?;
+            piece.map(|piece| json(&piece)).ok_or_else(|| no_letter(id))
         }
         Some("replay") => {
             let (plugin, id) = (plugin()?, number("id").unwrap_or(0));
-            let is_replayed = off_thread(move || plugin.replay(id)).await?;
-            if is_replayed { Ok(json(&true)) } else { Err(no_letter(id)) }
+            match off_thread(move || plugin.replay(id)).await? {
+                Ok(()) => Ok(json(&true)),
+                Err(error @ ReplayError::NotThere(_)) => Err(Fault::NotFound(error.to_string())),
+                Err(error) => Err(Fault::Unavailable(error.to_string())),
+            }
         }
         _ => Err(Fault::Invalid("nothing that a node does".into())),
     }
@@ -95,20 +127,49 @@ async fn entries(plugin: &PluginHandle, from: u64, waits: bool) -> Entries {
     } else {
         log.lines_from(from)
     };
-    Entries { lines: lines.iter().map(|line| LogLine::clone(line)).collect(), next }
+    let mut entries = Entries { lines: Vec::new(), next, has_more: false };
+    let mut bytes = 0;
+    for line in lines {
+        if bytes > ANSWER_BYTES {
+            (entries.next, entries.has_more) = (line.number, true);
+            break;
+        }
+        bytes += json(&*line).len();
+        entries.lines.push(LogLine::clone(&line));
+    }
+    entries
 }
 
-async fn list(plugins: Vec<PluginHandle>) -> Result<Vec<Summary>, Fault> {
+/// Those behind `after`: a plugin's name, and a letter's number.
+async fn list(mut plugins: Vec<PluginHandle>, after: (String, u64)) -> Result<Letters, Fault> {
     off_thread(move || {
-        let mut all = Vec::new();
+        plugins.sort_by(|a, b| a.name().as_str().cmp(b.name().as_str()));
+        let mut page = Letters { letters: Vec::new(), has_more: false };
+        let mut bytes = 0;
         for plugin in plugins {
-            let name = plugin.name().to_string();
+            let name = plugin.name().as_str();
             let letters = plugin.dead_letters().map(|letters| letters.list()).unwrap_or_default();
-            all.extend(letters.iter().map(|letter| Summary::of(&name, letter)));
+            for letter in letters.iter().filter(|letter| (name, letter.id) > (after.0.as_str(), after.1)) {
+                if bytes > ANSWER_BYTES {
+                    page.has_more = true;
+                    return page;
+                }
+                let summary = Summary::of(name, letter);
+                bytes += json(&summary).len();
+                page.letters.push(summary);
+            }
         }
-        all
+        page
     })
     .await
+}
+
+fn piece(mut letter: DeadLetter, from: u64) -> Piece {
+    let bytes = letter.payload.len();
+    let from = usize::try_from(from).unwrap_or(usize::MAX).min(bytes);
+    letter.payload.drain(..from);
+    letter.payload.truncate(ANSWER_BYTES);
+    Piece { letter, bytes }
 }
 
 fn kept(plugin: &PluginHandle) -> Result<Arc<DeadLetters>, Fault> {

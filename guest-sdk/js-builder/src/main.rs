@@ -20,10 +20,14 @@ mod source;
 mod staging;
 mod world;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
+
+/// How long QuickJS may take, and StarlingMonkey, which is compiled first where nothing is in the cache yet.
+const COMPONENT_TIME: Duration = Duration::from_secs(120);
+const SNAPSHOT_TIME: Duration = Duration::from_secs(300);
 
 const USAGE: &str = "usage: macula-build-js component ENTRY ROOT SDK CONTRACT CACHE OUTPUT
        macula-build-js modules ENTRY ROOT SDK CONTRACT FOLDER";
@@ -57,7 +61,10 @@ struct Report {
 
 fn main() -> ExitCode {
     let outcome = match std::env::args().nth(1) {
-        Some(first) if first.starts_with("--") => take_snapshot(),
+        Some(first) if first.starts_with("--") => {
+            end_within(SNAPSHOT_TIME);
+            take_snapshot()
+        }
         _ => arguments().and_then(|(plugin, product)| make(&plugin, &product)).map(|report| {
             println!("{}", serde_json::to_string(&report).expect("paths and names are text"));
         }),
@@ -69,6 +76,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Code outside of handlers may have no end; whoever builds is not to wait for that, and nothing is to be left running.
+fn end_within(time: Duration) {
+    std::thread::spawn(move || {
+        std::thread::sleep(time);
+        let seconds = time.as_secs();
+        eprintln!(
+            "the plugin could not be evaluated in {seconds} s; does what stands outside of handlers come to an end?"
+        );
+        std::process::exit(1);
+    });
 }
 
 fn arguments() -> Result<(Plugin, Product)> {
@@ -92,6 +111,7 @@ fn arguments() -> Result<(Plugin, Product)> {
 }
 
 fn make(plugin: &Plugin, product: &Product) -> Result<Report> {
+    end_within(COMPONENT_TIME);
     let handlers = handlers::of(&plugin.entry)?;
     let mut graph = graph::Graph::new(&plugin.root, &plugin.sdk)?;
     let entry = graph.add_entry(&plugin.entry, &handlers)?;

@@ -7,7 +7,13 @@ use macula_node::auth::ucan::Ipld;
 use macula_runtime::DeadLetter;
 
 use super::{ClientFlags, CommonFlags, client, client_runtime};
-use crate::{admin_rpc::plugins_procedure, config::Settings, failure::Failure, output, plugin_admin::Summary};
+use crate::{
+    admin_rpc::plugins_procedure,
+    config::Settings,
+    failure::Failure,
+    output,
+    plugin_admin::{Letters, Piece, Summary},
+};
 
 #[derive(Debug, Args)]
 pub(super) struct DeadLetters {
@@ -76,21 +82,59 @@ impl DeadLetters {
     }
 }
 
+/// Asks the host something about these.
 async fn ask<T: serde::de::DeserializeOwned>(
     admin: &client::Admin<'_>,
     what: &str,
-    plugin: Option<&str>,
-    id: Option<u64>,
+    of: impl IntoIterator<Item = (&str, Ipld)>,
 ) -> Result<T, Failure> {
     let mut arguments = BTreeMap::from([("do".to_owned(), Ipld::String(what.to_owned()))]);
-    arguments.extend(plugin.map(|plugin| ("plugin".to_owned(), Ipld::String(plugin.to_owned()))));
-    arguments.extend(id.map(|id| ("id".to_owned(), Ipld::Integer(id.into()))));
+    arguments.extend(of.into_iter().map(|(name, value)| (name.to_owned(), value)));
     client::read(&admin.ask(&plugins_procedure(&admin.host), arguments).await?)
 }
 
+/// All letters, page by page.
+async fn letters(admin: &client::Admin<'_>, plugin: Option<&str>) -> Result<Vec<Summary>, Failure> {
+    let mut all: Vec<Summary> = Vec::new();
+    loop {
+        let mut of: Vec<(&str, Ipld)> =
+            plugin.map(|plugin| ("plugin", Ipld::String(plugin.to_owned()))).into_iter().collect();
+        if let Some(last) = all.last() {
+            of.push(("after", Ipld::String(last.plugin.clone())));
+            of.push(("after-id", Ipld::Integer(last.id.into())));
+        }
+        let page: Letters = ask(admin, "letters", of).await?;
+        let has_more = page.has_more && !page.letters.is_empty();
+        all.extend(page.letters);
+        if !has_more {
+            return Ok(all);
+        }
+    }
+}
+
+/// One letter, piece by piece.
+async fn letter(admin: &client::Admin<'_>, plugin: &str, id: u64) -> Result<DeadLetter, Failure> {
+    let piece = async |from: usize| {
+        let of = [
+            ("plugin", Ipld::String(plugin.to_owned())),
+            ("id", Ipld::Integer(id.into())),
+            ("from", Ipld::Integer(i128::try_from(from).unwrap_or_default())),
+        ];
+        ask::<Piece>(admin, "letter", of).await
+    };
+    let Piece { mut letter, bytes } = piece(0).await?;
+    while letter.payload.len() < bytes {
+        let more = piece(letter.payload.len()).await?.letter.payload;
+        if more.is_empty() {
+            return Err(Failure::failed("the host has forgotten the letter meanwhile"));
+        }
+        letter.payload.extend(more);
+    }
+    Ok(letter)
+}
+
 async fn list(admin: &client::Admin<'_>, plugin: Option<&str>, common: &CommonFlags) -> Result<(), Failure> {
-    let letters: Vec<Summary> = ask(admin, "letters", plugin, None).await?;
-    for letter in &letters {
+    for letter in &letters(admin, plugin).await? {
         if common.json {
             output::json(letter);
         } else {
@@ -110,7 +154,7 @@ async fn list(admin: &client::Admin<'_>, plugin: Option<&str>, common: &CommonFl
 }
 
 async fn show(admin: &client::Admin<'_>, plugin: &str, id: u64, common: &CommonFlags) -> Result<(), Failure> {
-    let letter: DeadLetter = ask(admin, "letter", Some(plugin), Some(id)).await?;
+    let letter = letter(admin, plugin, id).await?;
     if common.json {
         output::json(&letter);
         return Ok(());
@@ -134,10 +178,11 @@ async fn show(admin: &client::Admin<'_>, plugin: &str, id: u64, common: &CommonF
 async fn replay(admin: &client::Admin<'_>, plugin: &str, id: Option<u64>, common: &CommonFlags) -> Result<(), Failure> {
     let ids = match id {
         Some(id) => vec![id],
-        None => ask::<Vec<Summary>>(admin, "letters", Some(plugin), None).await?.iter().map(|one| one.id).collect(),
+        None => letters(admin, Some(plugin)).await?.iter().map(|one| one.id).collect(),
     };
     for id in &ids {
-        let _: bool = ask(admin, "replay", Some(plugin), Some(*id)).await?;
+        let of = [("plugin", Ipld::String(plugin.to_owned())), ("id", Ipld::Integer((*id).into()))];
+        let _: bool = ask(admin, "replay", of).await?;
     }
     if common.json {
         output::json(&serde_json::json!({ "plugin": plugin, "replayed": ids }));

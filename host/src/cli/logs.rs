@@ -12,7 +12,7 @@ use crate::{
     compose::stop_signal,
     config::{self, Settings},
     failure::Failure,
-    output,
+    output::{self, readable},
     plugin_admin::Entries,
 };
 
@@ -66,10 +66,10 @@ impl Logs {
                     return Ok(());
                 }
             }
-            if !self.follow {
+            if !self.follow && !entries.has_more {
                 return Ok(());
             }
-            waits = true;
+            waits = !entries.has_more;
         }
     }
 }
@@ -77,8 +77,8 @@ impl Logs {
 /// One line for people.
 fn text(line: &LogLine) -> String {
     let level = format!("{:?}", line.level).to_lowercase();
-    let target = if line.target.is_empty() { String::new() } else { format!("{}: ", line.target) };
+    let target = if line.target.is_empty() { String::new() } else { format!("{}: ", readable(&line.target)) };
     let fields: String =
-        line.fields.iter().map(|(name, value)| format!(" {name}={}", output::readable(value))).collect();
-    format!("{} {level:<5} {target}{}{fields}", output::time(line.timestamp_ms), output::readable(&line.message))
+        line.fields.iter().map(|(name, value)| format!(" {}={}", readable(name), readable(value))).collect();
+    format!("{} {level:<5} {target}{}{fields}", output::time(line.timestamp_ms), readable(&line.message))
 }

@@ -109,7 +109,7 @@ fn describe(status: &NodeStatus) -> String {
         lines.extend(latency(&plugin.latencies.calls, "calls"));
         lines.extend(latency(&plugin.latencies.ticks, "ticks"));
         for detail in plugin.reason.iter().chain(&plugin.health) {
-            lines.push(format!("    {detail}"));
+            lines.push(format!("    {}", output::readable(detail)));
         }
     }
     lines.join("\n")

@@ -29,6 +29,9 @@ pub(super) struct Test {
     /// Write the results to this file, as JUnit has them
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    /// How long one scenario may take, in real time
+    #[arg(long, value_name = "DURATION", value_parser = config::duration, default_value = "60s")]
+    patience: Duration,
     /// In place of testing: watch a host on which the plugin runs, and write what it is given and gives as a scenario
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -61,7 +64,7 @@ impl Test {
         let beside = component.with_extension("toml");
         let manifest = if beside.is_file() { Some(fs::read_to_string(&beside)?) } else { None };
         let cache = super::home()?.path().join("build/native");
-        let runner = Runner::new(&name, bytes, manifest, Some(&cache));
+        let runner = Runner::new(&name, bytes, manifest, Some(&cache)).with_patience(self.patience);
         let cases = self.play(&runner, &self.files(&folder)?, common)?;
         if let Some(file) = &self.junit {
             let document = junit::document(&name, &cases);
@@ -136,7 +139,11 @@ fn show(name: &str, scenario: &Scenario, failures: &[String], log: &[String], to
         output::json(&Played { scenario: name, passed, failures, milliseconds: took.as_millis() });
         return;
     }
-    let about = if scenario.description.is_empty() { String::new() } else { format!(": {}", scenario.description) };
+    let about = if scenario.description.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", output::readable(&scenario.description))
+    };
     let word = if passed { "ok" } else { "FAILED" };
     output::line(format_args!("{word:<7} {name}{about} ({} ms)", took.as_millis()));
     for failure in failures {

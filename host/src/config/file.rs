@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -10,6 +10,9 @@ use macula_node::Home;
 use serde::Deserialize;
 
 use crate::failure::{Failure, Kind};
+
+/// More is no config file.
+const BYTES_MAX: u64 = 1 << 20;
 
 /// The file as written.
 #[derive(Debug, Default, Deserialize)]
@@ -87,7 +90,7 @@ impl File {
     pub(crate) fn read(given: Option<&Path>, home: &Home) -> Result<Self, Failure> {
         let default = home.path().join("macula.toml");
         let path = given.unwrap_or(&default);
-        match std::fs::read_to_string(path) {
+        match read(path) {
             Ok(text) => {
                 let file: Self = toml::from_str(&text).map_err(|error| {
                     // The error's own text shows the line and points at the place.
@@ -105,6 +108,16 @@ impl File {
             Err(error) => Err(Failure::failed(format!("cannot read {}: {error}", path.display()))),
         }
     }
+}
+
+/// The file's text, if it is one of a size that settings have.
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > BYTES_MAX {
+        return Err(io::Error::other(format!("it has more than {BYTES_MAX} bytes")));
+    }
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -381,8 +381,14 @@ impl Follow {
             let options = ReplaceOptions { grace: GRACE, probation, ..ReplaceOptions::default() };
             if let Some(plugin) = plugin {
                 let mut replaced = runtime.replace(&plugin, (*prepared).clone(), &grant, &options).await;
-                if goes_back && matches!(replaced, Err(ReplaceError::Snapshot(_) | ReplaceError::Restore(_))) {
-                    tracing::warn!(plugin = %plugin.name(), "going back without the state of the version that failed");
+                // Going back needs nothing of the version that failed; and what has lost its state has none to wait for.
+                let is_without = match &replaced {
+                    Err(ReplaceError::Snapshot(_) | ReplaceError::Restore(_)) => goes_back,
+                    Err(ReplaceError::StateLost(_)) => true,
+                    _ => false,
+                };
+                if is_without {
+                    tracing::warn!(plugin = %plugin.name(), goes_back, "the state of the running version is left behind");
                     let options = ReplaceOptions { state: StateTransfer::None, ..options };
                     replaced = runtime.replace(&plugin, (*prepared).clone(), &grant, &options).await;
                 }

@@ -294,6 +294,35 @@ fn what_is_not_as_expected_is_shown() {
 }
 
 #[test]
+fn a_scenario_that_has_no_end_is_ended() {
+    let home = Home::new();
+    let scenario = home.path().join("endless.toml");
+    let text = "[config]\ninit = \"after x 0\"\non-x = \"after x 0\"\n[[steps]]\nadvance = \"1s\"\n";
+    fs::write(&scenario, text).unwrap();
+    let probe = project().join("host/crates/runtime/tests/probe.wasm");
+    let arguments = ["test", probe.to_str().unwrap(), "--scenario", scenario.to_str().unwrap(), "--patience", "1s"];
+    let finished = home.output(&arguments);
+    assert!(finished.out.contains("had not come to its end after 1 s of real time"), "{}", finished.out);
+    finished.failed(1, "1 of 1 scenarios failed");
+}
+
+#[test]
+fn a_component_that_was_damaged_is_built_again() {
+    let home = Home::new();
+    if !languages(&home).contains(&"js") {
+        return;
+    }
+    let folder = home.path().join("damaged");
+    home.output(&["new", "--lang", "js", folder.to_str().unwrap()]).succeeded();
+    let (component, mcid) = built(&home, &folder);
+    let whole = fs::read(&component).unwrap();
+    for damage in [&whole[..1000], &[]] {
+        fs::write(&component, damage).unwrap();
+        assert_eq!(built(&home, &folder), (component.clone(), mcid.clone()));
+    }
+}
+
+#[test]
 fn what_cannot_be_built_is_refused_by_name() {
     let home = Home::new();
     let folder = home.path().join("project");

@@ -72,6 +72,8 @@ pub(crate) fn build(folder: &Path, tools: &Path) -> Result<PathBuf, BuildError> 
         .map_err(|error| BuildError::NoComponent { project: folder.clone(), why: error.to_string() })?;
     let component = write_component(&folder, &manifest.name, &bytes)?;
     inputs.extend(typed);
+    // What is there next time has to be what was written now.
+    inputs.push(component.clone());
     remember(&record, recipe, inputs);
     Ok(component)
 }

@@ -21,7 +21,7 @@ mod toolchain;
 mod wit;
 
 use std::{
-    io,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -163,7 +163,11 @@ fn write_component(folder: &Path, name: &str, component: &[u8]) -> Result<PathBu
     std::fs::create_dir_all(&build).map_err(disk(&build))?;
     let path = build.join(format!("{name}.wasm"));
     let part = build.join(format!("{name}.wasm.part"));
-    std::fs::write(&part, component).map_err(disk(&part))?;
+    let written = std::fs::File::create(&part).and_then(|mut file| {
+        file.write_all(component)?;
+        file.sync_all()
+    });
+    written.map_err(disk(&part))?;
     std::fs::rename(&part, &path).map_err(disk(&path))?;
     Ok(path)
 }

@@ -102,6 +102,21 @@ pub fn scaffold(template: Template, name: &str, folder: &Path) -> Result<(), Sca
         }
         Err(error) => return Err(disk(folder)(error)),
     }
+    let was_there = folder.is_dir();
+    fill(template, name, folder).inspect_err(|_| {
+        // Nothing half done is left.
+        let _ = fs::remove_dir_all(folder);
+        if was_there {
+            let _ = fs::create_dir(folder);
+        }
+    })
+}
+
+fn fill(template: Template, name: &str, folder: &Path) -> Result<(), ScaffoldError> {
+    let disk = |path: &Path| {
+        let path = path.to_owned();
+        move |error| ScaffoldError::Disk { path, error }
+    };
     for (path, text) in carried::template(template) {
         let path = folder.join(destination(path));
         if let Some(parent) = path.parent() {

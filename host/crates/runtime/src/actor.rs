@@ -31,7 +31,7 @@ use crate::{
         types,
     },
     breaker::Verdict,
-    handover::Order,
+    handover::{NotHanded, Order},
     host::{describe, did},
     instance::{HandlerFault, Instance},
     log::LogLevel,
@@ -340,7 +340,14 @@ impl Actor {
                 Task::HandOver(order) => match self.hand_over(instance, order).await {
                     Ok(true) => return Ended::Stopped,
                     Ok(false) => Ok(()),
-                    Err(fault) => Err(fault),
+                    // Somebody else brought that about: it counts for nothing in whether the plugin is given up.
+                    Err(fault) => {
+                        self.plugin.counters.traps.one();
+                        let text = format!("its snapshot {fault}; its state is lost, and a new instance starts");
+                        self.plugin.log.host(LogLevel::Error, text.clone());
+                        self.enter(PluginState::BackingOff, Some(text));
+                        return Ended::Replace(Duration::ZERO);
+                    }
                 },
                 Task::Evict => match self.evict(instance).await {
                     Ok(true) => return Ended::Evicted,
@@ -474,13 +481,19 @@ impl Actor {
                 let text = format!("rejected a message on {}: {reason}", delivery.message.topic);
                 self.plugin.note(LogLevel::Warn, text);
             }
-            Ok(Disposition::DeadLetter(reason)) => self.plugin.bury(&delivery, &reason).await,
+            Ok(Disposition::DeadLetter(reason)) => {
+                self.plugin.bury(&delivery, &reason).await;
+                self.plugin.counters.messages.one();
+                self.settle(&delivery);
+                return Ok(());
+            }
             Err(fault) => {
                 self.retry(delivery, None, Some(&fault)).await;
                 return Err(fault);
             }
         }
         self.plugin.counters.messages.one();
+        self.plugin.forget_letter(&delivery).await;
         self.settle(&delivery);
         Ok(())
     }
@@ -604,8 +617,8 @@ impl Actor {
         let (handed, fault) = match snapshot {
             Ok(None) => (Ok(None), None),
             Ok(Some(Ok(state))) => (Ok(Some(state.into())), None),
-            Ok(Some(Err(error))) => (Err(describe(&error)), None),
-            Err(fault) => (Err(fault.to_string()), Some(fault)),
+            Ok(Some(Err(error))) => (Err(NotHanded::Refused(describe(&error))), None),
+            Err(fault) => (Err(NotHanded::Ended(fault.to_string())), Some(fault)),
         };
         *instance.permit() = None;
         let is_wanted = order.handed.send(handed).is_ok() || self.plugin.is_candidate();

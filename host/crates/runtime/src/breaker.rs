@@ -87,6 +87,8 @@ struct GivenUp {
 #[derive(Debug)]
 pub(crate) struct Breaker {
     policy: CrashPolicy,
+    /// In force when probation is over.
+    lasting: CrashPolicy,
     file: Option<PathBuf>,
     record: Record,
 }
@@ -120,14 +122,26 @@ impl Breaker {
                     file: file.clone(),
                 });
             }
-            return Ok(Self { policy, file: Some(file.clone()), record: fresh() });
+            return Ok(Self { lasting: policy.clone(), policy, file: Some(file.clone()), record: fresh() });
         }
-        Ok(Self { policy, file, record })
+        Ok(Self { lasting: policy.clone(), policy, file, record })
     }
 
-    /// Begins anew, whatever `file` says: somebody wants this version in the place of another.
-    pub(crate) fn anew(file: Option<PathBuf>, mcid: &Mcid, policy: CrashPolicy) -> Self {
-        Self { policy, file, record: Record { mcid: mcid.clone(), crashes: VecDeque::new(), given_up: None } }
+    /// Begins anew, whatever `file` says: somebody wants this version in the place of another. `probation`, if there is one, is in force
+    /// until [`Breaker::end_probation`].
+    pub(crate) fn anew(
+        file: Option<PathBuf>,
+        mcid: &Mcid,
+        lasting: CrashPolicy,
+        probation: Option<CrashPolicy>,
+    ) -> Self {
+        let policy = probation.unwrap_or_else(|| lasting.clone());
+        Self { policy, lasting, file, record: Record { mcid: mcid.clone(), crashes: VecDeque::new(), given_up: None } }
+    }
+
+    /// What was counted stays.
+    pub(crate) fn end_probation(&mut self) {
+        self.policy = self.lasting.clone();
     }
 
     /// Counts a crash.

@@ -41,7 +41,9 @@ impl PluginCore {
                 message.topic
             ),
         );
-        self.keep(delivery, reason).await;
+        if self.keep(delivery, reason).await {
+            self.forget_letter(delivery).await;
+        }
         let extras = Extras {
             metadata: Some(Arc::new(letter(delivery, reason))),
             traceparent: message.traceparent.clone(),
@@ -72,15 +74,23 @@ impl PluginCore {
 }
 
 impl PluginCore {
-    /// Keeps it on the disk, to be replayed.
-    async fn keep(&self, delivery: &Delivery, reason: &str) {
-        let Some(letters) = self.dead_letters.clone() else { return };
+    /// A message that was a dead letter is done, one way or another.
+    pub(crate) async fn forget_letter(&self, delivery: &Delivery) {
+        let (Some(id), Some(letters)) = (delivery.letter, self.dead_letters.clone()) else { return };
+        // At worst it is handled once more.
+        let _ = tokio::task::spawn_blocking(move || letters.remove(id)).await;
+    }
+
+    /// Keeps it on the disk, to be replayed. Whether it is there.
+    async fn keep(&self, delivery: &Delivery, reason: &str) -> bool {
+        let Some(letters) = self.dead_letters.clone() else { return false };
         let (delivery, reason) = (delivery.clone(), reason.to_owned());
         let keeping =
             tokio::task::spawn_blocking(move || letters.keep(crate::breaker::now_ms(), &delivery, &reason)).await;
-        if let Ok(Err(error)) = keeping {
+        if let Ok(Err(error)) = &keeping {
             self.note(LogLevel::Error, format!("the dead letter could not be kept on the disk: {error}"));
         }
+        matches!(keeping, Ok(Ok(())))
     }
 }
 

@@ -4,7 +4,7 @@
 //! [`LETTERS_MAX`] or [`BYTES_MAX`] the oldest go. What cannot be kept was published all the same.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::mailbox::Delivery;
 
+/// Files with a higher number are not ours.
+const ID_MAX: u64 = u64::MAX / 2;
 /// Letters kept of one plugin.
 const LETTERS_MAX: usize = 1_000;
 /// Bytes kept of one plugin, as files.
@@ -98,8 +100,23 @@ impl DeadLetter {
             metadata: metadata.map(Arc::new),
             traceparent: self.traceparent.clone(),
         };
-        Delivery { message, subscription: self.subscription, attempt: 1 }
+        Delivery { message, subscription: self.subscription, attempt: 1, letter: Some(self.id) }
     }
+}
+
+/// Why a dead letter is not handled again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// There is none of this number.
+    #[error("there is no dead letter {0}")]
+    NotThere(u64),
+    /// It waits for its handler, or is with it.
+    #[error("dead letter {0} is being handled again already")]
+    UnderWay(u64),
+    /// The plugin has stopped, or was given up.
+    #[error("the plugin does not run; the dead letter stays")]
+    NotRunning,
 }
 
 /// See the module.
@@ -115,6 +132,8 @@ struct Kept {
     letters: VecDeque<(u64, u64)>,
     bytes: u64,
     next_id: u64,
+    /// Those that are being handled again.
+    replayed: HashSet<u64>,
 }
 
 impl DeadLetters {
@@ -126,13 +145,14 @@ impl DeadLetters {
             .flatten()
             .filter_map(|entry| {
                 let id = entry.path().file_name()?.to_str()?.strip_suffix(".json")?.parse().ok()?;
-                Some((id, entry.metadata().ok()?.len()))
+                let metadata = entry.metadata().ok()?;
+                (metadata.is_file() && id <= ID_MAX).then_some((id, metadata.len()))
             })
             .collect();
         letters.sort_unstable();
         let next_id = letters.last().map_or(1, |(id, _)| id + 1);
         let bytes = letters.iter().map(|(_, bytes)| bytes).sum();
-        Self { folder, kept: Mutex::new(Kept { letters: letters.into(), bytes, next_id }) }
+        Self { folder, kept: Mutex::new(Kept { letters: letters.into(), bytes, next_id, replayed: HashSet::new() }) }
     }
 
     fn path(&self, id: u64) -> PathBuf {
@@ -172,6 +192,7 @@ impl DeadLetters {
     /// Forgets one.
     pub(crate) fn remove(&self, id: u64) {
         let mut kept = self.kept.lock();
+        kept.replayed.remove(&id);
         if let Some(index) = kept.letters.iter().position(|(known, _)| *known == id) {
             let bytes = kept.letters.remove(index).map_or(0, |(_, bytes)| bytes);
             kept.bytes -= bytes;
@@ -179,9 +200,15 @@ impl DeadLetters {
         }
     }
 
-    /// The delivery to try again.
-    pub(crate) fn delivery(&self, id: u64) -> Option<Delivery> {
-        self.get(id).map(|letter| letter.delivery())
+    /// The delivery to try again. The letter stays until [`DeadLetters::remove`].
+    pub(crate) fn begin_replay(&self, id: u64) -> Result<Delivery, ReplayError> {
+        let letter = self.get(id).ok_or(ReplayError::NotThere(id))?;
+        if self.kept.lock().replayed.insert(id) { Ok(letter.delivery()) } else { Err(ReplayError::UnderWay(id)) }
+    }
+
+    /// It is not tried after all.
+    pub(crate) fn cancel_replay(&self, id: u64) {
+        self.kept.lock().replayed.remove(&id);
     }
 }
 
@@ -220,7 +247,12 @@ mod tests {
     use crate::testing::LocalMesh;
 
     fn delivery(text: &str) -> Delivery {
-        Delivery { message: LocalMesh::new().message("a.b", text.to_owned()), subscription: 3, attempt: 5 }
+        Delivery {
+            message: LocalMesh::new().message("a.b", text.to_owned()),
+            subscription: 3,
+            attempt: 5,
+            letter: None,
+        }
     }
 
     #[test]
@@ -233,9 +265,12 @@ mod tests {
         let listed = letters.list();
         assert_eq!(listed.iter().map(|letter| letter.id).collect::<Vec<_>>(), [1, 2]);
         assert_eq!((listed[0].at_ms, &*listed[0].reason, listed[0].attempts), (7, "because", 5));
-        let again = letters.delivery(1).unwrap();
+        let again = letters.begin_replay(1).unwrap();
         assert_eq!((again.message.payload, again.attempt, again.subscription), ("one".into(), 1, 3));
+        assert_eq!(letters.begin_replay(1).unwrap_err(), ReplayError::UnderWay(1));
+        assert!(letters.get(1).is_some(), "it stays until it is done");
         letters.remove(1);
+        assert_eq!(letters.begin_replay(1).unwrap_err(), ReplayError::NotThere(1));
         letters.keep(9, &delivery("three"), "because").unwrap();
         assert_eq!(letters.list().iter().map(|letter| letter.id).collect::<Vec<_>>(), [2, 3]);
         assert!(letters.get(1).is_none());

@@ -14,7 +14,16 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 /// What an instance hands over: its state, `None` when it keeps none, or why it cannot.
-pub(crate) type Handed = Result<Option<Bytes>, String>;
+pub(crate) type Handed = Result<Option<Bytes>, NotHanded>;
+
+/// Why there is no state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NotHanded {
+    /// The instance said no, and works on.
+    Refused(String),
+    /// It came to its end over that; the state is gone.
+    Ended(String),
+}
 
 /// To one instance slot: hand over.
 pub(crate) struct Order {

@@ -44,7 +44,7 @@ pub mod testing;
 pub use actor::InitError;
 pub use breaker::{CrashLoop, CrashPolicy};
 pub use dead_letter::{dead_letter_pattern, dead_letter_topic};
-pub use dead_letters::{DeadLetter, DeadLetters};
+pub use dead_letters::{DeadLetter, DeadLetters, ReplayError};
 pub use engine::EngineError;
 pub use inspect::{Ability, Inspection, Refusal, Section, inspect};
 pub use latency::{Histogram, Latencies, latency_bounds_us};

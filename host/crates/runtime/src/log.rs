@@ -5,6 +5,7 @@
 //! above is counted, dropped, and mentioned once the flood is over. What the host says is never dropped.
 
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     fmt::Write,
     sync::{Arc, OnceLock},
@@ -22,6 +23,10 @@ pub(crate) const LINES_MAX: usize = 1000;
 const RING_BYTES_MAX: usize = 512 << 10;
 /// One entry at most; longer ones are cut and say so.
 pub(crate) const ENTRY_BYTES_MAX: usize = 16 << 10;
+
+/// What an entry, and each of its fields, costs beside its text, in bytes.
+const ENTRY_COST: usize = 64;
+const FIELD_COST: usize = 64;
 
 /// How important an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -209,10 +214,12 @@ impl PluginLog {
 
     fn trace(&self, level: LogLevel, source: LogSource, target: &str, message: &str, fields: &[(String, String)]) {
         let plugin = self.plugin.as_str();
+        let (target, message) = (one_line(target), one_line(message));
+        let target = &*target;
         let mut text = String::new();
         for (name, value) in fields {
             // Writing to a string cannot fail.
-            let _ = write!(text, " {name}={value:?}");
+            let _ = write!(text, " {}={value:?}", one_line(name));
         }
         macro_rules! emit {
             ($level:ident) => {
@@ -273,12 +280,23 @@ impl Quota {
     }
 }
 
+/// What an entry costs: its text, and what it takes to keep it, so that many empty ones are not for nothing.
 fn bytes_of(target: &str, message: &str, fields: &[(String, String)]) -> usize {
-    target.len() + message.len() + fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+    let fields = fields.iter().map(|(name, value)| FIELD_COST + name.len() + value.len());
+    ENTRY_COST + target.len() + message.len() + fields.sum::<usize>()
 }
 
 fn bytes_of_line(line: &LogLine) -> usize {
     bytes_of(&line.target, &line.message, &line.fields) + size_of::<LogLine>()
+}
+
+/// What a plugin writes as one line of the host's log: nothing in it ends the line or moves a terminal's cursor.
+fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return text.into();
+    }
+    let spell = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(spell).collect()
 }
 
 fn truncate(text: &mut String, bytes_max: usize) {
@@ -338,6 +356,24 @@ mod tests {
         let (lines, _) = log.lines_from(0);
         assert!(lines[0].message.ends_with("ä … (cut)"));
         assert!(lines[0].message.len() <= ENTRY_BYTES_MAX);
+    }
+
+    #[test]
+    fn what_is_empty_costs_as_well() {
+        let log = log(1000);
+        let dropped: u64 = (0..100).map(|_| say(&log, String::new())).sum();
+        assert_eq!(dropped, 85);
+        let log = PluginLog::new("probe".parse().unwrap(), u32::MAX);
+        let fields = vec![(String::new(), String::new()); 10_000];
+        log.write(Entry { fields, ..Entry::new(LogLevel::Info, LogSource::Plugin, "many".into()) });
+        let (lines, _) = log.lines_from(0);
+        assert_eq!((lines[0].message.as_str(), lines[0].fields.len()), ("many … (cut)", 0));
+    }
+
+    #[test]
+    fn one_line_stays_one() {
+        assert_eq!(one_line("a\n2026 WARN forged\u{1b}[2J"), "a\\n2026 WARN forged\\u{1b}[2J");
+        assert_eq!(one_line("grün"), "grün");
     }
 
     #[tokio::test]

@@ -53,6 +53,8 @@ pub(crate) struct Delivery {
     pub(crate) subscription: u32,
     /// From 1.
     pub(crate) attempt: u32,
+    /// The dead letter that it was, which is kept until it is done.
+    pub(crate) letter: Option<u64>,
 }
 
 /// Something for an instance to do.
@@ -338,7 +340,7 @@ impl Mailbox {
             if let Some(message) = subscription.source.next(|stream, cx| stream.poll_next(cx)) {
                 subscription.delivered += 1;
                 self.cursor = index + 1;
-                return Some(Delivery { message, subscription: subscription.id, attempt: 1 });
+                return Some(Delivery { message, subscription: subscription.id, attempt: 1, letter: None });
             }
         }
         None

@@ -22,7 +22,7 @@ use tokio::{
 use crate::{
     breaker::{self, Breaker, Verdict},
     clock::Clock,
-    dead_letters::DeadLetters,
+    dead_letters::{DeadLetters, ReplayError},
     handover::{Handover, Order},
     inspect::Inspection,
     log::{Entry, LogLevel, LogSource, PluginLog},
@@ -632,17 +632,19 @@ impl PluginHandle {
         self.core().dead_letters.clone()
     }
 
-    /// Lets a dead letter be handled again, and forgets it. False when there is none of that number, or the plugin is
-    /// stopping.
-    pub fn replay(&self, id: u64) -> bool {
+    /// Lets a dead letter be handled again. It is forgotten when that is done, or replaced by a new one.
+    ///
+    /// # Errors
+    /// When there is none of that number, it is being handled already, or the plugin has stopped.
+    pub fn replay(&self, id: u64) -> Result<(), ReplayError> {
         let core = self.core();
-        let Some(letters) = &core.dead_letters else { return false };
-        let Some(delivery) = letters.delivery(id) else { return false };
-        let is_taken = core.mailbox.lock().replay(delivery);
-        if is_taken {
-            letters.remove(id);
+        let letters = core.dead_letters.as_ref().ok_or(ReplayError::NotThere(id))?;
+        let delivery = letters.begin_replay(id)?;
+        if core.mailbox.lock().replay(delivery) {
+            return Ok(());
         }
-        is_taken
+        letters.cancel_replay(id);
+        Err(ReplayError::NotRunning)
     }
 
     /// Lets the next handler, when it has run, count as trapped: for tests of what happens then.
@@ -661,7 +663,9 @@ impl PluginHandle {
     /// The version that runs has stood the test: from now on, crashing too often makes the plugin fail. One that has
     /// failed on probation goes on waiting to be replaced or stopped.
     pub fn end_probation(&self) {
-        self.core().set_probation(false);
+        let core = self.core();
+        core.set_probation(false);
+        core.breaker.lock().end_probation();
     }
 
     /// Stops it: nothing new is taken, what had been taken is handled, `shutdown` runs. After `grace` it is ended where it

@@ -18,7 +18,7 @@ use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 use crate::{
     actor::{Actor, InitError},
     breaker::{Breaker, CrashPolicy},
-    handover::{Handed, Order},
+    handover::{Handed, NotHanded, Order},
     host::Unfinished,
     instance::Instance,
     log::LogLevel,
@@ -96,6 +96,9 @@ pub enum ReplaceError {
     /// The old version could not give its state.
     #[error("the running version could not hand over its state: {0}")]
     Snapshot(String),
+    /// The old version's instance came to its end when it was asked for its state, which is gone. Another goes on, without it.
+    #[error("the running version lost its state when it was to hand it over: {0}")]
+    StateLost(String),
     /// The new version could not take it.
     #[error("the new version could not take over the state: {0}")]
     Restore(String),
@@ -179,9 +182,9 @@ impl Runtime {
     ) -> Result<(), ReplaceError> {
         let running = plugin.core();
         check(&running, &prepared)?;
-        let policy = options.probation.as_ref().unwrap_or(&self.config().crash_policy);
         // Its crashes are remembered nowhere: the file is the running version's.
-        let breaker = Breaker::anew(None, prepared.mcid(), policy.clone());
+        let lasting = self.config().crash_policy.clone();
+        let breaker = Breaker::anew(None, prepared.mcid(), lasting, options.probation.clone());
         let core = Arc::new(running.canary(self.parts(prepared, grant, breaker)));
         let mut candidate =
             Candidate { core: Arc::clone(&core), instances: Vec::new(), inboxes: Vec::new(), has_taken_over: false };
@@ -218,8 +221,9 @@ impl Runtime {
         if running.life.is_stopping() {
             return Err(ReplaceError::NotRunning);
         }
-        let policy = options.probation.as_ref().unwrap_or(&self.config().crash_policy);
-        let breaker = Breaker::anew(self.crash_file(plugin.name()), prepared.mcid(), policy.clone());
+        let lasting = self.config().crash_policy.clone();
+        let file = self.crash_file(plugin.name());
+        let breaker = Breaker::anew(file, prepared.mcid(), lasting, options.probation.clone());
         let parts = self.parts(prepared, grant, breaker);
         let core = Arc::new(running.candidate(parts));
         core.set_probation(options.probation.is_some());
@@ -299,7 +303,8 @@ async fn hand_over(running: &PluginCore, options: &ReplaceOptions) -> Result<Wai
     for handed in handing {
         match tokio::time::timeout_at(deadline, handed).await {
             Ok(Ok(Ok(state))) => states.push(state),
-            Ok(Ok(Err(reason))) => return Err(ReplaceError::Snapshot(reason)),
+            Ok(Ok(Err(NotHanded::Refused(reason)))) => return Err(ReplaceError::Snapshot(reason)),
+            Ok(Ok(Err(NotHanded::Ended(reason)))) => return Err(ReplaceError::StateLost(reason)),
             Ok(Err(_)) => return Err(ReplaceError::NotRunning),
             Err(_) => return Err(ReplaceError::Busy(options.handover)),
         }

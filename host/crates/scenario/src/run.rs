@@ -1,8 +1,13 @@
 //! Running scenarios: each against an instance, a mesh and a clock of its own.
 
 use std::{
+    io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -25,6 +30,9 @@ const REST: Duration = Duration::from_millis(1);
 /// What the plugin's clock shows at the beginning: 2026-01-01 00:00 UTC, since a result is to be the same at any time.
 const START: Duration = Duration::from_secs(1_767_225_600);
 
+/// How long a scenario may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A call without a timeout waits so long.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -35,6 +43,7 @@ pub struct Runner {
     component: Bytes,
     manifest: Option<String>,
     cache: Option<PathBuf>,
+    patience: Duration,
 }
 
 /// What came of a scenario.
@@ -64,7 +73,20 @@ impl Runner {
     /// For a component; `name` names the plugin when its manifest does not, `manifest` is the one beside it, and native
     /// code is kept in `cache`.
     pub fn new(name: &str, component: Vec<u8>, manifest: Option<String>, cache: Option<&Path>) -> Self {
-        Self { name: name.to_owned(), component: component.into(), manifest, cache: cache.map(Path::to_owned) }
+        Self {
+            name: name.to_owned(),
+            component: component.into(),
+            manifest,
+            cache: cache.map(Path::to_owned),
+            patience: PATIENCE,
+        }
+    }
+
+    /// How long one scenario may take, in real time; a minute when nobody says.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Runs one scenario to its end, or to the first step that is not as expected.
@@ -72,6 +94,30 @@ impl Runner {
     /// # Errors
     /// When nothing can be run here; what the plugin does wrong is in the outcome.
     pub fn run(&self, scenario: &Scenario) -> Result<Outcome, RunError> {
+        let (runner, played) = (self.clone(), scenario.clone());
+        let (done, ended) = mpsc::channel();
+        // A thread of its own: virtual time stands still as long as there is something to do, and there may be no end of it.
+        let thread = thread::Builder::new().name("scenario".to_owned()).spawn(move || {
+            // Nobody waits any more when it took too long.
+            let _ = done.send(runner.run_here(&played));
+        })?;
+        match ended.recv_timeout(self.patience) {
+            Ok(outcome) => outcome,
+            Err(RecvTimeoutError::Timeout) => {
+                let seconds = self.patience.as_secs();
+                let what = format!(
+                    "had not come to its end after {seconds} s of real time; does something call for itself again at once?"
+                );
+                Ok(Outcome { mismatches: vec![Mismatch { step: 0, what }], log: Vec::new(), took: self.patience })
+            }
+            Err(RecvTimeoutError::Disconnected) => match thread.join() {
+                Err(panic) => std::panic::resume_unwind(panic),
+                Ok(()) => Err(RunError::Thread(io::Error::other("it ended without a result"))),
+            },
+        }
+    }
+
+    fn run_here(&self, scenario: &Scenario) -> Result<Outcome, RunError> {
         let begin = Instant::now();
         let time = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
         let (mismatches, log) = time.block_on(self.play(scenario))?;

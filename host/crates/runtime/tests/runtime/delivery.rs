@@ -1,6 +1,6 @@
 //! What becomes of messages: every disposition, order, dead letters.
 
-use macula_runtime::dead_letter_topic;
+use macula_runtime::{ReplayError, dead_letter_topic};
 use macula_wire::{Message, Metadata, Traceparent};
 
 use super::support::{Fixture, MANIFEST, logged, until};
@@ -68,6 +68,34 @@ async fn what_a_handler_does_belongs_to_the_trace_of_what_it_handles() {
     assert_eq!(fixture.ask("trace").await, "false");
     assert!(fixture.ask("publish out.z x").await.starts_with("Ok("));
     assert_eq!(traced("out.z"), None);
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_kept_until_it_is_handled() {
+    let fixture = Fixture::new();
+    let plugin = fixture.probe().await;
+    let ids = || plugin.dead_letters().unwrap().list().iter().map(|letter| letter.id).collect::<Vec<_>>();
+    let settled = async |letters: u64| {
+        until(&plugin, |status| status.metrics.messages == letters).await;
+    };
+    fixture.tell("dead again");
+    settled(1).await;
+    assert_eq!(ids(), [1]);
+    // It fails once more: there is one letter all the same.
+    plugin.replay(1).unwrap();
+    settled(2).await;
+    assert_eq!(ids(), [2]);
+    assert_eq!(plugin.replay(1), Err(ReplayError::NotThere(1)));
+    // While it waits it is there, and does not wait twice.
+    let busy = fixture.mesh.call("probe.do", "sleep 50");
+    plugin.replay(2).unwrap();
+    assert_eq!((plugin.replay(2), ids()), (Err(ReplayError::UnderWay(2)), vec![2]));
+    busy.await.unwrap();
+    settled(3).await;
+    assert_eq!(ids(), [3]);
+    fixture.stop(&plugin).await;
+    assert_eq!(plugin.replay(3), Err(ReplayError::NotRunning));
+    assert_eq!(ids(), [3]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,8 @@ use std::{
 };
 
 use macula_runtime::{
-    CrashPolicy, Grant, InitError, PluginHandle, PluginState, ReplaceError, ReplaceOptions, StateTransfer, StopReason,
+    CrashPolicy, Grant, InitError, PluginHandle, PluginState, ReplaceError, ReplaceOptions, RuntimeConfig,
+    StateTransfer, StopReason,
 };
 
 use super::support::{Fixture, MANIFEST, logged, until};
@@ -204,6 +205,38 @@ async fn a_version_that_crashes_on_probation_waits_to_be_replaced() {
     handled.sort();
     assert_eq!(handled, ["behind", "good"]);
     assert_eq!(plugin.status().version, "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_has_stood_the_test_may_crash_as_any_other() {
+    let fixture = Fixture::new();
+    let plugin = fixture.start("probe", &version(1, "")).await;
+    fixture.replace_with(&plugin, &version(2, ""), probation(2)).await.unwrap();
+    plugin.end_probation();
+    for round in 1..=5 {
+        fixture.tell("trap-once");
+        fixture.mesh.wait_for("report", 2).await;
+        until(&plugin, |status| status.metrics.traps == round).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(plugin.state(), PluginState::Running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_to_replace_a_version_do_not_bring_it_down() {
+    let fixture = Fixture::with(RuntimeConfig {
+        crash_policy: CrashPolicy { crashes_max: 2, ..CrashPolicy::default() },
+        ..RuntimeConfig::default()
+    });
+    let plugin = fixture.start("probe", &version(1, "snapshot = \"trap\"")).await;
+    for _ in 0..5 {
+        let refused = fixture.replace(&plugin, &version(2, "")).await;
+        assert!(matches!(&refused, Err(ReplaceError::StateLost(text)) if text.contains("trapped")), "{refused:?}");
+        plugin.wait_for(&[PluginState::Running]).await;
+    }
+    let without = ReplaceOptions { state: StateTransfer::None, ..ReplaceOptions::default() };
+    fixture.replace_with(&plugin, &version(2, ""), without).await.unwrap();
+    assert_eq!((plugin.status().version.as_str(), plugin.metrics().traps), ("2", 5));
 }
 
 #[tokio::test]
