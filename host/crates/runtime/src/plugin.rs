@@ -176,6 +176,11 @@ impl Life {
     fn state(&self) -> PluginState {
         self.phases.lock().state()
     }
+
+    /// Whether all of its instances are.
+    pub(crate) fn is_evicted(&self) -> bool {
+        self.state() == PluginState::Evicted
+    }
 }
 
 impl Phases {

@@ -62,6 +62,28 @@ impl Program {
         Ok(Self { inspection, pre, exports })
     }
 
+    /// Lets the system have the pages of native code back, which nobody runs now. They come back from their file when they
+    /// are needed; without a file they stay, or go where the system puts what is swapped out.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn page_out(&self) {
+        use rustix::mm::{Advice, madvise};
+        let image = self.pre.component().image_range();
+        let page = rustix::param::page_size();
+        let (begin, end) = ((image.start as usize).next_multiple_of(page), image.end as usize / page * page);
+        if begin < end {
+            // SAFETY: lies in the component's own mapping, which lives as long as `self`; this advice changes where pages are
+            // kept, never what is in them.
+            let advised = unsafe { madvise(begin as *mut _, end - begin, Advice::LinuxPageOut) };
+            // Kernels before 5.4 do not know it: then they are taken back when memory is short, as ever.
+            if let Err(error) = advised {
+                tracing::debug!(%error, "native code stays in memory");
+            }
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn page_out(&self) {}
+
     pub(crate) fn mcid(&self) -> &Mcid {
         &self.inspection.mcid
     }

@@ -2,6 +2,7 @@
 //! resumed, with the next work.
 
 use std::{
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -116,6 +117,11 @@ impl Actor {
         self.plugin.counters.evictions.one();
         self.enter(PluginState::Evicted, None);
         self.plugin.log.host(LogLevel::Debug, "evicted: it was idle".to_owned());
+        if self.plugin.life.is_evicted() {
+            let program = Arc::clone(&self.plugin.program);
+            // Not waited for: it may be needed again at once.
+            tokio::task::spawn_blocking(move || program.page_out());
+        }
         loop {
             match std::future::poll_fn(|cx| self.poll_evicted(cx)).await {
                 Woken::Work => return Some(()),
