@@ -483,7 +483,7 @@ fn start_relay(
     }
     RelayServer::start(config).map_err(|error| {
         let in_use = error.to_string().contains("in use");
-        let hint = if in_use { "; is another node running? choose another port with --listen 127.0.0.1:0" } else { "" };
+        let hint = if in_use { "; is another node running? join it with --relay quic://127.0.0.1:9443, or choose another port with --listen 127.0.0.1:0" } else { "" };
         Failure::failed(format!("{error}{hint}"))
     })
 }

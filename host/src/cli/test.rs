@@ -92,6 +92,7 @@ impl Test {
     /// The files of all scenarios, in order.
     fn files(&self, folder: &Path) -> Result<Vec<PathBuf>, Failure> {
         let named = if self.scenario.is_empty() { vec![folder.join(SCENARIOS)] } else { self.scenario.clone() };
+        let places: Vec<String> = named.iter().map(|path| path.display().to_string()).collect();
         let mut files = Vec::new();
         for path in named {
             if !path.is_dir() {
@@ -110,7 +111,7 @@ impl Test {
             files.extend(found);
         }
         match files.first() {
-            None => Err(Failure::not_found(format!("there are no scenarios in {}", folder.join(SCENARIOS).display()))),
+            None => Err(Failure::not_found(format!("there are no scenarios in {}", places.join(", ")))),
             Some(first) if self.scenario.is_empty() && !first.is_file() => {
                 Err(Failure::not_found(format!("there is no folder {}", first.display())))
             }

@@ -20,7 +20,8 @@ pub(crate) fn build(folder: &Path) -> Result<PathBuf, BuildError> {
     let manifest = manifest.canonicalize().map_err(|error| BuildError::Disk { path: manifest, error })?;
     let cargo = toolchain::named("CARGO", "cargo");
     if toolchain::output(&cargo, &["--version"]).is_none() {
-        return Err(missing("plugins in Rust are built with cargo, and there is none here").into());
+        let what = "plugins in Rust are built with cargo, and there is none here".to_owned();
+        return Err(Missing { what, remedy: "the installer at https://rustup.rs".to_owned() }.into());
     }
     add_target()?;
     let flags = remapped(&cargo, &manifest);

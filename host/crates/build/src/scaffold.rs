@@ -52,13 +52,21 @@ impl FromStr for Template {
     }
 }
 
-/// Why there is no new project. Nothing is written then, but for [`ScaffoldError::Disk`], which leaves what was written.
+/// Why there is no new project. Nothing of it is left then.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScaffoldError {
     /// It cannot be a plugin's name, or not that of a package.
-    #[error("{0:?} is no name for a plugin: 1 to {NAME_LENGTH_MAX} of a-z, 0-9 and '-', beginning with a letter")]
+    #[error(
+        "{0:?} is no name for a plugin: 1 to {NAME_LENGTH_MAX} of a-z, 0-9 and '-', beginning with a letter and not ending with '-'"
+    )]
     Name(String),
+    /// A package of that name would be mistaken for the SDK.
+    #[error("a plugin cannot be named {0:?}, as the SDK is")]
+    Reserved(String),
+    /// There is a file where the project is to be.
+    #[error("{} is a file, or is below one", .0.display())]
+    IsFile(PathBuf),
     /// Something is there already.
     #[error("{} is there already, and not empty", .0.display())]
     Exists(PathBuf),
@@ -82,9 +90,11 @@ pub fn scaffold(template: Template, name: &str, folder: &Path) -> Result<(), Sca
         && !name.ends_with('-')
         && name.len() <= NAME_LENGTH_MAX
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-    // A package of that name would be mistaken for the SDK.
-    if !is_name || name == "macula" || name == "macula-plugin" {
+    if !is_name {
         return Err(ScaffoldError::Name(name.to_owned()));
+    }
+    if name == "macula" || name == "macula-plugin" {
+        return Err(ScaffoldError::Reserved(name.to_owned()));
     }
     let disk = |path: &Path| {
         let path = path.to_owned();
@@ -98,7 +108,7 @@ pub fn scaffold(template: Template, name: &str, folder: &Path) -> Result<(), Sca
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-            return Err(ScaffoldError::Exists(folder.to_owned()));
+            return Err(ScaffoldError::IsFile(folder.to_owned()));
         }
         Err(error) => return Err(disk(folder)(error)),
     }
@@ -201,7 +211,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for name in ["", "Up", "a_b", "-a", "a-", "1a", "../a", "a/b", "ä", "macula", &"a".repeat(64)] {
             let made = folder.path().join("made");
-            assert!(matches!(scaffold(Template::Go, name, &made), Err(ScaffoldError::Name(_))), "{name}");
+            assert!(
+                matches!(scaffold(Template::Go, name, &made), Err(ScaffoldError::Name(_) | ScaffoldError::Reserved(_))),
+                "{name}"
+            );
             assert!(!made.exists());
         }
     }
