@@ -470,7 +470,7 @@ impl Actor {
     async fn deliver(&mut self, instance: &mut Instance, delivery: Delivery) -> Result<(), HandlerFault> {
         let publisher = self.dids.of(&delivery.message.publisher);
         match instance.message(&delivery, &publisher).await {
-            Ok(Disposition::Ack) => {}
+            Ok(Disposition::Ack) => self.plugin.forget_letter(&delivery).await,
             Ok(Disposition::Retry(delay)) => {
                 let delay = delay.map(|delay| Duration::from_millis(delay.into()));
                 self.retry(delivery, delay, None).await;
@@ -480,20 +480,15 @@ impl Actor {
                 self.plugin.counters.rejected.one();
                 let text = format!("rejected a message on {}: {reason}", delivery.message.topic);
                 self.plugin.note(LogLevel::Warn, text);
+                self.plugin.forget_letter(&delivery).await;
             }
-            Ok(Disposition::DeadLetter(reason)) => {
-                self.plugin.bury(&delivery, &reason).await;
-                self.plugin.counters.messages.one();
-                self.settle(&delivery);
-                return Ok(());
-            }
+            Ok(Disposition::DeadLetter(reason)) => self.plugin.bury(&delivery, &reason).await,
             Err(fault) => {
                 self.retry(delivery, None, Some(&fault)).await;
                 return Err(fault);
             }
         }
         self.plugin.counters.messages.one();
-        self.plugin.forget_letter(&delivery).await;
         self.settle(&delivery);
         Ok(())
     }

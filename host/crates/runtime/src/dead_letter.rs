@@ -76,7 +76,8 @@ impl PluginCore {
 impl PluginCore {
     /// A message that was a dead letter is done, one way or another.
     pub(crate) async fn forget_letter(&self, delivery: &Delivery) {
-        let (Some(id), Some(letters)) = (delivery.letter, self.dead_letters.clone()) else { return };
+        let Some(id) = delivery.letter else { return };
+        let Some(letters) = self.dead_letters.clone() else { return };
         // At worst it is handled once more.
         let _ = tokio::task::spawn_blocking(move || letters.remove(id)).await;
     }

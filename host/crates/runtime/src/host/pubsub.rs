@@ -86,7 +86,9 @@ impl InstanceState {
             Some(options) => (content_type(&options.content_type)?, extras(&options.metadata)?),
             None => (ContentType::EMPTY, None),
         };
-        self.go_on_with_trace(&mut extras);
+        if self.handling.trace.is_some() {
+            self.go_on_with_trace(extras.get_or_insert_default());
+        }
         Ok(self.plugin.mesh.publish(Publication {
             topic,
             payload,
@@ -100,9 +102,9 @@ impl InstanceState {
     }
 
     /// What a handler sends belongs to the trace of what it handles, unless the plugin says otherwise.
-    pub(super) fn go_on_with_trace(&self, extras: &mut Option<Extras>) {
+    pub(super) fn go_on_with_trace(&self, extras: &mut Extras) {
         if let Some(trace) = &self.handling.trace {
-            extras.get_or_insert_default().traceparent.get_or_insert_with(|| trace.clone());
+            extras.traceparent.get_or_insert_with(|| trace.clone());
         }
     }
 

@@ -59,10 +59,8 @@ impl InstanceState {
                 "{procedure} is offered by this plugin itself, whose only instance would wait for itself"
             )));
         }
-        let (wanted, content_type, extras) = call_options(options.as_ref())?;
-        let mut extras = Some(extras);
+        let (wanted, content_type, mut extras) = call_options(options.as_ref())?;
         self.go_on_with_trace(&mut extras);
-        let mut extras = extras.unwrap_or_default();
         extras.idempotency_key = options
             .map(|options| options.idempotency_key)
             .filter(|key| !key.is_empty())
