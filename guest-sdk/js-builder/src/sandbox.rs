@@ -48,7 +48,7 @@ pub fn engine(cache: &Path) -> Result<Engine> {
     Ok(Engine::new(&config)?)
 }
 
-/// A clock that stands at 2000-01-01: no program takes that for now.
+/// A clock that stands at 2000-01-01, which no program takes for the present.
 struct StoppedClock;
 
 /// What it shows.

@@ -4,12 +4,7 @@ use std::sync::Arc;
 
 use macula_wire::{Delivery as Class, Metadata, Pattern, PluginName, Priority, Topic, frame::Extras};
 
-use crate::{
-    log::LogLevel,
-    mailbox::Delivery,
-    mesh::{Publication, Publishing},
-    plugin::PluginCore,
-};
+use crate::{log::LogLevel, mailbox::Delivery, mesh::Publication, plugin::PluginCore};
 
 /// How long a dead letter waits for room in the node's queue.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -60,14 +55,7 @@ impl PluginCore {
             cause_depth: message.cause_depth,
             extras: Some(&extras),
         });
-        let outcome = match publishing {
-            Publishing::Now(outcome) => outcome,
-            Publishing::Later(pending) => match tokio::time::timeout(PATIENCE, pending).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(macula_wire::Fault::Timeout),
-            },
-        };
-        if let Err(fault) = outcome {
+        if let Err(fault) = publishing.within(PATIENCE).await {
             self.note(LogLevel::Error, format!("the dead letter could not be published: {fault}"));
         }
     }

@@ -10,7 +10,7 @@ use tracing::Instrument;
 
 use crate::{
     log::{LogLevel, LogLine, PluginLog},
-    mesh::{Mesh, Publication, Publishing},
+    mesh::{Mesh, Publication},
 };
 
 /// How long an entry waits for room in the node's queue.
@@ -95,14 +95,7 @@ async fn publish(topic: &Topic, line: &LogLine, mesh: &dyn Mesh) {
         cause_depth: line.cause_depth + 1,
         extras: None,
     });
-    let outcome = match publishing {
-        Publishing::Now(outcome) => outcome.map(|_| ()).map_err(|fault| fault.to_string()),
-        Publishing::Later(pending) => match tokio::time::timeout(PATIENCE, pending).await {
-            Ok(outcome) => outcome.map(|_| ()).map_err(|fault| fault.to_string()),
-            Err(_) => Err("there is no room in the node's queue".to_owned()),
-        },
-    };
-    if let Err(why) = outcome {
-        tracing::debug!(%topic, number = line.number, why, "a log entry was not published");
+    if let Err(fault) = publishing.within(PATIENCE).await {
+        tracing::debug!(%topic, number = line.number, %fault, "a log entry was not published");
     }
 }

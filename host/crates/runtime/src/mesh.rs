@@ -46,6 +46,16 @@ pub enum Publishing {
     Later(Pending<Result<Receipt, Fault>>),
 }
 
+impl Publishing {
+    /// What came of it, waited for at most so long.
+    pub(crate) async fn within(self, patience: Duration) -> Result<Receipt, Fault> {
+        match self {
+            Self::Now(outcome) => outcome,
+            Self::Later(pending) => tokio::time::timeout(patience, pending).await.unwrap_or(Err(Fault::Timeout)),
+        }
+    }
+}
+
 /// One call on its way out.
 #[derive(Debug, Clone)]
 pub struct Call {
