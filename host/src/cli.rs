@@ -94,6 +94,14 @@ pub(crate) struct ClientFlags {
     pub(crate) priority: Option<Priority>,
 }
 
+/// Flags of commands about a host's plugins.
+#[derive(Debug, Args)]
+pub(crate) struct HostFlags {
+    /// Name of the host, as `run --name` and `status` have it [default: the one here on which the plugin runs]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run plugins: component files, or folders with their source, which are built first

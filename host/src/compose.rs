@@ -25,7 +25,7 @@ use crate::{
     admin_rpc::{AdminRpc, NodeReport},
     config::{HealthAddress, NodeSettings, Settings},
     deployment::{Deployments, Parts, Records},
-    dev::{self, Project, RightsOf, Tap},
+    dev::{self, Project, RightsOf},
     failure::{Failure, Kind},
     output::{self, Format},
     plugin_mesh::NodeMeshes,
@@ -194,6 +194,7 @@ impl Node {
             health: health.as_ref().map(AdminServer::address),
             admin: Some(mesh.node()),
             realm,
+            runs_plugins: matches!(purpose, Purpose::Host { .. }),
         };
         // A relay forwards, and keeps nothing.
         let content = match &purpose {
@@ -250,22 +251,17 @@ impl Node {
             cache_dir: Some(self.state.path().join("native")),
             state_dir: Some(self.state.path().join("plugins")),
             publish_logs,
+            // What is worked on is shown from its first message on.
+            is_watched: project.is_some(),
             ..RuntimeConfig::default()
         };
         let meshes: Arc<dyn MeshProvider> =
             Arc::new(NodeMeshes { mesh: self.mesh.clone(), content: self.content.clone() });
-        let (provider, project) = match project {
-            None => (meshes, None),
-            Some(project) => {
-                let (tap, events) = Tap::new(meshes);
-                (Arc::new(tap) as Arc<dyn MeshProvider>, Some((project, events)))
-            }
-        };
-        let runtime = Runtime::new(config, provider).map_err(Failure::failed)?;
-        if let Some((project, events)) = project {
+        let runtime = Runtime::new(config, meshes).map_err(Failure::failed)?;
+        if let Some(project) = project {
             let mesh = self.mesh.clone();
             let rights: RightsOf = Arc::new(move |mcid| plugin_rights(&mesh, mcid));
-            self.development = Some(tokio::spawn(dev::develop(project, runtime.clone(), rights, events)));
+            self.development = Some(tokio::spawn(dev::develop(project, runtime.clone(), rights)));
         }
         self.report.set_runtime(runtime.clone());
         self.runtime = Some(runtime.clone());

@@ -246,7 +246,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let scale = match unit {
         "ms" => 0.001,
         "" | "s" => 1.0,
-        "m" => 60.0,
+        "m" | "min" => 60.0,
         "h" => 3600.0,
         "d" => 86_400.0,
         _ => return Err(format!("{text:?} is no duration (expected a number and ms, s, m, h or d, like 250ms)")),
@@ -304,6 +304,7 @@ mod tests {
         assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2min"), Ok(Duration::from_secs(120)));
         assert_eq!(duration("30d"), Ok(Duration::from_secs(30 * 86_400)));
         for bad in ["", "s", "-1s", "10 s", "1w", "1e400"] {
             assert!(duration(bad).is_err(), "{bad}");

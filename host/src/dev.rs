@@ -4,8 +4,8 @@
 //! The project's files are looked at several times a second; what compilers and editors write is passed over. A change is
 //! built when the files have come to rest.
 
+mod event_line;
 mod files;
-mod tap;
 
 use std::{
     path::{Path, PathBuf},
@@ -18,10 +18,9 @@ use macula_runtime::{
     Ability, Grant, Mcid, PluginHandle, PluginSource, Prepared, ReplaceError, ReplaceOptions, Rights, Runtime,
     StateTransfer, StopReason,
 };
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::task::JoinHandle;
 
-use self::files::Snapshot;
-pub(crate) use self::tap::{Event, Tap};
+use self::{event_line::event_line, files::Snapshot};
 use crate::output::{self, readable};
 
 /// How often the files are looked at, and how long they have to be at rest.
@@ -38,17 +37,18 @@ pub(crate) struct Project {
 }
 
 /// Works on a project until it is dropped.
-pub(crate) async fn develop(project: Project, runtime: Runtime, rights: RightsOf, mut events: mpsc::Receiver<Event>) {
+pub(crate) async fn develop(project: Project, runtime: Runtime, rights: RightsOf) {
     let (mut seen, mut plugin): (_, Option<PluginHandle>) = (None, None);
     let mut build: Option<Building> = None;
-    let mut log_next = 0;
+    let (mut log_next, mut event_next) = (0, 0);
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     loop {
         tokio::select! {
-            event = events.recv() => match event {
-                Some(event) => { output::line(event); }
-                None => return,
-            },
+            lines = happened(plugin.clone(), event_next) => {
+                let (texts, next) = lines;
+                event_next = next;
+                texts.into_iter().for_each(|text| { output::line(text); });
+            }
             lines = follow(plugin.clone(), log_next) => {
                 let (texts, next) = lines;
                 log_next = next;
@@ -73,7 +73,7 @@ pub(crate) async fn develop(project: Project, runtime: Runtime, rights: RightsOf
                 let renewed = renew(begin, built, &runtime, &rights, plugin.clone()).await;
                 let is_same_log = matches!((&plugin, &renewed), (Some(one), Some(other)) if Arc::ptr_eq(one.log(), other.log()));
                 if !is_same_log {
-                    log_next = 0;
+                    (log_next, event_next) = (0, 0);
                 }
                 plugin = renewed;
             }
@@ -194,6 +194,15 @@ async fn follow(plugin: Option<PluginHandle>, from: u64) -> (Vec<String>, u64) {
         format!("{level:<7} {}{fields}", readable(&line.message))
     });
     (shown.collect(), next)
+}
+
+/// What happens next at the plugin, as it is shown.
+async fn happened(plugin: Option<PluginHandle>, from: u64) -> (Vec<String>, u64) {
+    let Some(plugin) = plugin else { return std::future::pending().await };
+    let (events, next) = plugin.activity().follow(from).await;
+    let lost = events.first().map_or(0, |event| event.number.saturating_sub(from));
+    let lost = (lost > 0).then(|| format!("(so much happened that {lost} events are not shown)"));
+    (lost.into_iter().chain(events.iter().filter_map(|activity| event_line(&activity.event))).collect(), next)
 }
 
 /// Whether the folder holds a project at all; said before anything is started.

@@ -84,6 +84,12 @@ pub(crate) fn time(milliseconds: u64) -> String {
 /// The last moment that has four digits for the year.
 const TIME_MAX: u64 = 253_402_300_799_999;
 
+/// A number of things, in English: `1 step`, `2 steps`.
+pub(crate) fn counted(count: usize, thing: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{plural}")
+}
+
 /// Something worth knowing that is no result.
 pub(crate) fn note(text: impl std::fmt::Display) {
     eprintln!("{text}");

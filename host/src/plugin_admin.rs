@@ -1,5 +1,5 @@
-//! How a node's plugins are looked after over the mesh: what `macula-host logs` and `deadletters` ask, and what the node
-//! answers.
+//! How a node's plugins are looked after over the mesh: what `macula-host logs`, `deadletters`, `inspect` and `test --record`
+//! ask, and what the node answers.
 //!
 //! The question is in the arguments of a signed invocation: `do`, `plugin`, and what goes with them. The answer is JSON.
 
@@ -9,7 +9,7 @@ use macula_node::{
     auth::ucan::Ipld,
     wire::{Fault, Topic},
 };
-use macula_runtime::{DeadLetter, DeadLetters, LogLine, PluginHandle, ReplayError, Runtime};
+use macula_runtime::{Activity, ActivityLog, DeadLetter, DeadLetters, LogLine, PluginHandle, ReplayError, Runtime};
 use serde::{Deserialize, Serialize};
 
 /// How long an answer waits for new log entries, when it is asked to.
@@ -29,6 +29,15 @@ pub(crate) struct Entries {
     pub(crate) next: u64,
     /// There are more already.
     #[serde(default)]
+    pub(crate) has_more: bool,
+}
+
+/// What happened at a plugin, and the number to go on from.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Activities {
+    pub(crate) events: Vec<Activity>,
+    pub(crate) next: u64,
+    /// There are more already.
     pub(crate) has_more: bool,
 }
 
@@ -96,6 +105,18 @@ pub(crate) async fn answer(runtime: &Runtime, arguments: &BTreeMap<String, Ipld>
             let waits = matches!(arguments.get("wait"), Some(Ipld::Bool(true)));
             Ok(json(&entries(&plugin, from, waits).await))
         }
+        Some("plugins") => {
+            let names: Vec<String> = runtime.plugins().iter().map(|plugin| plugin.name().to_string()).collect();
+            Ok(json(&names))
+        }
+        Some("watch") => {
+            let activity = Arc::clone(plugin()?.activity());
+            let next = activity.watch();
+            // Whoever does not say from where begins now.
+            let from = number("from").unwrap_or(next);
+            let waits = matches!(arguments.get("wait"), Some(Ipld::Bool(true)));
+            Ok(json(&activities(&activity, from, waits).await))
+        }
         Some("inspect") => Ok(json(&plugin()?.inspection())),
         Some("letters") => {
             let plugins = if text("plugin").is_some() { vec![plugin()?] } else { runtime.plugins() };
@@ -138,6 +159,25 @@ async fn entries(plugin: &PluginHandle, from: u64, waits: bool) -> Entries {
         entries.lines.push(LogLine::clone(&line));
     }
     entries
+}
+
+async fn activities(activity: &ActivityLog, from: u64, waits: bool) -> Activities {
+    let (events, next) = if waits {
+        tokio::time::timeout(WAIT, activity.follow(from)).await.unwrap_or_else(|_| activity.events_from(from))
+    } else {
+        activity.events_from(from)
+    };
+    let mut page = Activities { events: Vec::new(), next, has_more: false };
+    let mut bytes = 0;
+    for event in events {
+        if bytes > ANSWER_BYTES {
+            (page.next, page.has_more) = (event.number, true);
+            break;
+        }
+        bytes += json(&*event).len();
+        page.events.push(Activity::clone(&event));
+    }
+    page
 }
 
 /// Those behind `after`: a plugin's name, and a letter's number.

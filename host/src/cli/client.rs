@@ -9,7 +9,9 @@ use macula_node::{
     wire::{NodeId, Operation, Topic},
 };
 
+use super::HostFlags;
 use crate::{
+    admin_rpc::plugins_procedure,
     config::{ClientSettings, Settings},
     failure::{Failure, Kind},
 };
@@ -40,6 +42,21 @@ pub(super) async fn connect_in(
     Ok(Mesh::connect(config).await?)
 }
 
+/// The hosts that run here in the realm of these settings, at least one: all of them, or the one of this name. Relays run no
+/// plugins.
+pub(super) fn hosts(settings: &Settings, name: Option<&str>) -> Result<Vec<RunningNode>, Failure> {
+    let mut running = settings.home.running()?;
+    running.retain(|node| node.runs_plugins && node.realm == *settings.realm.name());
+    running.retain(|node| name.is_none_or(|name| node.name == name));
+    if !running.is_empty() {
+        return Ok(running);
+    }
+    Err(Failure::not_found(match name {
+        Some(name) => format!("no host named {name} runs here; `macula-host status` lists those that do"),
+        None => "no host runs here; start one with `macula-host run`".to_owned(),
+    }))
+}
+
 /// A link over which a node that runs here is looked after.
 pub(super) struct Admin<'a> {
     settings: &'a Settings,
@@ -48,6 +65,8 @@ pub(super) struct Admin<'a> {
     pub(super) mesh: Mesh,
     /// Who answers.
     pub(super) host: NodeId,
+    /// Its name here.
+    pub(super) name: String,
 }
 
 impl<'a> Admin<'a> {
@@ -65,15 +84,48 @@ impl<'a> Admin<'a> {
         let client = ClientSettings { node: client.node.clone().or(relay), timeout, priority };
         let connected = connect_in(settings, &client, settings.access(&node.realm)?).await;
         let mesh = connected.map_err(|failure| with_grantor(failure, settings, Operation::Admin, ""))?;
-        Ok(Self { settings, timeout, mesh, host: node.admin.unwrap_or(node.node) })
+        Ok(Self { settings, timeout, mesh, host: node.admin.unwrap_or(node.node), name: node.name.clone() })
     }
 
-    /// To the host that runs here, in the realm of these settings.
+    /// To the first host that runs here, in the realm of these settings.
     pub(super) async fn of_host(settings: &'a Settings, client: &ClientSettings) -> Result<Self, Failure> {
-        let running = settings.home.running()?;
-        let host = running.iter().find(|node| node.realm == *settings.realm.name());
-        let host = host.ok_or_else(|| Failure::not_found("no host runs here; start one with `macula-host run`"))?;
-        Self::connect(settings, client, host).await
+        Self::connect(settings, client, &hosts(settings, None)?[0]).await
+    }
+
+    /// To the host here on which a plugin runs.
+    pub(super) async fn of_plugin(
+        settings: &'a Settings,
+        client: &ClientSettings,
+        host: &HostFlags,
+        plugin: &str,
+    ) -> Result<Self, Failure> {
+        let hosts = hosts(settings, host.name.as_deref())?;
+        if let [host] = &hosts[..] {
+            // If it does not run there, the answer will say so.
+            return Self::connect(settings, client, host).await;
+        }
+        let mut found: Option<Self> = None;
+        for host in &hosts {
+            let admin = Self::connect(settings, client, host).await?;
+            let runs = admin.plugins().await?.iter().any(|name| name == plugin);
+            match &found {
+                _ if !runs => admin.mesh.close().await,
+                None => found = Some(admin),
+                Some(other) => {
+                    let text = format!("{plugin} runs on {} and on {}; say which with --name", other.name, host.name);
+                    return Err(Failure::usage(text));
+                }
+            }
+        }
+        let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
+        let nowhere = || Failure::not_found(format!("no plugin named {plugin} runs here, on {}", names.join(", ")));
+        found.ok_or_else(nowhere)
+    }
+
+    /// Names of the plugins that run there.
+    async fn plugins(&self) -> Result<Vec<String>, Failure> {
+        let arguments = BTreeMap::from([("do".to_owned(), Ipld::String("plugins".to_owned()))]);
+        read(&self.ask(&plugins_procedure(&self.host), arguments).await?)
     }
 
     /// Asks the node something, by a signed invocation.

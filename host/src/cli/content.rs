@@ -9,7 +9,7 @@ use std::{fs::File, io, path::PathBuf, sync::Arc};
 
 use clap::{Args, Subcommand};
 use macula_node::{
-    Mesh, RunningNode,
+    Mesh,
     wire::{Mcid, limits::CALL_TIMEOUT_MAX},
 };
 use serde::de::DeserializeOwned;
@@ -135,13 +135,8 @@ struct Node<'a> {
 
 impl<'a> Node<'a> {
     async fn connect(settings: &'a Settings, client: &ClientSettings) -> Result<Self, Failure> {
-        let running = settings.home.running()?;
         // A relay keeps nothing.
-        let host = running.iter().find(|node: &&RunningNode| node.realm == *settings.realm.name());
-        let Some(host) = host else {
-            return Err(Failure::not_found("no host runs here to keep content; start one with `macula-host run`"));
-        };
-        Ok(Self { admin: client::Admin::connect(settings, client, host).await? })
+        Ok(Self { admin: client::Admin::of_host(settings, client).await? })
     }
 
     async fn ask<T: DeserializeOwned>(&self, action: Action, content: Option<&Mcid>) -> Result<T, Failure> {

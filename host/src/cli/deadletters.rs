@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use clap::{Args, Subcommand};
 use macula_node::auth::ucan::Ipld;
 use macula_runtime::DeadLetter;
+use serde::Serialize;
 
-use super::{ClientFlags, CommonFlags, client, client_runtime};
+use super::{ClientFlags, CommonFlags, HostFlags, client, client_runtime};
 use crate::{
     admin_rpc::plugins_procedure,
     config::Settings,
@@ -36,6 +37,8 @@ struct Ls {
     /// Of this plugin only
     plugin: Option<String>,
     #[command(flatten)]
+    host: HostFlags,
+    #[command(flatten)]
     client: ClientFlags,
 }
 
@@ -45,6 +48,8 @@ struct One {
     plugin: String,
     /// The letter's number
     id: u64,
+    #[command(flatten)]
+    host: HostFlags,
     #[command(flatten)]
     client: ClientFlags,
 }
@@ -60,26 +65,62 @@ struct Replay {
     #[arg(long, conflicts_with = "id")]
     all: bool,
     #[command(flatten)]
+    host: HostFlags,
+    #[command(flatten)]
     client: ClientFlags,
 }
 
 impl DeadLetters {
     pub(super) fn run(self, common: &CommonFlags) -> Result<(), Failure> {
         let settings = Settings::load(common)?;
-        let (Verb::Ls(Ls { client, .. }) | Verb::Show(One { client, .. }) | Verb::Replay(Replay { client, .. })) =
-            &self.verb;
-        let client = settings.client(client)?;
         client_runtime()?.block_on(async {
-            let admin = client::Admin::of_host(&settings, &client).await?;
-            let outcome = match &self.verb {
-                Verb::Ls(ls) => list(&admin, ls.plugin.as_deref(), common).await,
-                Verb::Show(one) => show(&admin, &one.plugin, one.id, common).await,
-                Verb::Replay(replay) => self::replay(&admin, &replay.plugin, replay.id, common).await,
-            };
-            admin.mesh.close().await;
-            outcome
+            match &self.verb {
+                Verb::Ls(Ls { plugin: None, host, client }) => {
+                    let client = settings.client(client)?;
+                    let hosts = client::hosts(&settings, host.name.as_deref())?;
+                    for host in &hosts {
+                        let admin = client::Admin::connect(&settings, &client, host).await?;
+                        let letters = letters(&admin, None).await;
+                        admin.mesh.close().await;
+                        let letters = letters?;
+                        if hosts.len() > 1 && !letters.is_empty() && !common.json {
+                            output::line(format_args!("on {}:", host.name));
+                        }
+                        print(&host.name, &letters, common);
+                    }
+                    Ok(())
+                }
+                Verb::Ls(Ls { plugin: Some(plugin), host, client }) => {
+                    let list = async |admin: &client::Admin<'_>| {
+                        print(&admin.name, &letters(admin, Some(plugin)).await?, common);
+                        Ok(())
+                    };
+                    at(&settings, (host, client), plugin, list).await
+                }
+                Verb::Show(One { plugin, id, host, client }) => {
+                    let show = async |admin: &client::Admin<'_>| show(admin, plugin, *id, common).await;
+                    at(&settings, (host, client), plugin, show).await
+                }
+                Verb::Replay(Replay { plugin, id, host, client, .. }) => {
+                    let replay = async |admin: &client::Admin<'_>| replay(admin, plugin, *id, common).await;
+                    at(&settings, (host, client), plugin, replay).await
+                }
+            }
         })
     }
+}
+
+/// Does something with the host on which a plugin runs.
+async fn at(
+    settings: &Settings,
+    (host, client): (&HostFlags, &ClientFlags),
+    plugin: &str,
+    work: impl AsyncFnOnce(&client::Admin<'_>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let admin = client::Admin::of_plugin(settings, &settings.client(client)?, host, plugin).await?;
+    let outcome = work(&admin).await;
+    admin.mesh.close().await;
+    outcome
 }
 
 /// Asks the host something about these.
@@ -133,24 +174,31 @@ async fn letter(admin: &client::Admin<'_>, plugin: &str, id: u64) -> Result<Dead
     Ok(letter)
 }
 
-async fn list(admin: &client::Admin<'_>, plugin: Option<&str>, common: &CommonFlags) -> Result<(), Failure> {
-    for letter in &letters(admin, plugin).await? {
+/// A letter as `--json` lists it.
+#[derive(Serialize)]
+struct Listed<'a> {
+    host: &'a str,
+    #[serde(flatten)]
+    letter: &'a Summary,
+}
+
+fn print(host: &str, letters: &[Summary], common: &CommonFlags) {
+    for letter in letters {
         if common.json {
-            output::json(letter);
+            output::json(&Listed { host, letter });
         } else {
             output::line(format_args!(
-                "{} {} {} {} ({} bytes, {} attempts): {}",
+                "{} {} {} {} ({} bytes, {}): {}",
                 letter.plugin,
                 letter.id,
                 output::time(letter.at_ms),
                 letter.topic,
                 letter.bytes,
-                letter.attempts,
+                output::counted(letter.attempts as usize, "attempt"),
                 output::readable(&letter.reason)
             ));
         }
     }
-    Ok(())
 }
 
 async fn show(admin: &client::Admin<'_>, plugin: &str, id: u64, common: &CommonFlags) -> Result<(), Failure> {

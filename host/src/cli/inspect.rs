@@ -11,8 +11,14 @@ use macula_node::{auth::ucan::Ipld, wire::Mcid};
 use macula_runtime::{Inspection, Limits, Manifest, PluginStatus};
 use serde::Serialize;
 
-use super::{ClientFlags, CommonFlags, client, client_runtime, content, registry, status};
-use crate::{admin_rpc::plugins_procedure, config::Settings, failure::Failure, output, registry::Asked};
+use super::{ClientFlags, CommonFlags, HostFlags, client, client_runtime, content, registry, status};
+use crate::{
+    admin_rpc::plugins_procedure,
+    config::Settings,
+    failure::{Failure, Kind},
+    output,
+    registry::Asked,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
@@ -22,6 +28,8 @@ pub(super) struct Inspect {
     /// Print its world, as WIT
     #[arg(long)]
     wit: bool,
+    #[command(flatten)]
+    host: HostFlags,
     #[command(flatten)]
     client: ClientFlags,
 }
@@ -49,7 +57,7 @@ impl Inspect {
         let settings = Settings::load(common)?;
         let runs_here = self.running(&settings);
         let is_name = runs_here.iter().any(|plugin| plugin.name.as_str() == self.component);
-        let inspection = if is_name && !Path::new(&self.component).exists() && !self.wit {
+        let inspection = if is_name && !Path::new(&self.component).is_file() && !self.wit {
             self.told(&settings)?
         } else {
             let bytes = self.bytes(&settings, &runs_here)?;
@@ -101,7 +109,7 @@ impl Inspect {
     fn told(&self, settings: &Settings) -> Result<Inspection, Failure> {
         let client = settings.client(&self.client)?;
         client_runtime()?.block_on(async {
-            let admin = client::Admin::of_host(settings, &client).await?;
+            let admin = client::Admin::of_plugin(settings, &client, &self.host, &self.component).await?;
             let text = |text: &str| Ipld::String(text.to_owned());
             let arguments =
                 BTreeMap::from([("do".to_owned(), text("inspect")), ("plugin".to_owned(), text(&self.component))]);
@@ -114,12 +122,16 @@ impl Inspect {
     fn bytes(&self, settings: &Settings, running: &[PluginStatus]) -> Result<Vec<u8>, Failure> {
         let path = Path::new(&self.component);
         let reads_as_path = self.component.contains('/') || self.component.ends_with(".wasm");
-        if path.exists() || reads_as_path {
+        let named = running.iter().find(|plugin| plugin.name.as_str() == self.component);
+        if named.is_none() && path.is_dir() {
+            let text = "{0} is a folder; to inspect what is built there: macula-host build {0}";
+            return Err(Failure::usage(text.replace("{0}", &self.component)));
+        }
+        if path.is_file() || reads_as_path {
             return std::fs::read(path)
                 .map_err(|error| Failure::from(error).during(format!("cannot read {}", self.component)));
         }
         let client = settings.client(&self.client)?;
-        let named = running.iter().find(|plugin| plugin.name.as_str() == self.component);
         client_runtime()?.block_on(async {
             let mcid: Mcid = match named {
                 Some(plugin) => plugin.mcid.clone(),
@@ -139,7 +151,13 @@ impl Inspect {
                     )));
                 }
             };
-            content::fetch_bytes(settings, &client, &mcid).await
+            content::fetch_bytes(settings, &client, &mcid).await.map_err(|failure| match named {
+                Some(_) if failure.kind() == Kind::NotFound => failure.during(format!(
+                    "{} runs here from a file, which nobody has stored; name that file",
+                    self.component
+                )),
+                _ => failure,
+            })
         })
     }
 }

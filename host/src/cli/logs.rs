@@ -6,7 +6,7 @@ use clap::Args;
 use macula_node::auth::ucan::Ipld;
 use macula_runtime::{LogLevel, LogLine};
 
-use super::{ClientFlags, CommonFlags, client, client_runtime};
+use super::{ClientFlags, CommonFlags, HostFlags, client, client_runtime};
 use crate::{
     admin_rpc::plugins_procedure,
     compose::stop_signal,
@@ -27,6 +27,8 @@ pub(super) struct Logs {
     #[arg(long, value_name = "LEVEL", value_parser = config::log_level, default_value = "trace")]
     level: LogLevel,
     #[command(flatten)]
+    host: HostFlags,
+    #[command(flatten)]
     client: ClientFlags,
 }
 
@@ -35,7 +37,7 @@ impl Logs {
         let settings = Settings::load(common)?;
         let client = settings.client(&self.client)?;
         client_runtime()?.block_on(async {
-            let admin = client::Admin::of_host(&settings, &client).await?;
+            let admin = client::Admin::of_plugin(&settings, &client, &self.host, &self.plugin).await?;
             let mut stop = std::pin::pin!(stop_signal()?);
             let outcome = tokio::select! {
                 outcome = self.show(&admin, common) => outcome,

@@ -12,7 +12,7 @@ use clap::Args;
 use macula_scenario::{Runner, Scenario, ScenarioError, junit};
 use serde::Serialize;
 
-use super::{ClientFlags, CommonFlags, build};
+use super::{ClientFlags, CommonFlags, HostFlags, build};
 use crate::{config, failure::Failure, output};
 
 /// Where a project's scenarios are.
@@ -32,12 +32,14 @@ pub(super) struct Test {
     /// How long one scenario may take, in real time
     #[arg(long, value_name = "DURATION", value_parser = config::duration, default_value = "60s")]
     patience: Duration,
-    /// In place of testing: watch a host on which the plugin runs, and write what it is given and gives as a scenario
+    /// In place of testing: watch the plugin where it runs, and write what it is given and what it does as a scenario
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
     /// How long to record
     #[arg(long, value_name = "DURATION", value_parser = config::duration, default_value = "10s", requires = "record")]
     r#for: Duration,
+    #[command(flatten)]
+    host: HostFlags,
     #[command(flatten)]
     client: ClientFlags,
 }
@@ -57,10 +59,11 @@ impl Test {
         let bytes = fs::read(&component).map_err(|error| Failure::from(error).during(component.display()))?;
         let inspection =
             macula_runtime::inspect(&bytes).map_err(|refusal| Failure::failed(refusal).during(component.display()))?;
-        if let Some(file) = &self.record {
-            return record::record(&inspection, file, self.r#for, &self.client, common);
-        }
         let name = component.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if let Some(file) = &self.record {
+            let record = record::Record { file, time: self.r#for, host: &self.host, client: &self.client };
+            return record.run(&inspection, &name, common);
+        }
         let beside = component.with_extension("toml");
         let manifest = if beside.is_file() { Some(fs::read_to_string(&beside)?) } else { None };
         let cache = super::home()?.path().join("build/native");
@@ -72,10 +75,10 @@ impl Test {
         }
         let failed = cases.iter().filter(|case| !case.failures.is_empty()).count();
         if failed > 0 {
-            return Err(Failure::failed(format!("{failed} of {} scenarios failed", cases.len())));
+            return Err(Failure::failed(format!("{failed} of {} failed", output::counted(cases.len(), "scenario"))));
         }
         if !common.json {
-            output::line(format_args!("{} scenarios passed", cases.len()));
+            output::line(format_args!("{} passed", output::counted(cases.len(), "scenario")));
         }
         Ok(())
     }

@@ -198,7 +198,7 @@ fn typescript_is_built_as_javascript_is() {
     let tested = home.output(&["test", folder.to_str().unwrap()]);
     // Its types are checked by the project's own compiler, which is not there yet.
     assert!(tested.err.contains("npm install --save-dev typescript"), "{}", tested.err);
-    assert!(tested.succeeded().ends_with("1 scenarios passed\n"));
+    assert!(tested.succeeded().ends_with("1 scenario passed\n"));
     fs::write(folder.join("src/rooms.json"), "{\"kitchen\": 1}").unwrap();
     fs::write(folder.join("src/old.js"), "module.exports = 1").unwrap();
     let build = |source: &str| {
@@ -287,10 +287,86 @@ fn what_is_not_as_expected_is_shown() {
     assert!(finished.out.contains("FAILED"), "{}", finished.out);
     assert!(finished.out.contains("step 1: publishes: expected 0 [], got 1"), "{}", finished.out);
     assert!(finished.out.contains("log: alert"), "{}", finished.out);
-    finished.failed(1, "1 of 1 scenarios failed");
+    finished.failed(1, "1 of 1 scenario failed");
     test("[[steps]]\nadvance = \"1s\"\nexpects = []").failed(2, "unknown field `expects`");
-    test("[config]\nthreshold = \"hot\"\n[[steps]]\nadvance = \"1s\"").failed(1, "1 of 1 scenarios failed");
+    test("[config]\nthreshold = \"hot\"\n[[steps]]\nadvance = \"1s\"").failed(1, "1 of 1 scenario failed");
     home.output(&["test", &prebuilt("sensor-alert"), "--scenario", "/nowhere.toml"]).failed(4, "/nowhere.toml");
+}
+
+/// What happens at a plugin that runs becomes a scenario, and the plugin passes it.
+#[test]
+fn what_happens_is_recorded_and_played_again() {
+    let home = Home::new();
+    let plugins = ["tax-go", "calculator", "sensor-alert"].map(prebuilt);
+    let host = home.node(&["run", &plugins[0], &plugins[1], &plugins[2]]);
+    let record = |plugin: &str| {
+        let file = home.path().join(format!("{plugin}.recorded.toml"));
+        let arguments = ["test", &prebuilt(plugin), "--record", file.to_str().unwrap(), "--for", "10min"];
+        let mut process = Process::start(home.command(&arguments));
+        process.note("recording");
+        (process, file)
+    };
+    let finished = |process: Process, steps: &str| {
+        process.signal("-INT");
+        let ended = process.wait();
+        assert!(ended.err.lines().all(|line| !line.contains("not in the scenario")), "{}", ended.err);
+        let told = ended.succeeded();
+        assert!(told.starts_with(steps), "{told}");
+    };
+    let ((tax, tax_file), (alert, alert_file)) = (record("tax-go"), record("sensor-alert"));
+    for country in ["DE", "NL", "XX"] {
+        home.output(&["call", "tax.of", &format!(r#"{{"country": "{country}", "net": 100}}"#)]);
+    }
+    // What it publishes says that it has been given that.
+    let mut alerts = home.subscriber(&["alerts.**", "--count", "1"]);
+    for celsius in ["20.5", "no number", "41.5"] {
+        home.output(&["publish", "sensors.kitchen.temperature", celsius]).succeeded();
+    }
+    alerts.line();
+    home.output(&["call", "sensors.summary"]).succeeded();
+    finished(tax, "3 steps in ");
+    finished(alert, "4 steps in ");
+    host.stop();
+    let text = fs::read_to_string(&tax_file).unwrap();
+    for part in ["procedure = \"math.mul\"", "\n\"math.mul\" = { json = ", "error = \"unknown-country\""] {
+        assert!(text.contains(part), "{text}");
+    }
+    let text = fs::read_to_string(&alert_file).unwrap();
+    for part in
+        ["outcome = \"ack\"", "outcome = \"reject\"", "topic = \"alerts.kitchen.temperature\"", "\nreply = { json = "]
+    {
+        assert!(text.contains(part), "{text}");
+    }
+    for (plugin, file, count) in [("tax-go", tax_file, 3), ("sensor-alert", alert_file, 4)] {
+        let passed = home.output(&["test", &prebuilt(plugin), "--scenario", file.to_str().unwrap()]).succeeded();
+        assert!(passed.ends_with("1 scenario passed\n"), "{plugin}, {count} steps: {passed}");
+    }
+    home.output(&["test", &prebuilt("echo"), "--record", "x.toml"]).failed(4, "no host runs here");
+}
+
+/// With several hosts on a machine, the one is asked on which the plugin runs.
+#[test]
+fn a_plugin_is_found_on_the_host_where_it_runs() {
+    let home = Home::new();
+    let relay = home.node(&["relay"]);
+    let url = relay.relay();
+    let first = home.node(&["run", &prebuilt("echo"), &prebuilt("calculator"), "--relay", &url]);
+    let second = home.node(&["run", &prebuilt("lookup"), &prebuilt("calculator"), "--relay", &url, "--name", "second"]);
+    for plugin in ["echo", "lookup"] {
+        assert_eq!(home.output(&["deadletters", "ls", plugin]).succeeded(), "");
+        home.output(&["logs", plugin]).succeeded();
+        assert!(home.output(&["inspect", plugin]).succeeded().contains(&format!("as {plugin}")));
+    }
+    home.output(&["logs", "calculator"]).failed(2, "calculator runs on host and on second; say which with --name");
+    home.output(&["logs", "calculator", "--name", "second"]).succeeded();
+    home.output(&["logs", "lookup", "--name", "host"]).failed(4, "no plugin named lookup runs here");
+    home.output(&["logs", "nobody"]).failed(4, "no plugin named nobody runs here, on host, second");
+    home.output(&["logs", "echo", "--name", "third"]).failed(4, "no host named third runs here");
+    second.stop();
+    first.stop();
+    // A relay runs none.
+    home.output(&["logs", "echo"]).failed(4, "no host runs here");
+    relay.stop();
 }
 
 #[test]
@@ -303,7 +379,7 @@ fn a_scenario_that_has_no_end_is_ended() {
     let arguments = ["test", probe.to_str().unwrap(), "--scenario", scenario.to_str().unwrap(), "--patience", "1s"];
     let finished = home.output(&arguments);
     assert!(finished.out.contains("had not come to its end after 1 s of real time"), "{}", finished.out);
-    finished.failed(1, "1 of 1 scenarios failed");
+    finished.failed(1, "1 of 1 scenario failed");
 }
 
 #[test]

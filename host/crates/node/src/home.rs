@@ -125,6 +125,14 @@ pub struct RunningNode {
     /// The realm in which it does.
     #[serde(default = "local_realm_name")]
     pub realm: RealmName,
+    /// Whether it runs plugins; a relay does not.
+    #[serde(default = "yes")]
+    pub runs_plugins: bool,
+}
+
+/// Of a node that does not say, because it is older.
+fn yes() -> bool {
+    true
 }
 
 fn local_realm_name() -> RealmName {
@@ -413,6 +421,7 @@ mod tests {
             health: None,
             admin: None,
             realm: local_realm_name(),
+            runs_plugins: true,
         }
     }
 

@@ -25,6 +25,7 @@ use tokio::{
 
 use self::eviction::Eviction;
 use crate::{
+    activity::{ActivityEvent, CallOutcome, HandlerOutcome, Sample},
     bindings::{
         lifecycle::{self, HealthStatus, StartReason},
         message_handler::Disposition,
@@ -205,6 +206,11 @@ impl Actor {
                 }
             }
         }
+    }
+
+    /// Tells of an event whoever watches.
+    fn note(&self, event: impl FnOnce() -> ActivityEvent) {
+        self.plugin.activity.note(self.shard, event);
     }
 
     fn enter(&self, state: PluginState, reason: Option<String>) {
@@ -469,7 +475,10 @@ impl Actor {
 
     async fn deliver(&mut self, instance: &mut Instance, delivery: Delivery) -> Result<(), HandlerFault> {
         let publisher = self.dids.of(&delivery.message.publisher);
-        match instance.message(&delivery, &publisher).await {
+        self.note(|| ActivityEvent::message(&delivery.message, delivery.attempt));
+        let handled = instance.message(&delivery, &publisher).await;
+        self.note(|| ActivityEvent::Handled { outcome: outcome_of(&handled) });
+        match handled {
             Ok(Disposition::Ack) => self.plugin.forget_letter(&delivery).await,
             Ok(Disposition::Retry(delay)) => {
                 let delay = delay.map(|delay| Duration::from_millis(delay.into()));
@@ -526,27 +535,41 @@ impl Actor {
             return Ok(());
         }
         let caller = self.dids.of(&call.request.caller);
-        match instance.call(&call.request, &caller, deadline).await {
+        self.note(|| ActivityEvent::Call {
+            procedure: call.request.procedure.clone(),
+            payload: Sample::of(&call.request.payload),
+            time_left_ms: u64::try_from(call.request.time_left.as_millis()).unwrap_or(u64::MAX),
+        });
+        let (outcome, ended) = match instance.call(&call.request, &caller, deadline).await {
             Ok(outcome) => {
                 self.plugin.counters.calls.one();
-                match outcome.map_err(|error| self.carriable(error)) {
+                let outcome = match outcome.map_err(|error| self.carriable(error)) {
+                    // The limit is a constant far below 4 GiB.
                     Ok(answer) if answer.len() > PAYLOAD_BYTES_MAX => {
-                        // The limit is a constant far below 4 GiB.
-                        call.answer.fail(CallError::MaybeRun(Fault::TooLarge(PAYLOAD_BYTES_MAX as u32)));
+                        Err(CallError::MaybeRun(Fault::TooLarge(PAYLOAD_BYTES_MAX as u32)))
                     }
-                    outcome => call.answer.answer(outcome),
-                }
-                Ok(())
+                    outcome => outcome.map_err(CallError::Handler),
+                };
+                (outcome, Ok(()))
             }
             Err(fault) => {
                 let text = match fault {
                     HandlerFault::OutOfTime(_) => "the handler ran for too long and was ended",
                     HandlerFault::Trap(_) | HandlerFault::State(_) | HandlerFault::Setup(_) => "the handler trapped",
                 };
-                call.answer.fail(CallError::MaybeRun(Fault::Other(text.to_owned())));
-                Err(fault)
+                (Err(CallError::MaybeRun(Fault::Other(text.to_owned()))), Err(fault))
             }
+        };
+        self.note(|| {
+            let outcome = CallOutcome::of(&outcome);
+            ActivityEvent::Answered { procedure: call.request.procedure.clone(), outcome }
+        });
+        match outcome {
+            Ok(answer) => call.answer.answer(Ok(answer)),
+            Err(CallError::Handler(error)) => call.answer.answer(Err(error)),
+            Err(error) => call.answer.fail(error),
         }
+        ended
     }
 
     /// A handler's error that breaks its own rules is replaced by one that says so.
@@ -559,7 +582,14 @@ impl Actor {
     }
 
     async fn tick(&mut self, instance: &mut Instance, tick: &DueTick) -> Result<(), HandlerFault> {
-        let outcome = instance.tick(tick).await?;
+        self.note(|| ActivityEvent::Tick { timer: tick.name.to_string() });
+        let ticked = instance.tick(tick).await;
+        self.note(|| {
+            // There is nothing that could be done again.
+            let outcome = if ticked.is_ok() { HandlerOutcome::Ack } else { HandlerOutcome::Trap };
+            ActivityEvent::Handled { outcome }
+        });
+        let outcome = ticked?;
         self.plugin.counters.ticks.one();
         if let Err(error) = outcome {
             self.plugin.counters.errors.one();
@@ -651,6 +681,16 @@ impl Actor {
                 None
             }
         }
+    }
+}
+
+fn outcome_of(handled: &Result<Disposition, HandlerFault>) -> HandlerOutcome {
+    match handled {
+        Ok(Disposition::Ack) => HandlerOutcome::Ack,
+        Ok(Disposition::Retry(_)) => HandlerOutcome::Retry,
+        Ok(Disposition::Reject(_)) => HandlerOutcome::Reject,
+        Ok(Disposition::DeadLetter(_)) => HandlerOutcome::DeadLetter,
+        Err(_) => HandlerOutcome::Trap,
     }
 }
 

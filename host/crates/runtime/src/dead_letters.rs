@@ -15,7 +15,7 @@ use macula_wire::{Message, Metadata, NodeId, PluginName, Topic, Traceparent};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::mailbox::Delivery;
+use crate::{base64, mailbox::Delivery};
 
 /// Files with a higher number are not ours.
 const ID_MAX: u64 = u64::MAX / 2;
@@ -209,20 +209,6 @@ impl DeadLetters {
     /// It is not tried after all.
     pub(crate) fn cancel_replay(&self, id: u64) {
         self.kept.lock().replayed.remove(&id);
-    }
-}
-
-/// Bytes as text.
-mod base64 {
-    use data_encoding::BASE64;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&BASE64.encode(bytes))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-        BASE64.decode(String::deserialize(deserializer)?.as_bytes()).map_err(D::Error::custom)
     }
 }
 

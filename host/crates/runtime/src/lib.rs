@@ -8,8 +8,10 @@
 //! The crate sees the mesh through traits of its own ([`mesh`]); whoever embeds it implements them. [`testing`] has a
 //! mesh in memory.
 
+mod activity;
 mod actor;
 mod allowance;
+mod base64;
 mod bindings;
 mod breaker;
 mod cache;
@@ -41,6 +43,7 @@ mod status;
 mod succession;
 pub mod testing;
 
+pub use activity::{Activity, ActivityEvent, ActivityLog, CallOutcome, HandlerOutcome, Sample};
 pub use actor::InitError;
 pub use breaker::{CrashLoop, CrashPolicy};
 pub use dead_letter::{dead_letter_pattern, dead_letter_topic};

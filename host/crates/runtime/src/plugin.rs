@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use crate::{
+    activity::{ActivityLog, Watched},
     breaker::{self, Breaker, Verdict},
     clock::Clock,
     dead_letters::{DeadLetters, ReplayError},
@@ -65,7 +66,7 @@ pub(crate) struct StopOrder {
     pub(crate) deadline: Instant,
 }
 
-/// One version of a plugin: what all its instances share. Mailbox, log, counters and mesh are the plugin's, and the same
+/// One version of a plugin: what all its instances share. Mailbox, log, activity, counters and mesh are the plugin's, and the same
 /// in all its versions.
 pub(crate) struct PluginCore {
     pub(crate) manifest: Manifest,
@@ -75,6 +76,7 @@ pub(crate) struct PluginCore {
     /// What the rights come from.
     grant: Grant,
     pub(crate) log: Arc<PluginLog>,
+    pub(crate) activity: Arc<ActivityLog>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) memory: MemoryGauges,
     pub(crate) mailbox: Arc<Mutex<Mailbox>>,
@@ -207,6 +209,16 @@ pub(crate) struct PluginParts {
     pub(crate) breaker: Breaker,
     pub(crate) dead_letters: Option<Arc<DeadLetters>>,
     pub(crate) clock: Clock,
+    pub(crate) watched: Watched,
+}
+
+/// What is the same in all versions of a plugin.
+struct Shared {
+    mailbox: Arc<Mutex<Mailbox>>,
+    bell: Arc<Bell>,
+    log: Arc<PluginLog>,
+    activity: Arc<ActivityLog>,
+    counters: Arc<Counters>,
 }
 
 impl PluginCore {
@@ -216,37 +228,47 @@ impl PluginCore {
         let mailbox = Mailbox::new(limits.instances, limits.timers);
         let log = PluginLog::new(parts.manifest.name.clone(), limits.log_bytes_per_s);
         let bell = Arc::clone(mailbox.bell());
-        Self::with(parts, Arc::new(Mutex::new(mailbox)), bell, Arc::new(log), Arc::default())
+        let activity = ActivityLog::new(parts.watched);
+        let shared = Shared {
+            mailbox: Arc::new(Mutex::new(mailbox)),
+            bell,
+            log: Arc::new(log),
+            activity: Arc::new(activity),
+            counters: Arc::default(),
+        };
+        Self::with(parts, shared)
     }
 
     /// A version that may take over from this one, which has as many instances.
     pub(crate) fn candidate(&self, parts: PluginParts) -> Self {
-        let (mailbox, bell) = (Arc::clone(&self.mailbox), Arc::clone(&self.bell));
-        let (log, counters) = (Arc::clone(&self.log), Arc::clone(&self.counters));
-        let candidate = Self::with(parts, mailbox, bell, log, counters);
+        let candidate = Self::with(parts, self.shared());
         candidate.is_candidate.store(true, Ordering::Release);
         candidate
     }
 
     /// A version that gets a share of this one's work, with counters of its own.
     pub(crate) fn canary(&self, parts: PluginParts) -> Self {
-        let (mailbox, bell) = (Arc::clone(&self.mailbox), Arc::clone(&self.bell));
-        let canary = Self::with(parts, mailbox, bell, Arc::clone(&self.log), Arc::default());
+        let canary = Self::with(parts, Shared { counters: Arc::default(), ..self.shared() });
         canary.is_candidate.store(true, Ordering::Release);
         canary.is_on_probation.store(true, Ordering::Release);
         canary
     }
 
-    fn with(
-        parts: PluginParts,
-        mailbox: Arc<Mutex<Mailbox>>,
-        bell: Arc<Bell>,
-        log: Arc<PluginLog>,
-        counters: Arc<Counters>,
-    ) -> Self {
+    fn shared(&self) -> Shared {
+        Shared {
+            mailbox: Arc::clone(&self.mailbox),
+            bell: Arc::clone(&self.bell),
+            log: Arc::clone(&self.log),
+            activity: Arc::clone(&self.activity),
+            counters: Arc::clone(&self.counters),
+        }
+    }
+
+    fn with(parts: PluginParts, Shared { mailbox, bell, log, activity, counters }: Shared) -> Self {
         let instances = parts.manifest.limits.instances;
         Self {
             log,
+            activity,
             counters,
             memory: MemoryGauges::new(instances),
             bell,
@@ -446,6 +468,7 @@ pub struct PluginHandle(Arc<Plugin>);
 struct Plugin {
     name: PluginName,
     log: Arc<PluginLog>,
+    activity: Arc<ActivityLog>,
     running: Mutex<Running>,
     /// A version that gets a share of the work.
     canary: Mutex<Option<Canary>>,
@@ -489,6 +512,7 @@ impl PluginHandle {
         Self(Arc::new(Plugin {
             name: core.manifest.name.clone(),
             log: Arc::clone(&core.log),
+            activity: Arc::clone(&core.activity),
             running: Mutex::new(Running { core, actors: Vec::new() }),
             canary: Mutex::default(),
             succession: tokio::sync::Mutex::default(),
@@ -587,6 +611,11 @@ impl PluginHandle {
     /// Its log, to read and to follow.
     pub fn log(&self) -> &Arc<PluginLog> {
         &self.0.log
+    }
+
+    /// What happens at it, for whoever watches.
+    pub fn activity(&self) -> &Arc<ActivityLog> {
+        &self.0.activity
     }
 
     /// Where it is in its life.

@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, oneshot};
 use wasmtime::component::Linker;
 
 use crate::{
+    activity::Watched,
     actor::{Actor, InitError},
     breaker::{self, Breaker, CrashLoop, CrashPolicy},
     cache::CodeCache,
@@ -54,6 +55,8 @@ pub struct RuntimeConfig {
     pub crash_policy: CrashPolicy,
     /// Publish the plugins' logs to [`log_topic`](crate::log_topic), from this level on; `None`: not at all.
     pub publish_logs: Option<LogLevel>,
+    /// Plugins' [activity](crate::ActivityLog) is noted from their start on, whether anybody has asked for it or not.
+    pub is_watched: bool,
     /// What the plugins' clock shows at the beginning, to go on with tokio's clock: for tests in virtual time. `None`: the system's
     /// clock, whatever it shows.
     pub time: Option<SystemTime>,
@@ -68,6 +71,7 @@ impl Default for RuntimeConfig {
             health_interval: Duration::from_secs(10),
             crash_policy: CrashPolicy::default(),
             publish_logs: None,
+            is_watched: false,
             time: None,
         }
     }
@@ -439,7 +443,8 @@ impl Runtime {
         let permits = Arc::clone(&self.0.permits);
         let dead_letters = self.dead_letters(&manifest.name);
         let (grant, clock) = (grant.clone(), self.0.clock);
-        PluginParts { manifest, program, mesh, grant, permits, breaker, dead_letters, clock }
+        let watched = if self.0.config.is_watched { Watched::Always } else { Watched::OnDemand };
+        PluginParts { manifest, program, mesh, grant, permits, breaker, dead_letters, clock, watched }
     }
 
     /// A plugin's dead letters: the same for all its versions.

@@ -1,6 +1,7 @@
 //! Running scenarios: each against an instance, a mesh and a clock of its own.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     sync::{
@@ -16,12 +17,12 @@ use macula_runtime::{
     CrashPolicy, Grant, ManifestSource, Metrics, PluginHandle, PluginSource, Prepared, ReplaceOptions, Rights, Runtime,
     RuntimeConfig, RuntimeError, StopReason, testing::LocalMesh,
 };
-use macula_wire::{CallError, ContentType, HandlerError, Metadata, Operation, Pattern};
+use macula_wire::{CallError, ContentType, HandlerError, Metadata, Operation, Pattern, Topic};
 
 use crate::{
     Mismatch,
     expect::Observed,
-    scenario::{self, Fault, Scenario, Step},
+    scenario::{self, Answer, Fault, Scenario, Step},
 };
 
 /// Virtual time that passes when everything has come to rest: with a clock that stands still, that is how one learns it.
@@ -183,7 +184,11 @@ fn set_up(mesh: &LocalMesh, scenario: &Scenario) {
     for message in &scenario.retained {
         mesh.retain(message_of(mesh, message));
     }
-    for (procedure, answer) in &scenario.answers {
+    set_answers(mesh, &scenario.answers);
+}
+
+fn set_answers(mesh: &LocalMesh, answers: &BTreeMap<Topic, Answer>) {
+    for (procedure, answer) in answers {
         let outcome = match &answer.error {
             Some(code) => Err(CallError::Handler(HandlerError::new(code.clone(), "as the scenario has it"))),
             None => Ok(answer.payload.bytes()),
@@ -218,6 +223,7 @@ struct Stage {
 impl Stage {
     async fn step(&mut self, step: &Step, log: &mut Vec<String>) -> Result<Observed, String> {
         let before = self.plugin.metrics();
+        set_answers(&self.mesh, &step.answers);
         let mut reply = None;
         if let Some(message) = &step.message {
             tokio::time::sleep(self.delay).await;

@@ -55,6 +55,9 @@ pub struct Step {
     /// A new version, the same component, takes over with the state of the old one.
     #[serde(default, skip_serializing_if = "is_false")]
     pub replace: bool,
+    /// What others answer from this step on, over the scenario's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub answers: BTreeMap<Topic, Answer>,
     // What is expected. What is not mentioned is not looked at.
     /// All that the plugin published, in order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -247,11 +250,39 @@ impl Scenario {
             let wrong = |why: String| ScenarioError::Step { path: path.to_owned(), step: index + 1, why };
             step.check().map_err(wrong)?;
         }
-        for (procedure, answer) in &scenario.answers {
-            let why = answer.payload.check().err().map(|why| format!("answer of {procedure}: {why}"));
-            why.map_or(Ok(()), |why| Err(ScenarioError::Form { path: path.to_owned(), why }))?;
-        }
+        let wrong = |why| ScenarioError::Form { path: path.to_owned(), why };
+        check_answers(&scenario.answers).map_err(wrong)?;
         Ok(scenario)
+    }
+
+    /// Its text, as a person would write it: what belongs together in a line, and first what happens.
+    ///
+    /// # Errors
+    /// When TOML cannot say it: it has no null, and no integer above 64 bits.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        const HAPPENS: [&str; 5] = ["message", "call", "advance", "fault", "replace"];
+        let mut table = toml::Table::try_from(self)?;
+        let mut lists = ["retained", "steps"].map(|name| (name, table.remove(name)));
+        let answers = table.remove("answers");
+        let mut text = toml::to_string(&table)?;
+        if let Some(toml::Value::Table(answers)) = answers {
+            text += "\n[answers]\n";
+            for (procedure, answer) in answers {
+                text += &format!("{} = {answer}\n", toml::Value::String(procedure));
+            }
+        }
+        for (name, list) in &mut lists {
+            for item in list.iter_mut().filter_map(toml::Value::as_array_mut).flatten() {
+                let Some(item) = item.as_table_mut() else { continue };
+                text += &format!("\n[[{name}]]\n");
+                let first = HAPPENS.iter().filter_map(|key| item.remove_entry(*key)).collect::<Vec<_>>();
+                let rest = std::mem::take(item);
+                for (key, value) in first.into_iter().chain(rest) {
+                    text += &format!("{key} = {value}\n");
+                }
+            }
+        }
+        Ok(text)
     }
 }
 
@@ -279,8 +310,16 @@ impl Step {
         let payloads = payloads.chain(calls.iter().flatten().map(|call| &call.payload));
         let mut payloads = payloads.chain(reply.iter().map(|reply| &reply.payload));
         payloads.try_for_each(Payload::check)?;
+        check_answers(&self.answers)?;
         self.fault.as_ref().map_or(Ok(()), Fault::check)
     }
+}
+
+fn check_answers(answers: &BTreeMap<Topic, Answer>) -> Result<(), String> {
+    let mut answers = answers.iter();
+    answers.try_for_each(|(procedure, answer)| {
+        answer.payload.check().map_err(|why| format!("answer of {procedure}: {why}"))
+    })
 }
 
 impl Fault {
@@ -325,7 +364,7 @@ impl std::str::FromStr for Timing {
         let milliseconds = match text[digits..].trim() {
             "ms" => Some(number),
             "s" => number.checked_mul(1_000),
-            "min" => number.checked_mul(60_000),
+            "m" | "min" => number.checked_mul(60_000),
             "h" => number.checked_mul(3_600_000),
             _ => None,
         };
@@ -405,16 +444,18 @@ mod tests {
             call = { procedure = "p.q", base64 = "AAA=", timeout = "1s" }
             reply = { error = "out-of-range" }
             [[steps]]
-            advance = "5min"
+            advance = "5m"
             [[steps]]
             fault = { deny = "publish c.**" }
             [[steps]]
             replace = true
+            answers."stock.count" = { json = { count = 4 } }
         "#;
         let scenario = Scenario::parse(text, Path::new("a.toml")).unwrap();
         assert_eq!(scenario.steps.len(), 5);
-        let written = toml::to_string(&scenario).unwrap();
-        assert_eq!(Scenario::parse(&written, Path::new("b.toml")).unwrap(), scenario);
+        let written = scenario.to_toml().unwrap();
+        assert_eq!(Scenario::parse(&written, Path::new("b.toml")).unwrap(), scenario, "{written}");
+        assert!(written.contains("\n[[steps]]\nadvance = \"300s\"\n"), "{written}");
     }
 
     #[test]

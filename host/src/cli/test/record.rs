@@ -1,91 +1,104 @@
-//! A scenario from what happens: what comes to the plugin's subscriptions becomes steps, and what it publishes is expected
-//! of the step before.
+//! A scenario from what happens at a plugin that runs: its host is asked again and again until the time is over.
 
-use std::{fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
-use macula_node::{
-    Mesh, Subscribe,
-    wire::{Message, Operation, Pattern},
-};
-use macula_runtime::{Inspection, Manifest};
-use macula_scenario::{Message as Given, Payload, Published, Scenario, Step};
+use macula_node::auth::ucan::Ipld;
+use macula_runtime::{Activity, Inspection, Manifest};
+use macula_scenario::Recording;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    cli::{ClientFlags, CommonFlags, client, client_runtime},
+    admin_rpc::plugins_procedure,
+    cli::{ClientFlags, CommonFlags, HostFlags, client, client_runtime},
+    compose::stop_signal,
     config::Settings,
     failure::Failure,
     output,
+    plugin_admin::Activities,
 };
 
-pub(super) fn record(
-    inspection: &Inspection,
-    file: &Path,
-    time: Duration,
-    flags: &ClientFlags,
-    common: &CommonFlags,
-) -> Result<(), Failure> {
-    let manifest = Manifest::resolve(inspection.manifest.as_deref(), None, "plugin").map_err(Failure::failed)?;
-    let settings = Settings::load(common)?;
-    let client = settings.client(flags)?;
-    client_runtime()?.block_on(async {
-        let mesh = client::connect(&settings, &client).await?;
-        let steps = listen(&mesh, &manifest, time).await;
-        mesh.close().await;
-        let steps = steps?;
-        if steps.is_empty() {
-            return Err(Failure::not_found(format!("nothing came to {} within {} s", manifest.name, time.as_secs())));
-        }
-        let count = steps.len();
-        let scenario = Scenario { description: "Recorded".to_owned(), steps, ..Scenario::default() };
-        let text = toml::to_string(&scenario).map_err(Failure::failed)?;
-        fs::write(file, text).map_err(|error| Failure::from(error).during(file.display()))?;
-        output::line(format_args!("{count} steps in {}", file.display()));
-        Ok(())
-    })
+/// More than a scenario can have, and than anybody reads.
+const EVENTS_MAX: usize = 100_000;
+
+/// Where and for how long.
+pub(super) struct Record<'a> {
+    pub(super) file: &'a Path,
+    pub(super) time: Duration,
+    pub(super) host: &'a HostFlags,
+    pub(super) client: &'a ClientFlags,
 }
 
-async fn listen(mesh: &Mesh, manifest: &Manifest, time: Duration) -> Result<Vec<Step>, Failure> {
-    let mut patterns: Vec<Pattern> = manifest.asks.patterns(Operation::Subscribe).to_vec();
-    for pattern in manifest.asks.patterns(Operation::Publish) {
-        if !patterns.iter().any(|known| known.covers(pattern)) {
-            patterns.push(pattern.clone());
+impl Record<'_> {
+    /// `name` names the plugin when its manifest does not.
+    pub(super) fn run(&self, inspection: &Inspection, name: &str, common: &CommonFlags) -> Result<(), Failure> {
+        let manifest = Manifest::resolve(inspection.manifest.as_deref(), None, name).map_err(Failure::failed)?;
+        let plugin = manifest.name.as_str();
+        let settings = Settings::load(common)?;
+        let client = settings.client(self.client)?;
+        let recording = client_runtime()?.block_on(async {
+            let admin = client::Admin::of_plugin(&settings, &client, self.host, plugin).await?;
+            let events = listen(&admin, plugin, self.time).await;
+            admin.mesh.close().await;
+            Ok::<_, Failure>(Recording::of(&events?))
+        })?;
+        let count = recording.scenario.steps.len();
+        if count == 0 {
+            let seconds = self.time.as_secs_f32();
+            return Err(Failure::not_found(format!(
+                "{plugin} was given nothing within {seconds} s; nothing is written"
+            )));
         }
-    }
-    let (heard, mut messages) = tokio::sync::mpsc::channel::<Message>(1024);
-    let mut tasks = tokio::task::JoinSet::new();
-    let options = Subscribe { retained: false, ..Subscribe::default() };
-    for pattern in patterns {
-        let mut subscription = mesh.subscribe_with(pattern, options.clone()).await?;
-        let heard = heard.clone();
-        tasks.spawn(async move {
-            while let Some(message) = subscription.next().await {
-                if heard.send(message).await.is_err() {
-                    return;
-                }
-            }
-        });
-    }
-    output::note(format_args!("recording {} for {} s", manifest.name, time.as_secs()));
-    let deadline = Instant::now() + time;
-    let mut steps: Vec<Step> = Vec::new();
-    while let Ok(Some(message)) = timeout_at(deadline, messages.recv()).await {
-        let payload = Payload::of(&message.payload);
-        if message.plugin == manifest.name {
-            // What it says by itself, after a time, belongs to no step.
-            if let Some(step) = steps.last_mut() {
-                let published = Published { topic: message.topic, payload, retain: None };
-                step.publishes.get_or_insert_default().push(published);
-            }
+        let text = recording.scenario.to_toml().map_err(Failure::failed)?;
+        fs::write(self.file, text).map_err(|error| Failure::from(error).during(self.file.display()))?;
+        for what in &recording.left_out {
+            output::note(format_args!("not in the scenario: {what}"));
+        }
+        if common.json {
+            output::json(&serde_json::json!({ "steps": count, "left_out": recording.left_out }));
         } else {
-            let given = Given {
-                topic: message.topic,
-                payload,
-                content_type: message.content_type.as_str().to_owned(),
-                metadata: message.metadata.iter().flat_map(|metadata| metadata.pairs().iter().cloned()).collect(),
-            };
-            steps.push(Step { message: Some(given), publishes: Some(Vec::new()), ..Step::default() });
+            output::line(format_args!("{} in {}", output::counted(count, "step"), self.file.display()));
         }
+        Ok(())
     }
-    Ok(steps)
+}
+
+/// What happens at the plugin, until the time is over or somebody ends it.
+async fn listen(admin: &client::Admin<'_>, plugin: &str, time: Duration) -> Result<Vec<Activity>, Failure> {
+    let mut events = Vec::new();
+    let mut stop = std::pin::pin!(stop_signal()?);
+    let Activities { mut next, .. } = ask(admin, plugin, None, Wait::No).await?;
+    output::note(format_args!("recording {plugin} for {} s; Ctrl-C ends it earlier", time.as_secs_f32()));
+    let deadline = Instant::now() + time;
+    while events.len() < EVENTS_MAX {
+        let page = tokio::select! {
+            page = timeout_at(deadline, ask(admin, plugin, Some(next), Wait::ForEvents)) => page,
+            () = &mut stop => break,
+        };
+        let Ok(page) = page else { break };
+        let page = page?;
+        next = page.next;
+        events.extend(page.events);
+    }
+    // What came while the last answer was waited for.
+    let rest = ask(admin, plugin, Some(next), Wait::No).await;
+    events.extend(rest.into_iter().flat_map(|page| page.events));
+    Ok(events)
+}
+
+/// Whether an answer may take its time.
+#[derive(Clone, Copy, PartialEq)]
+enum Wait {
+    ForEvents,
+    No,
+}
+
+/// Events from a number on; without one, only the number to begin with.
+async fn ask(admin: &client::Admin<'_>, plugin: &str, from: Option<u64>, wait: Wait) -> Result<Activities, Failure> {
+    let mut arguments = BTreeMap::from([
+        ("do".to_owned(), Ipld::String("watch".to_owned())),
+        ("plugin".to_owned(), Ipld::String(plugin.to_owned())),
+        ("wait".to_owned(), Ipld::Bool(wait == Wait::ForEvents)),
+    ]);
+    arguments.extend(from.map(|from| ("from".to_owned(), Ipld::Integer(from.into()))));
+    client::read(&admin.ask(&plugins_procedure(&admin.host), arguments).await?)
 }

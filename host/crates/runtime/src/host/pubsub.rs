@@ -15,6 +15,7 @@ use wasmtime::{
 
 use super::{HostError, InstanceState, did};
 use crate::{
+    activity::{ActivityEvent, Sample},
     bindings::{pubsub, types},
     inspect::Ability,
     mailbox::Joined,
@@ -89,6 +90,11 @@ impl InstanceState {
         if self.handling.trace.is_some() {
             self.go_on_with_trace(extras.get_or_insert_default());
         }
+        self.plugin.activity.note(self.shard, || ActivityEvent::Publish {
+            topic: topic.clone(),
+            payload: Sample::of(payload),
+            retain,
+        });
         Ok(self.plugin.mesh.publish(Publication {
             topic,
             payload,

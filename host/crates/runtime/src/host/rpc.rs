@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use macula_wire::{
-    ContentType, Fault, Operation, Topic,
+    CallError, ContentType, Fault, Operation, Topic,
     frame::Extras,
     limits::{CALL_TIMEOUT_MAX, IDEMPOTENCY_KEY_BYTES_MAX},
 };
@@ -15,6 +15,7 @@ use super::{
     pubsub::{check_payload, content_type, extras},
 };
 use crate::{
+    activity::{ActivityEvent, CallOutcome, Sample},
     bindings::{rpc, types},
     mailbox::Joined,
     mesh::Call,
@@ -132,12 +133,18 @@ impl rpc::Host for InstanceState {
     ) -> Result<Vec<u8>, CallFailure> {
         let call = self.prepare_call(&procedure, payload, options).map_err(rpc::CallError::NotRun)?;
         let limit = call.timeout + TIMEOUT_MARGIN;
+        let procedure = call.procedure.clone();
+        self.plugin.activity.note(self.shard, || ActivityEvent::OutgoingCall {
+            procedure: procedure.clone(),
+            payload: Sample::of(&call.payload),
+        });
         let calling = self.plugin.mesh.call(call);
-        let answer = match self.wait(limit, calling).await {
-            Some(outcome) => outcome.map_err(rpc::CallError::from)?,
-            None => return Err(rpc::CallError::MaybeRun(Fault::Timeout.into()).into()),
-        };
-        Ok(answer.into())
+        let outcome = self.wait(limit, calling).await.unwrap_or(Err(CallError::MaybeRun(Fault::Timeout)));
+        self.plugin.activity.note(self.shard, || {
+            let outcome = CallOutcome::of(&outcome);
+            ActivityEvent::OutgoingCallEnded { procedure, outcome }
+        });
+        Ok(outcome.map_err(rpc::CallError::from)?.into())
     }
 
     async fn advertise(
