@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use oxc_resolver::{ResolveOptions, Resolver};
 
-use crate::{handlers::Handlers, source};
+use crate::{handlers::Handlers, source, world};
 
 /// The SDK's module of all names.
 const SDK_INDEX: &str = "macula/index.js";
@@ -43,10 +43,18 @@ const NODE_MODULES: [&str; 18] = [
 pub struct Modules {
     /// Texts by path.
     pub files: BTreeMap<PathBuf, String>,
-    /// Interfaces of the contract that the modules import.
+    /// Interfaces that the modules import: of the contract, and [`world::RANDOM`].
     pub interfaces: BTreeSet<String>,
     /// Files of the project that went in.
     pub inputs: Vec<PathBuf>,
+}
+
+/// What the modules are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    QuickJs,
+    /// One that has what browsers have.
+    Other,
 }
 
 pub struct Graph {
@@ -90,12 +98,19 @@ impl Graph {
 
     /// Adds the plugin's first module, and what stands between its handlers and the contract; gives the text of the
     /// component's own first module.
-    pub fn add_entry(&mut self, entry: &Path, handlers: &Handlers) -> Result<String> {
+    pub fn add_entry(&mut self, entry: &Path, handlers: &Handlers, engine: Engine) -> Result<String> {
         let staged = self.add_project_module(entry)?;
         let mut text = String::new();
-        if self.files.values().any(|module| module.contains("console.")) {
-            self.add_sdk_module("console.js")?;
-            text.push_str("import \"./macula/console.js\";\n");
+        let mut parts = Vec::new();
+        if self.mentions(&["console."]) {
+            parts.push("console.js");
+        }
+        if engine == Engine::QuickJs && self.mentions(&["Math.random", "crypto"]) {
+            parts.push("random.js");
+        }
+        for part in parts {
+            self.add_sdk_module(part)?;
+            text.push_str(&format!("import \"./macula/{part}\";\n"));
         }
         text.push_str(&format!("import plugin from {:?};\n", format!("./{}", staged.display())));
         let mut openers = Vec::new();
@@ -118,6 +133,10 @@ impl Graph {
             ));
         }
         Ok(text)
+    }
+
+    fn mentions(&self, words: &[&str]) -> bool {
+        self.files.values().any(|module| words.iter().any(|word| module.contains(word)))
     }
 
     /// Gives what has been found.
@@ -195,6 +214,10 @@ impl Graph {
         if specifier == "macula" {
             self.take_names(request)?;
             return Ok(Some(SDK_INDEX.into()));
+        }
+        if specifier == world::RANDOM && from.starts_with(&self.sdk) {
+            self.interfaces.insert(specifier.to_owned());
+            return Ok(None);
         }
         if specifier.starts_with("wasi:") {
             bail!("plugins reach the world by the contract alone, not by WASI");

@@ -114,7 +114,11 @@ fn make(plugin: &Plugin, product: &Product) -> Result<Report> {
     end_within(COMPONENT_TIME);
     let handlers = handlers::of(&plugin.entry)?;
     let mut graph = graph::Graph::new(&plugin.root, &plugin.sdk)?;
-    let entry = graph.add_entry(&plugin.entry, &handlers)?;
+    let engine = match product {
+        Product::Component { .. } => graph::Engine::QuickJs,
+        Product::Modules { .. } => graph::Engine::Other,
+    };
+    let entry = graph.add_entry(&plugin.entry, &handlers, engine)?;
     let graph::Modules { files, interfaces, inputs } = graph.finish()?;
     let exports = handlers.interfaces();
     match product {

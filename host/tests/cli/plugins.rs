@@ -382,6 +382,50 @@ fn a_scenario_that_has_no_end_is_ended() {
     finished.failed(1, "1 of 1 scenario failed");
 }
 
+/// By itself QuickJS draws the same numbers in every instance.
+#[test]
+fn instances_in_javascript_draw_their_own_numbers() {
+    let home = Home::new();
+    if !languages(&home).contains(&"js") {
+        return;
+    }
+    let folder = home.path().join("dice");
+    fs::create_dir_all(folder.join("src")).unwrap();
+    fs::write(folder.join("package.json"), r#"{"name": "dice", "type": "module"}"#).unwrap();
+    let manifest = "name = \"dice\"\nadvertise = [\"dice.throw\"]\n";
+    fs::write(folder.join("macula.toml"), manifest).unwrap();
+    let source = |text: &str| fs::write(folder.join("src/index.js"), text).unwrap();
+    source(
+        "const made = Math.random();
+        const values = () => Array.from(crypto.getRandomValues(new Uint16Array(8)));
+        const drawn = () => ({ made, numbers: [Math.random(), Math.random()], id: crypto.randomUUID(), values: values() });
+        export default { procedures: { 'dice.throw': drawn } };",
+    );
+    let (component, mcid) = built(&home, &folder);
+    let drawn = || {
+        let host = home.node(&["run", component.to_str().unwrap()]);
+        let answer = home.output(&["call", "dice.throw", "null"]).succeeded();
+        host.stop();
+        serde_json::from_str::<Value>(&answer).unwrap()
+    };
+    let (one, other) = (drawn(), drawn());
+    // What stands outside of handlers is part of the component.
+    assert_eq!(one["made"], other["made"]);
+    for key in ["numbers", "id", "values"] {
+        assert_ne!(one[key], other[key]);
+    }
+    let id = one["id"].as_str().unwrap();
+    let groups: Vec<usize> = id.split('-').map(str::len).collect();
+    assert!(groups == [8, 4, 4, 4, 12] && id.as_bytes()[14] == b'4', "{id}");
+    let is_fraction = |number: &Value| number.as_f64().is_some_and(|number| (0.0..1.0).contains(&number));
+    assert!(one["numbers"].as_array().unwrap().iter().all(is_fraction), "{one}");
+    // The same source is the same component still, and a secret that would be in it is refused.
+    fs::remove_dir_all(folder.join("build")).unwrap();
+    assert_eq!(built(&home, &folder).1, mcid);
+    source("const id = crypto.randomUUID(); export default { procedures: { 'dice.throw': () => id } };");
+    home.output(&["build", folder.to_str().unwrap()]).failed(1, "crypto draws in handlers only");
+}
+
 #[test]
 fn a_component_that_was_damaged_is_built_again() {
     let home = Home::new();
