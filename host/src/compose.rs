@@ -13,7 +13,7 @@ use macula_node::{
 };
 use macula_runtime::{
     Grant, LogLevel, ManifestSource, Mcid, PluginHandle, PluginSource, Rights, Runtime, RuntimeConfig, StartError,
-    StartOptions, StopReason, mesh::MeshProvider,
+    StopReason, mesh::MeshProvider,
 };
 use serde::Serialize;
 use tokio::{
@@ -269,13 +269,17 @@ impl Node {
         if let Some(content) = &self.content {
             self.registry = Some(Registry::start(&self.mesh, content, &self.state)?);
         }
+        // All are read before the first begins: nothing happens when one of them is wrong.
+        let mut prepared = Vec::new();
         for plugin in plugins {
-            let manifest = self.manifest_of(settings, &plugin)?;
-            let mesh = self.mesh.clone();
-            let grant = Grant::ByComponent(Arc::new(move |mcid| plugin_rights(&mesh, mcid)));
-            let options = StartOptions { manifest: manifest.map(ManifestSource::Path), grant };
+            let manifest = self.manifest_of(settings, &plugin)?.map(ManifestSource::Path);
             let source = self.source_of(plugin.component).await?;
-            let started = runtime.start(source, options).await.map_err(refused)?;
+            prepared.push(runtime.prepare(source, manifest).await.map_err(refused)?);
+        }
+        let mesh = self.mesh.clone();
+        let grant = Grant::ByComponent(Arc::new(move |mcid| plugin_rights(&mesh, mcid)));
+        for prepared in prepared {
+            let started = runtime.start_prepared(prepared, &grant).await.map_err(refused)?;
             tracing::info!(plugin = %started.name(), mcid = %started.mcid(), "plugin started");
         }
         if let (Some(content), Some((registry, _))) = (self.content.clone(), &self.registry) {

@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     let arguments = cli::Arguments::parse();
     let json = arguments.common.json;
-    match cli::run(arguments) {
+    match cli::run(arguments).and_then(|()| output::check()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             output::print_failure(&failure, json);

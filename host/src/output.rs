@@ -4,7 +4,8 @@
 
 use std::{
     borrow::Cow,
-    io::{IsTerminal, Write},
+    io::{self, IsTerminal, Write},
+    sync::OnceLock,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -27,10 +28,30 @@ impl Format {
     }
 }
 
-/// A result line; flushed, so that a reader behind a pipe sees it now. False when nobody reads any more.
+/// Why a result could not be written. That nobody reads any more is no failure.
+static LOST: OnceLock<io::Error> = OnceLock::new();
+
+/// A result line; flushed, so that a reader behind a pipe sees it now. False when it could not be written: then nobody reads
+/// any more, or [`check`] says why.
 pub(crate) fn line(text: impl std::fmt::Display) -> bool {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
+    noted(writeln!(out, "{text}").and_then(|()| out.flush()))
+}
+
+fn noted(written: io::Result<()>) -> bool {
+    let Err(error) = written else { return true };
+    if error.kind() != io::ErrorKind::BrokenPipe {
+        let _ = LOST.set(error);
+    }
+    false
+}
+
+/// Whether all results could be written.
+pub(crate) fn check() -> Result<(), Failure> {
+    match LOST.get() {
+        None => Ok(()),
+        Some(error) => Err(Failure::failed(format!("cannot write to standard output: {error}"))),
+    }
 }
 
 /// A result as one JSON line.
@@ -49,10 +70,8 @@ pub(crate) fn bytes(bytes: &[u8]) -> bool {
     };
     let mut out = std::io::stdout().lock();
     let broken = bytes.ends_with(b"\n");
-    out.write_all(bytes)
-        .and_then(|()| if broken { Ok(()) } else { out.write_all(b"\n") })
-        .and_then(|()| out.flush())
-        .is_ok()
+    let written = out.write_all(bytes).and_then(|()| if broken { Ok(()) } else { out.write_all(b"\n") });
+    noted(written.and_then(|()| out.flush()))
 }
 
 /// Text of others as it may be shown: on a terminal, control characters are spelled out, so that they cannot move the

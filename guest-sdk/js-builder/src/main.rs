@@ -20,7 +20,7 @@ mod source;
 mod staging;
 mod world;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -72,10 +72,19 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error:#}");
+            eprintln!("{}", readable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Messages show the source, and what it printed: on a terminal nothing in them moves the cursor.
+fn readable(text: &str) -> String {
+    if !std::io::stderr().is_terminal() {
+        return text.to_owned();
+    }
+    let moves = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    text.chars().map(|c| if moves(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 /// Code outside of handlers may have no end; whoever builds is not to wait for that, and nothing is to be left running.

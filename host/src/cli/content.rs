@@ -5,7 +5,12 @@ mod file;
 mod get;
 mod progress;
 
-use std::{fs::File, io, path::PathBuf, sync::Arc};
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::{Args, Subcommand};
 use macula_node::{
@@ -63,7 +68,7 @@ struct Add {
 struct Get {
     /// The content id
     mcid: Mcid,
-    /// Where to put it [default: standard output]
+    /// Where to put it [default: standard output, as is -]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -114,7 +119,8 @@ impl Content {
         client_runtime()?.block_on(async {
             match &self.verb {
                 Verb::Get(Get { mcid, output, .. }) => {
-                    get::run(&settings, &client, common, mcid, output.as_deref()).await
+                    let output = output.as_deref().filter(|path| *path != Path::new("-"));
+                    get::run(&settings, &client, common, mcid, output).await
                 }
                 Verb::Providers(One { mcid, .. }) => providers(&settings, &client, common, mcid).await,
                 verb => {

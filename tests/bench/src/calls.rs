@@ -24,10 +24,10 @@ pub(crate) struct Caller {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Called {
-    seconds: f64,
-    p50_us: f64,
-    p99_us: f64,
+pub(crate) struct Called {
+    pub(crate) seconds: f64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
 }
 
 pub(crate) async fn provide(party: &Party) -> anyhow::Result<()> {

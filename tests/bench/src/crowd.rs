@@ -3,11 +3,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 use hdrhistogram::Histogram;
 use macula_node::{CallOptions, Mesh, wire::CallError};
@@ -15,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     component::variant,
+    host::Host,
     process::{Party, Process, say},
     table::Table,
 };
@@ -97,10 +97,6 @@ fn write(folder: &Path, name: &str, component: &[u8]) -> anyhow::Result<PathBuf>
 }
 
 pub(crate) fn measure(table: &mut Table) -> anyhow::Result<()> {
-    let binary = std::env::current_exe()?.with_file_name("macula-host");
-    if !binary.is_file() {
-        bail!("{} is not there; build it with: cargo build --release -p macula-host", binary.display());
-    }
     let home = tempfile::tempdir()?;
     let probe =
         std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../host/crates/runtime/tests/probe.wasm"))?;
@@ -110,17 +106,13 @@ pub(crate) fn measure(table: &mut Table) -> anyhow::Result<()> {
     }
     let mut relay = Process::start(home.path(), None, &["relay"])?;
     let url: String = relay.hear()?;
-    let start = |files: &[PathBuf]| -> anyhow::Result<(Process, Duration)> {
+    let start = || -> anyhow::Result<(Host, Duration)> {
         let begin = Instant::now();
-        let mut run = Command::new(&binary);
-        run.arg("run").args(files).args(["--relay", &url, "--health", "127.0.0.1:0", "--json"]);
-        let mut host = Process::spawn(run.env("MACULA_HOME", home.path()).env("RUST_LOG", "error"))?;
-        let _: serde_json::Value = host.hear().context("the host")?;
-        Ok((host, begin.elapsed()))
+        Ok((Host::start(home.path(), &url, &files)?, begin.elapsed()))
     };
-    let (host, compiled) = start(&files)?;
+    let (host, compiled) = start()?;
     drop(host);
-    let (host, cached) = start(&files)?;
+    let (host, cached) = start()?;
     let (anonymous, resident) = (host.anonymous_bytes()?, host.resident_bytes()?);
     let figure = format!("{:.2} s; all compiled first: {:.1} s", cached.as_secs_f64(), compiled.as_secs_f64());
     table.add(format!("{PLUGINS} plugins, from the cache until all are ready"), figure, "goal 5 s");
@@ -142,8 +134,7 @@ pub(crate) fn measure(table: &mut Table) -> anyhow::Result<()> {
     );
     table.add("calls to them while one more never rests", figure, "goal p99 +2 ms");
     drop(caller);
-    // Up to twice as long, and a little for the host to get round.
-    std::thread::sleep(Duration::from_secs(2 * EVICT_AFTER_S + 5));
+    host.wait_until("macula_plugin_evicted", f64::from(PLUGINS + 1), Duration::from_secs(10 * EVICT_AFTER_S))?;
     let figure =
         format!("{:.0} MiB, {:.0} with native code", mib(host.anonymous_bytes()?), mib(host.resident_bytes()?));
     table.add("… and when they have been evicted", figure, "");

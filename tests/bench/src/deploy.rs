@@ -2,8 +2,7 @@
 
 use std::{
     io,
-    path::{Path, PathBuf},
-    process::Command,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -26,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     component::variant,
+    host::{Host, prebuilt},
     process::{Party, Process, say},
     table::Table,
 };
@@ -289,19 +289,11 @@ fn micros(duration: Duration) -> u64 {
 }
 
 pub(crate) fn measure(table: &mut Table) -> anyhow::Result<()> {
-    let binary = std::env::current_exe()?.with_file_name("macula-host");
-    if !binary.is_file() {
-        bail!("{} is not there; build it with: cargo build --release -p macula-host", binary.display());
-    }
-    let component = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/prebuilt/echo.wasm");
     let home = tempfile::tempdir()?;
     let mut relay = Process::start(home.path(), None, &["relay"])?;
     let url: String = relay.hear()?;
-    let mut run = Command::new(&binary);
-    run.args(["run", "--follow", SLOT, "--relay", &url, "--health", "127.0.0.1:0", "--json"]);
-    let mut host = Process::spawn(run.env("MACULA_HOME", home.path()).env("RUST_LOG", "error"))?;
-    let _: serde_json::Value = host.hear().context("the host")?;
-    let component = component.display().to_string();
+    let _host = Host::start(home.path(), &url, ["--follow", SLOT])?;
+    let component = prebuilt("echo").display().to_string();
     let mut deployer = Process::start(home.path(), Some(&url), &["deployer", "--component", &component])?;
     let Measured { cold, cached, swap, calm, swapping } = deployer.hear()?;
     table.add("handed in until it runs, compiled", spread(cold), "goal 150 ms");

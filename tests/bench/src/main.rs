@@ -11,6 +11,7 @@ mod component;
 mod content;
 mod crowd;
 mod deploy;
+mod host;
 mod links;
 mod plugin;
 mod process;
@@ -37,7 +38,7 @@ enum Part {
     Calls,
     /// Memory of idle links.
     Links,
-    /// A plugin that publishes back.
+    /// A plugin that gives back messages and calls.
     Plugin,
     /// 1 GiB through the relay.
     Content,

@@ -178,7 +178,30 @@ impl Builder {
 fn part(folder: &Path, name: &str) -> Result<PathBuf, BuildError> {
     let build = folder.join("build");
     std::fs::create_dir_all(&build).map_err(|error| BuildError::Disk { path: build.clone(), error })?;
+    clear_away(&build);
     Ok(build.join(format!("{name}-{}.part", std::process::id())))
+}
+
+/// Removes what builds left behind that were killed; those of processes that are still there are theirs.
+fn clear_away(build: &Path) {
+    for entry in std::fs::read_dir(build).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_suffix(".part").and_then(|rest| rest.rsplit_once('-'));
+        let Some((_, process)) = process.filter(|(_, process)| process.bytes().all(|b| b.is_ascii_digit())) else {
+            continue;
+        };
+        if process == std::process::id().to_string() || !is_gone(process) {
+            continue;
+        }
+        // What cannot be removed is in nobody's way.
+        let _ = std::fs::remove_file(entry.path()).or_else(|_| std::fs::remove_dir_all(entry.path()));
+    }
+}
+
+/// Whether a process has ended; false where the system does not tell.
+fn is_gone(process: &str) -> bool {
+    let processes = Path::new("/proc");
+    processes.join("self").exists() && !processes.join(process).exists()
 }
 
 /// The builder: the one that the environment names, the one beside this program, or the one built here.
@@ -240,6 +263,21 @@ fn build_builder(kept: &Path, builder: &Path) -> Result<(), BuildError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_killed_build_left_is_cleared_away() {
+        let folder = tempfile::tempdir().unwrap();
+        // No process has this number.
+        let (old, old_folder) =
+            (folder.path().join("build/core-4194305.part"), folder.path().join("build/modules-4194305.part"));
+        let running = folder.path().join("build/core-1.part");
+        std::fs::create_dir_all(&old_folder).unwrap();
+        for file in [&old, &running] {
+            std::fs::write(file, "").unwrap();
+        }
+        part(folder.path(), "core").unwrap();
+        assert_eq!([&old, &old_folder, &running].map(|path| path.exists()), [false, false, true]);
+    }
 
     #[test]
     fn a_build_is_the_same_until_something_of_it_changes() {

@@ -96,10 +96,6 @@ pub fn scaffold(template: Template, name: &str, folder: &Path) -> Result<(), Sca
     if name == "macula" || name == "macula-plugin" {
         return Err(ScaffoldError::Reserved(name.to_owned()));
     }
-    let disk = |path: &Path| {
-        let path = path.to_owned();
-        move |error| ScaffoldError::Disk { path, error }
-    };
     match fs::read_dir(folder) {
         Ok(mut entries) => {
             if entries.next().is_some() {
@@ -123,10 +119,6 @@ pub fn scaffold(template: Template, name: &str, folder: &Path) -> Result<(), Sca
 }
 
 fn fill(template: Template, name: &str, folder: &Path) -> Result<(), ScaffoldError> {
-    let disk = |path: &Path| {
-        let path = path.to_owned();
-        move |error| ScaffoldError::Disk { path, error }
-    };
     for (path, text) in carried::template(template) {
         let path = folder.join(destination(path));
         if let Some(parent) = path.parent() {
@@ -147,6 +139,11 @@ fn fill(template: Template, name: &str, folder: &Path) -> Result<(), ScaffoldErr
         fs::write(&manifest, carried::RUST_SDK_MANIFEST).map_err(disk(&manifest))?;
     }
     Ok(())
+}
+
+fn disk(path: &Path) -> impl FnOnce(io::Error) -> ScaffoldError {
+    let path = path.to_owned();
+    move |error| ScaffoldError::Disk { path, error }
 }
 
 /// Where a template's file goes: some have other names here, so that tools do not take them for projects.

@@ -17,6 +17,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use macula_wire::{CallError, Fault, HandlerError, NodeId, limits::PAYLOAD_BYTES_MAX};
+use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
@@ -32,13 +33,14 @@ use crate::{
         types,
     },
     breaker::Verdict,
-    handover::{NotHanded, Order},
+    handover::{GivePlace, NotHanded, Order},
     host::{describe, did},
     instance::{HandlerFault, Instance},
     log::LogLevel,
-    mailbox::{Delivery, DueTick, Retry, Work},
+    mailbox::{Delivery, DueTick, Mailbox, Retry, Work},
     mesh::IncomingCall,
     plugin::{PluginCore, StopOrder},
+    settings::Change,
     status::PluginState,
 };
 
@@ -78,7 +80,7 @@ enum Task {
     Work(Work),
     Health,
     RightsChanged,
-    HandOver(Order),
+    Order(Order),
     Evict,
     Stop,
 }
@@ -200,7 +202,7 @@ impl Actor {
                 () = &mut elapsed => return Some(()),
                 _ = plugin.life.stop_order() => return None,
                 order = plugin.handover.next(self.shard as usize) => {
-                    if self.give_place(order).await {
+                    if self.obey(order).await {
                         return None;
                     }
                 }
@@ -343,7 +345,8 @@ impl Actor {
                     self.rights_generation = self.plugin.rights.generation();
                     instance.rights_changed().await
                 }
-                Task::HandOver(order) => match self.hand_over(instance, order).await {
+                Task::Order(Order::Change(change)) => self.change_settings(instance, change).await,
+                Task::Order(Order::GivePlace(order)) => match self.hand_over(instance, order).await {
                     Ok(true) => return Ended::Stopped,
                     Ok(false) => Ok(()),
                     // Somebody else brought that about: it counts for nothing in whether the plugin is given up.
@@ -440,7 +443,7 @@ impl Actor {
         if self.plugin.rights.generation() != self.rights_generation {
             return Some(Task::RightsChanged);
         }
-        self.plugin.handover.take(self.shard as usize).map(Task::HandOver)
+        self.plugin.handover.take(self.shard as usize).map(Task::Order)
     }
 
     fn next_task(&mut self) -> Option<Task> {
@@ -476,7 +479,8 @@ impl Actor {
     async fn deliver(&mut self, instance: &mut Instance, delivery: Delivery) -> Result<(), HandlerFault> {
         let publisher = self.dids.of(&delivery.message.publisher);
         self.note(|| ActivityEvent::message(&delivery.message, delivery.attempt));
-        let handled = instance.message(&delivery, &publisher).await;
+        let in_hand = InHand { mailbox: &self.plugin.mailbox, shard: self.shard as usize, delivery: Some(delivery) };
+        let (delivery, handled) = in_hand.handled_by(instance, &publisher).await;
         self.note(|| ActivityEvent::Handled { outcome: outcome_of(&handled) });
         match handled {
             Ok(Disposition::Ack) => self.plugin.forget_letter(&delivery).await,
@@ -637,7 +641,7 @@ impl Actor {
     }
 
     /// Gives the instance's state to a new version, and its place if it takes over: then the instance has ended.
-    async fn hand_over(&mut self, instance: &mut Instance, order: Order) -> Result<bool, HandlerFault> {
+    async fn hand_over(&mut self, instance: &mut Instance, order: GivePlace) -> Result<bool, HandlerFault> {
         let snapshot = if order.wants_state { instance.snapshot().await } else { Ok(None) };
         let (handed, fault) = match snapshot {
             Ok(None) => (Ok(None), None),
@@ -660,6 +664,37 @@ impl Actor {
         Ok(true)
     }
 
+    /// Lets the instance take new settings, unless nobody waits for that any more.
+    async fn change_settings(&mut self, instance: &mut Instance, change: Change) -> Result<(), HandlerFault> {
+        let Change { settings, keys, told } = change;
+        if told.is_closed() {
+            return Ok(());
+        }
+        match instance.settings_changed(settings, &keys).await {
+            Ok(taken) => {
+                // Who has stopped waiting meanwhile has put the old ones in force, and says so next.
+                let _ = told.send(taken.map_err(|error| describe(&error)));
+                Ok(())
+            }
+            Err(fault) => {
+                let _ = told.send(Err(fault.to_string()));
+                Err(fault)
+            }
+        }
+    }
+
+    /// Does what is ordered when there is no instance; true when the slot is given to another version.
+    async fn obey(&mut self, order: Order) -> bool {
+        match order {
+            Order::GivePlace(order) => self.give_place(order).await,
+            Order::Change(Change { told, .. }) => {
+                // The next instance has them from the start.
+                let _ = told.send(Ok(()));
+                false
+            }
+        }
+    }
+
     /// Counts a crash; gives the pause before the next instance, or `None` when there is to be none.
     async fn crashed(&mut self, reason: &str) -> Option<Duration> {
         match self.plugin.record_crash(reason).await {
@@ -680,6 +715,34 @@ impl Actor {
                 self.plugin.fail(self.shard, reason.to_owned()).await;
                 None
             }
+        }
+    }
+}
+
+/// A message that is being handled. When that is cut short, by whoever ends the slot, it is in the mailbox again.
+struct InHand<'a> {
+    mailbox: &'a Mutex<Mailbox>,
+    shard: usize,
+    /// Gone when it was handled.
+    delivery: Option<Delivery>,
+}
+
+impl InHand<'_> {
+    async fn handled_by(
+        mut self,
+        instance: &mut Instance,
+        publisher: &str,
+    ) -> (Delivery, Result<Disposition, HandlerFault>) {
+        let delivery = self.delivery.as_ref().expect("there until it was handled");
+        let handled = instance.message(delivery, publisher).await;
+        (self.delivery.take().expect("there until it was handled"), handled)
+    }
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        if let Some(delivery) = self.delivery.take() {
+            self.mailbox.lock().put_back(self.shard, delivery);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! How the instances of an old version give their places to those of a new one.
+//! Orders to instances, which they take between two handlers: to give their places to those of a new version, or to take new
+//! settings.
 //!
 //! The new version asks every instance slot of the old one. An instance answers between two handlers, with its state, and
 //! waits for the verdict: told to go, it says good-bye and ends; when the swap is called off, which dropping the verdict
@@ -13,6 +14,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
+use crate::settings::Change;
+
 /// What an instance hands over: its state, `None` when it keeps none, or why it cannot.
 pub(crate) type Handed = Result<Option<Bytes>, NotHanded>;
 
@@ -25,8 +28,16 @@ pub(crate) enum NotHanded {
     Ended(String),
 }
 
+/// To one instance slot.
+pub(crate) enum Order {
+    /// Hand over, and go if told to.
+    GivePlace(GivePlace),
+    /// Take new settings.
+    Change(Change),
+}
+
 /// To one instance slot: hand over.
-pub(crate) struct Order {
+pub(crate) struct GivePlace {
     /// Takes what is handed over.
     pub(crate) handed: oneshot::Sender<Handed>,
     /// Whether the instance is asked for its state.
@@ -116,7 +127,7 @@ mod tests {
     fn order() -> (Order, oneshot::Receiver<Handed>) {
         let (handed, taken) = oneshot::channel();
         let (_, verdict) = oneshot::channel();
-        (Order { handed, verdict, wants_state: true }, taken)
+        (Order::GivePlace(GivePlace { handed, verdict, wants_state: true }), taken)
     }
 
     #[tokio::test]
@@ -125,7 +136,8 @@ mod tests {
         let (given, taken) = order();
         handover.order(1, given);
         assert!(handover.take(0).is_none());
-        handover.next(1).await.handed.send(Ok(None)).unwrap();
+        let Order::GivePlace(given) = handover.next(1).await else { panic!("another order") };
+        given.handed.send(Ok(None)).unwrap();
         assert_eq!(taken.await, Ok(Ok(None)));
         assert!(handover.take(1).is_none());
     }

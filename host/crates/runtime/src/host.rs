@@ -42,6 +42,7 @@ use crate::{
     mesh::{Inbox, Offer},
     meter::Meter,
     plugin::PluginCore,
+    settings::Settings,
 };
 
 /// Subscriptions, offers and other handles that one instance may hold at a time.
@@ -58,6 +59,8 @@ pub(crate) struct InstanceState {
     /// Held while guest code may run.
     pub(crate) permit: Option<OwnedSemaphorePermit>,
     pub(crate) handling: Handling,
+    /// What it sees as its settings; the same within one handler.
+    pub(crate) settings: Settings,
     /// Its cause depth, for what is printed.
     pub(crate) cause_depth: Arc<AtomicU8>,
     /// What this instance has asked for, by itself or by joining what was there.
@@ -145,6 +148,7 @@ impl InstanceState {
         let limiter = Limiter::new(plugin.manifest.limits.memory_bytes(), plugin.memory.of(shard));
         let staged = Staged::new(plugin.manifest.limits.timers);
         let cause_depth = Arc::default();
+        let settings = plugin.settings.current();
         let mut table = ResourceTable::new();
         table.set_max_capacity(TABLE_ENTRIES_MAX);
         Self {
@@ -156,6 +160,7 @@ impl InstanceState {
             limiter,
             permit: None,
             handling: Handling::default(),
+            settings,
             wanted: Wanted::default(),
             staged,
             content: content::ContentState::default(),

@@ -30,6 +30,7 @@ use crate::{
     mailbox::{Delivery, DueTick, Mailbox},
     plugin::{PluginCore, StopReason},
     program::one_line,
+    settings::Settings,
     status::Counters,
 };
 
@@ -194,6 +195,23 @@ impl Instance {
         self.begin(Handling::default());
         let result = guest.call_restore(&mut self.store, state, version).await;
         self.end(result)
+    }
+
+    /// Tells of other settings, which it sees from now on; the ones that it had come back when it refuses.
+    pub(crate) async fn settings_changed(
+        &mut self,
+        settings: Settings,
+        keys: &[String],
+    ) -> Result<Result<(), types::Error>, HandlerFault> {
+        let before = std::mem::replace(&mut self.store.data_mut().settings, settings);
+        let Some(guest) = self.exports.config.clone() else { return Ok(Ok(())) };
+        self.begin(Handling::default());
+        let result = guest.call_on_config_changed(&mut self.store, keys).await;
+        let taken = self.end(result)?;
+        if taken.is_err() {
+            self.store.data_mut().settings = before;
+        }
+        Ok(taken)
     }
 
     /// Tells of new rights.

@@ -39,6 +39,7 @@ mod quotas;
 mod registry;
 mod rights;
 mod runtime;
+mod settings;
 mod status;
 mod succession;
 pub mod testing;
@@ -61,5 +62,6 @@ pub use rights::Rights;
 pub use runtime::{
     Grant, ManifestSource, PluginSource, Prepared, Runtime, RuntimeConfig, RuntimeError, StartError, StartOptions,
 };
+pub use settings::{ReconfigureError, Reconfigured};
 pub use status::{Metrics, PluginState, PluginStatus, SubscriptionStatus};
 pub use succession::{ReplaceError, ReplaceOptions, StateTransfer};

@@ -167,6 +167,14 @@ pub(crate) enum Joined {
     No,
 }
 
+/// What a mailbox had when it was closed.
+pub(crate) struct Leftover {
+    /// Taken, and not handled.
+    pub(crate) taken: Vec<Delivery>,
+    /// Messages that waited to be taken, and are gone.
+    pub(crate) untaken: u64,
+}
+
 /// See the module.
 pub(crate) struct Mailbox {
     bell: Arc<Bell>,
@@ -400,6 +408,11 @@ impl Mailbox {
         self.shards[owner].lanes.retry(delivery, delay, now)
     }
 
+    /// The instance of this slot has ended before it was done with it.
+    pub(crate) fn put_back(&mut self, shard: usize, delivery: Delivery) {
+        self.shards[shard].ready.push_front(delivery);
+    }
+
     /// A dead letter is to be handled again, behind what was taken already. False when nothing is taken any more.
     pub(crate) fn replay(&mut self, delivery: Delivery) -> bool {
         if self.is_draining {
@@ -619,9 +632,11 @@ impl Mailbox {
         self.bell.ring_all();
     }
 
-    /// Ends everything and gives what had been taken and not handled.
-    pub(crate) fn close(&mut self) -> Vec<Delivery> {
+    /// Ends everything and gives what is left.
+    pub(crate) fn close(&mut self) -> Leftover {
         self.is_draining = true;
+        let untaken = self.subscriptions.iter().map(|one| u64::from(one.source.stream.queued())).sum();
+        self.dropped_before = self.dropped() + untaken;
         self.subscriptions.clear();
         self.offers.clear();
         self.returned_calls.clear();
@@ -632,7 +647,7 @@ impl Mailbox {
             left.extend(shard.lanes.clear());
             left.extend(shard.ready.drain(..));
         }
-        left
+        Leftover { taken: left, untaken }
     }
 
     // What can be told.

@@ -2,7 +2,7 @@
 //! and stop it.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -24,11 +24,11 @@ use crate::{
     breaker::{self, Breaker, Verdict},
     clock::Clock,
     dead_letters::{DeadLetters, ReplayError},
-    handover::{Handover, Order},
+    handover::{GivePlace, Handover, Order},
     inspect::Inspection,
     log::{Entry, LogLevel, LogSource, PluginLog},
     log_topic::LogPublisher,
-    mailbox::{Bell, Mailbox},
+    mailbox::{Bell, Leftover, Mailbox},
     manifest::Manifest,
     mesh::Mesh,
     program::Program,
@@ -36,6 +36,7 @@ use crate::{
     registry::Registry,
     rights::{Rights, RightsCell},
     runtime::Grant,
+    settings::SettingsCell,
     status::{Counters, MemoryGauges, Metrics, PluginState, PluginStatus},
 };
 
@@ -73,6 +74,8 @@ pub(crate) struct PluginCore {
     pub(crate) program: Arc<Program>,
     pub(crate) mesh: Arc<dyn Mesh>,
     pub(crate) rights: RightsCell,
+    /// The manifest's at first.
+    pub(crate) settings: SettingsCell,
     /// What the rights come from.
     grant: Grant,
     pub(crate) log: Arc<PluginLog>,
@@ -276,6 +279,7 @@ impl PluginCore {
             // One place more for a canary, which is behind the instances.
             life: Life::new(instances),
             handover: Handover::new(instances + 1),
+            settings: SettingsCell::new(parts.manifest.config.clone()),
             rights: RightsCell::new(parts.grant.rights(parts.program.mcid(), &parts.manifest)),
             grant: parts.grant,
             program: parts.program,
@@ -428,8 +432,12 @@ impl PluginCore {
     }
 
     async fn bury_the_rest(&self, reason: &str) {
-        let rest = self.mailbox.lock().close();
-        for delivery in rest {
+        let Leftover { taken, untaken } = self.mailbox.lock().close();
+        if untaken > 0 {
+            let text = format!("{untaken} messages that had come and were not taken yet are lost: {reason}");
+            self.log.host(LogLevel::Warn, text);
+        }
+        for delivery in taken {
             self.bury(&delivery, reason).await;
         }
     }
@@ -581,7 +589,7 @@ impl PluginHandle {
         // It goes, whatever it may say.
         let _ = verdict.send(STOP_MARGIN);
         let shard = core.mailbox.lock().canary_shard();
-        core.handover.order(shard, Order { handed, verdict: told, wants_state: false });
+        core.handover.order(shard, Order::GivePlace(GivePlace { handed, verdict: told, wants_state: false }));
         core.bell.ring_all();
         // What it handles is handled to the end, which may include a call as long as calls may be.
         let longest = core.manifest.limits.handler_time() + CALL_TIMEOUT_MAX;
@@ -605,7 +613,8 @@ impl PluginHandle {
 
     /// What it asked for and how it is set up.
     pub fn manifest(&self) -> Manifest {
-        self.core().manifest.clone()
+        let core = self.core();
+        Manifest { config: BTreeMap::clone(&core.settings.current()), ..core.manifest.clone() }
     }
 
     /// Its log, to read and to follow.

@@ -269,6 +269,20 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// With its manifest put together; `what` is what the component is called in errors.
+    pub(crate) fn resolve(
+        program: Arc<Program>,
+        beside: Option<ManifestSource>,
+        what: String,
+        stem: &str,
+    ) -> Result<Self, StartError> {
+        let beside = beside.map(read_manifest).transpose()?;
+        let beside = beside.as_ref().map(|(origin, text)| ManifestText { origin, text });
+        let manifest = Manifest::resolve(program.inspection().manifest.as_deref(), beside, stem)
+            .map_err(|source| StartError::Manifest { what, source })?;
+        Ok(Self { program, manifest })
+    }
+
     /// The component.
     pub fn mcid(&self) -> &Mcid {
         self.program.mcid()
@@ -416,12 +430,8 @@ impl Runtime {
             }
             PluginSource::Bytes { name, bytes } => (name.clone(), name, bytes, None),
         };
-        let beside = manifest.or(beside.map(ManifestSource::Path)).map(read_manifest).transpose()?;
         let program = self.program(&bytes).map_err(|source| StartError::Program { what: what.clone(), source })?;
-        let beside = beside.as_ref().map(|(origin, text)| ManifestText { origin, text });
-        let manifest = Manifest::resolve(program.inspection().manifest.as_deref(), beside, &stem)
-            .map_err(|source| StartError::Manifest { what, source })?;
-        Ok(Prepared { program, manifest })
+        Prepared::resolve(program, manifest.or(beside.map(ManifestSource::Path)), what, &stem)
     }
 
     fn program(&self, bytes: &[u8]) -> Result<Arc<Program>, ProgramError> {

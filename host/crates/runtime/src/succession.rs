@@ -18,7 +18,7 @@ use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 use crate::{
     actor::{Actor, InitError},
     breaker::{Breaker, CrashPolicy},
-    handover::{Handed, NotHanded, Order},
+    handover::{GivePlace, Handed, NotHanded, Order},
     host::Unfinished,
     instance::Instance,
     log::LogLevel,
@@ -293,7 +293,7 @@ async fn hand_over(running: &PluginCore, options: &ReplaceOptions) -> Result<Wai
         let (handed, taken) = oneshot::channel::<Handed>();
         let (verdict, told) = oneshot::channel();
         let wants_state = options.state == StateTransfer::Required;
-        running.handover.order(shard as usize, Order { handed, verdict: told, wants_state });
+        running.handover.order(shard as usize, Order::GivePlace(GivePlace { handed, verdict: told, wants_state }));
         verdicts.push(verdict);
         handing.push(taken);
     }

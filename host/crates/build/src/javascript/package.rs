@@ -46,6 +46,10 @@ impl Package {
         let file = folder.join("package.json");
         let text = std::fs::read_to_string(&file).map_err(|error| BuildError::Disk { path: file.clone(), error })?;
         let wrong = |why: String| BuildError::Manifest { file: file.clone(), why };
+        let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        if !value.is_object() {
+            return Err(wrong("is no object: what package.json says stands between { and }".into()));
+        }
         let raw: Raw = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         let engine = match raw.macula.engine.as_deref() {
             None => Engine::default(),
@@ -90,6 +94,8 @@ mod tests {
         write("package.json", "{\"main\": \"other.js\"}");
         let error = read().unwrap_err().to_string();
         assert!(error.ends_with("\"main\" is other.js, and there is no such file"), "{error}");
+        write("package.json", "[]");
+        assert!(read().unwrap_err().to_string().contains("is no object"));
         write("package.json", "{");
         assert!(matches!(read(), Err(BuildError::Manifest { .. })));
     }

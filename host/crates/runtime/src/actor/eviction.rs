@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::Actor;
 use crate::{
     bindings::lifecycle,
-    handover::Order,
+    handover::{GivePlace, Order},
     host::{Wanted, describe},
     instance::{HandlerFault, Instance},
     log::LogLevel,
@@ -49,7 +49,7 @@ struct Idleness {
 /// What ends the wait of an evicted instance.
 enum Woken {
     Work,
-    HandOver(Order),
+    Order(Order),
     Stop,
 }
 
@@ -126,8 +126,8 @@ impl Actor {
             match std::future::poll_fn(|cx| self.poll_evicted(cx)).await {
                 Woken::Work => return Some(()),
                 Woken::Stop => return None,
-                Woken::HandOver(order) => {
-                    if self.give_place(order).await {
+                Woken::Order(order) => {
+                    if self.obey(order).await {
                         return None;
                     }
                 }
@@ -140,7 +140,7 @@ impl Actor {
         self.plugin.bell.of(shard).register(cx.waker());
         loop {
             if let Some(order) = self.plugin.handover.take(shard) {
-                return Poll::Ready(Woken::HandOver(order));
+                return Poll::Ready(Woken::Order(order));
             }
             // New rights are news that it may have been waiting for.
             if self.plugin.rights.generation() != self.rights_generation {
@@ -161,7 +161,7 @@ impl Actor {
     }
 
     /// Gives the slot, which has no instance now, to a new version, with the state that is kept. False when it is not wanted after all.
-    pub(super) async fn give_place(&mut self, order: Order) -> bool {
+    pub(super) async fn give_place(&mut self, order: GivePlace) -> bool {
         let kept = self.eviction.kept.as_ref().and_then(|kept| kept.state.clone());
         let state = if order.wants_state { kept } else { None };
         let is_wanted = order.handed.send(Ok(state)).is_ok() || self.plugin.is_candidate();

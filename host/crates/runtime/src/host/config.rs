@@ -5,11 +5,10 @@ use crate::bindings::config;
 
 impl config::Host for InstanceState {
     fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
-        Ok(self.plugin.manifest.config.get(&key).cloned())
+        Ok(self.settings.get(&key).cloned())
     }
 
     fn all(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
-        let config = &self.plugin.manifest.config;
-        Ok(config.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
+        Ok(self.settings.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 }

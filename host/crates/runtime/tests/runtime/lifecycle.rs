@@ -40,9 +40,18 @@ async fn who_does_not_stop_is_ended() {
     let fixture = Fixture::new();
     let plugin = fixture.start("probe", &format!("{MANIFEST}\n[limits]\nhandler-ms = 600000")).await;
     fixture.ask("publish begun x\nhandled").await;
+    let begun = plugin.activity().watch();
     fixture.tell("loop");
+    plugin.activity().follow(begun).await;
+    for _ in 0..10 {
+        fixture.tell("handled");
+    }
     plugin.stop(StopReason::Stopped, Duration::from_millis(50)).await;
     assert_eq!(plugin.state(), PluginState::Stopped);
+    // Nothing goes without a word: what had been taken is a dead letter, and the rest is counted.
+    let metrics = plugin.metrics();
+    assert_eq!((metrics.dead_letters, metrics.dropped), (1, 10));
+    logged(&plugin, "10 messages that had come and were not taken yet are lost: the plugin was stopped").await;
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod lifecycle;
 mod limits;
 mod refusals;
 mod rights;
+mod settings;
 mod sharing;
 mod succession;
 mod support;

@@ -136,8 +136,14 @@ impl timer_handler::Guest for Probe {
 }
 
 impl config_handler::Guest for Probe {
-    fn on_config_changed(_keys: Vec<String>) -> Result<(), types::Error> {
-        Ok(())
+    fn on_config_changed(keys: Vec<String>) -> Result<(), types::Error> {
+        report(&format!("changed {} on instance {}", keys.join(" "), identity::instance().index));
+        match config::get("take").as_deref() {
+            Some("trap") => panic!("as told"),
+            Some("refuse") => Err(types::Error::Invalid("as told".into())),
+            Some("refuse-last") if identity::instance().index > 0 => Err(types::Error::Invalid("as told".into())),
+            _ => Ok(()),
+        }
     }
     fn on_rights_changed() {
         report("rights changed");
