@@ -1,6 +1,6 @@
 //! Wires a node together: relay, mesh handle, plugins, administration, health; and takes it apart in order.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use macula_admin::{AdminServer, BindError as HealthBindError};
 use macula_node::{
@@ -8,12 +8,11 @@ use macula_node::{
     RelayUrl, RunningNode,
     auth::Slot,
     content::store::{Owner, StoreConfig},
-    deploy::PackageQuery,
     wire::{NodeId, hello::Role},
 };
 use macula_runtime::{
-    Grant, LogLevel, ManifestSource, Mcid, PluginHandle, PluginSource, Rights, Runtime, RuntimeConfig, StartError,
-    StopReason, mesh::MeshProvider,
+    Grant, LogLevel, Mcid, PluginHandle, PluginSource, Rights, Runtime, RuntimeConfig, StartError, StopReason,
+    mesh::MeshProvider,
 };
 use serde::Serialize;
 use tokio::{
@@ -27,6 +26,7 @@ use crate::{
     deployment::{Deployments, Parts, Records},
     dev::{self, Project, RightsOf},
     failure::{Failure, Kind},
+    given_plugins::{Component, Given, GivenPlugin},
     output::{self, Format},
     plugin_mesh::NodeMeshes,
     registry::{Registry, RegistryTasks},
@@ -46,6 +46,8 @@ pub(crate) struct Node {
     relay: Option<Arc<RelayServer>>,
     mesh: Mesh,
     runtime: Option<Runtime>,
+    /// Plugins that it was given.
+    given: Option<Given>,
     /// Hands changed rights on to plugins.
     rights: Option<JoinHandle<()>>,
     deployments: Option<Deployments>,
@@ -67,7 +69,7 @@ pub(crate) enum Purpose {
     Relay,
     /// Runs plugins, and what is deployed to the slots that it follows.
     Host {
-        plugins: Vec<Plugin>,
+        plugins: Vec<GivenPlugin>,
         follow: Vec<Slot>,
         store: StoreConfig,
         /// Publish the plugins' logs, from this level on.
@@ -75,40 +77,6 @@ pub(crate) enum Purpose {
         /// One that is worked on.
         project: Option<Project>,
     },
-}
-
-/// A plugin to run.
-pub(crate) struct Plugin {
-    pub(crate) component: Component,
-    pub(crate) manifest: Option<PathBuf>,
-}
-
-/// Where its component is.
-pub(crate) enum Component {
-    File(PathBuf),
-    /// On this node, or on others of the mesh.
-    Content(Mcid),
-    /// The newest version of a package that fits.
-    Package(PackageQuery),
-}
-
-impl Component {
-    /// The name of its table in the config file's `[plugin]`: a file's stem, a content id, the whole name of a package.
-    fn settings_key(&self) -> String {
-        match self {
-            Self::File(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-            Self::Content(mcid) => mcid.to_string(),
-            Self::Package(query) => query.name.to_string(),
-        }
-    }
-
-    /// Where its manifest may lie; only a file has anything beside it.
-    fn manifest_beside(&self) -> Option<PathBuf> {
-        match self {
-            Self::File(path) => Some(path.with_extension("toml")),
-            Self::Content(_) | Self::Package(_) => None,
-        }
-    }
 }
 
 /// The line that says that a node is up, as programs read it.
@@ -148,7 +116,17 @@ pub(crate) fn run(settings: &Settings, node: &NodeSettings, purpose: Purpose, fo
             () = &mut stop => return Ok(()),
         };
         started.say_ready(format);
-        stop.await;
+        let mut reload = Reload::new()?;
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                () = reload.wanted() => {}
+            }
+            tokio::select! {
+                () = &mut stop => break,
+                () = started.reload(settings) => {}
+            }
+        }
         tracing::info!("stopping");
         tokio::select! {
             () = started.stop() => {}
@@ -158,6 +136,26 @@ pub(crate) fn run(settings: &Settings, node: &NodeSettings, purpose: Purpose, fo
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
+}
+
+/// SIGHUP, which asks for settings to be read again. From a terminal it says that the terminal has gone, and ends the process
+/// as it always does.
+enum Reload {
+    Asked(tokio::signal::unix::Signal),
+    Never,
+}
+
+impl Reload {
+    fn new() -> Result<Self, Failure> {
+        if output::is_watched() { Ok(Self::Never) } else { Ok(Self::Asked(signal(SignalKind::hangup())?)) }
+    }
+
+    async fn wanted(&mut self) {
+        match self {
+            Self::Asked(signal) => drop(signal.recv().await),
+            Self::Never => std::future::pending().await,
+        }
+    }
 }
 
 /// Ends at SIGINT or SIGTERM.
@@ -218,6 +216,7 @@ impl Node {
             relay,
             mesh,
             runtime: None,
+            given: None,
             rights: None,
             deployments: None,
             registry: None,
@@ -242,7 +241,7 @@ impl Node {
     async fn start_plugins(
         &mut self,
         settings: &Settings,
-        plugins: Vec<Plugin>,
+        plugins: Vec<GivenPlugin>,
         follow: &[Slot],
         publish_logs: Option<LogLevel>,
         project: Option<Project>,
@@ -269,19 +268,20 @@ impl Node {
         if let Some(content) = &self.content {
             self.registry = Some(Registry::start(&self.mesh, content, &self.state)?);
         }
+        let mesh = self.mesh.clone();
+        let grant = Grant::ByComponent(Arc::new(move |mcid| plugin_rights(&mesh, mcid)));
+        let mut given = Given::new(runtime.clone(), grant);
         // All are read before the first begins: nothing happens when one of them is wrong.
         let mut prepared = Vec::new();
         for plugin in plugins {
-            let manifest = self.manifest_of(settings, &plugin)?.map(ManifestSource::Path);
-            let source = self.source_of(plugin.component).await?;
-            prepared.push(runtime.prepare(source, manifest).await.map_err(refused)?);
+            let manifest = plugin.manifest(&settings.file)?;
+            let source = self.source_of(&plugin.component).await?;
+            prepared.push((plugin, runtime.prepare(source, manifest).await.map_err(refused)?));
         }
-        let mesh = self.mesh.clone();
-        let grant = Grant::ByComponent(Arc::new(move |mcid| plugin_rights(&mesh, mcid)));
-        for prepared in prepared {
-            let started = runtime.start_prepared(prepared, &grant).await.map_err(refused)?;
-            tracing::info!(plugin = %started.name(), mcid = %started.mcid(), "plugin started");
+        for (plugin, prepared) in prepared {
+            given.start(plugin, prepared).await.map_err(refused)?;
         }
+        self.given = Some(given);
         if let (Some(content), Some((registry, _))) = (self.content.clone(), &self.registry) {
             let deployments = Deployments::start(
                 &Parts {
@@ -303,13 +303,13 @@ impl Node {
     }
 
     /// A component to start; content is fetched first, if it is not here.
-    async fn source_of(&self, component: Component) -> Result<PluginSource, Failure> {
+    async fn source_of(&self, component: &Component) -> Result<PluginSource, Failure> {
         let mcid = match component {
-            Component::File(path) => return Ok(PluginSource::Path(path)),
-            Component::Content(mcid) => mcid,
+            Component::File(path) => return Ok(PluginSource::Path(path.clone())),
+            Component::Content(mcid) => mcid.clone(),
             Component::Package(query) => {
                 let registry = self.registry.as_ref().ok_or_else(|| Failure::failed("this node keeps no registry"))?;
-                let found = registry.0.find(&query, COMPONENT_PATIENCE).await;
+                let found = registry.0.find(query, COMPONENT_PATIENCE).await;
                 let found = found.ok_or_else(|| Failure::not_found(format!("no version of {} fits", query.name)))?;
                 tracing::info!(package = %found.id, mcid = %found.mcid, "found in the registry");
                 found.mcid
@@ -323,27 +323,15 @@ impl Node {
         Ok(PluginSource::Bytes { name: mcid.to_string(), bytes: bytes.into() })
     }
 
-    /// The manifest to use in place of the one beside the component: the one that was named, with what the config file
-    /// says of this plugin on top. `None` leaves the one beside it.
-    fn manifest_of(&self, settings: &Settings, plugin: &Plugin) -> Result<Option<PathBuf>, Failure> {
-        let key = plugin.component.settings_key();
-        let Some(table) = settings.file.plugin.get(&key) else { return Ok(plugin.manifest.clone()) };
-        let mut merged = match plugin.manifest.clone().or_else(|| plugin.component.manifest_beside()) {
-            None => toml::Table::new(),
-            Some(base) => match std::fs::read_to_string(&base) {
-                Ok(text) => text.parse().map_err(|error| Failure::usage(format!("{}: {error}", base.display())))?,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound && plugin.manifest.is_none() => {
-                    toml::Table::new()
-                }
-                Err(error) => return Err(Failure::from(error).during(format!("cannot read {}", base.display()))),
-            },
-        };
-        overlay(&mut merged, table);
-        let directory = self.state.path().join("settings");
-        std::fs::create_dir_all(&directory)?;
-        let path = directory.join(format!("{key}.toml"));
-        std::fs::write(&path, merged.to_string())?;
-        Ok(Some(path))
+    /// Reads again what the plugins' settings come from, and puts that in force.
+    async fn reload(&self, settings: &Settings) {
+        match (settings.file_as_it_is_now(), &self.given) {
+            (Ok(file), Some(given)) => given.reconfigure(&file).await,
+            (Ok(_), None) => {
+                tracing::info!("asked to read settings again: a node without plugins has none that can change")
+            }
+            (Err(failure), _) => tracing::error!(%failure, "the settings stay as they are"),
+        }
     }
 
     fn plugins(&self) -> Vec<PluginHandle> {
@@ -573,16 +561,6 @@ fn start_health(address: HealthAddress, report: &Arc<NodeReport>) -> Result<Opti
             Ok(Some(server))
         }
         (Err(error), HealthAddress::Given(_)) => Err(Failure::failed(error)),
-    }
-}
-
-/// Puts the values of `over` into `base`, tables within tables.
-fn overlay(base: &mut toml::Table, over: &toml::Table) {
-    for (key, value) in over {
-        match (base.get_mut(key), value) {
-            (Some(toml::Value::Table(base)), toml::Value::Table(over)) => overlay(base, over),
-            _ => drop(base.insert(key.clone(), value.clone())),
-        }
     }
 }
 

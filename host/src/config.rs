@@ -44,6 +44,9 @@ pub(crate) struct Settings {
     pub(crate) tokens: Vec<PathBuf>,
     pub(crate) tls: TlsMode,
     pub(crate) environment: Environment,
+    /// The config file that was named.
+    config: Option<PathBuf>,
+    /// As it was read at the start.
     pub(crate) file: File,
 }
 
@@ -97,7 +100,12 @@ impl Settings {
             tracing::warn!("TLS mode development: certificates of relays on this machine are not checked");
         }
         environment.warn_of_what_is_not_in_force();
-        Ok(Self { home, realm, auth_min, tokens, tls, environment, file })
+        Ok(Self { home, realm, auth_min, tokens, tls, environment, config: flags.config.clone(), file })
+    }
+
+    /// The config file, read again.
+    pub(crate) fn file_as_it_is_now(&self) -> Result<File, Failure> {
+        File::read(self.config.as_deref(), &self.home)
     }
 
     /// For `run` (`default_name` host) and `relay` (relay).

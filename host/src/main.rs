@@ -12,6 +12,7 @@ mod content_admin;
 mod deployment;
 mod dev;
 mod failure;
+mod given_plugins;
 mod output;
 mod plugin_admin;
 mod plugin_content;

@@ -8,9 +8,10 @@ use macula_runtime::LogLevel;
 
 use super::{CommonFlags, NodeFlags, build};
 use crate::{
-    compose::{self, Component, Plugin, Purpose},
+    compose::{self, Purpose},
     config::{self, Settings, Table},
     failure::Failure,
+    given_plugins::{Component, GivenPlugin},
     output::Format,
 };
 
@@ -48,7 +49,7 @@ impl Run {
         let node = settings.node(&self.node, Table::Node, "host")?;
         let mut plugins = Vec::new();
         for path in &self.plugins {
-            plugins.push(Plugin { component: component(path)?, manifest: self.manifest.clone() });
+            plugins.push(GivenPlugin { component: component(path)?, manifest: self.manifest.clone() });
         }
         let store = settings.store(self.content_max, self.plugin_content_max)?;
         let publish_logs = settings.publish_logs(self.publish_logs)?;

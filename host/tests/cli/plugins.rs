@@ -293,6 +293,63 @@ fn what_is_not_as_expected_is_shown() {
     home.output(&["test", &prebuilt("sensor-alert"), "--scenario", "/nowhere.toml"]).failed(4, "/nowhere.toml");
 }
 
+#[test]
+fn settings_are_read_again_when_that_is_asked_for() {
+    let home = Home::new();
+    let component = home.path().join("probe.wasm");
+    fs::copy(project().join("host/crates/runtime/tests/probe.wasm"), &component).unwrap();
+    let manifest = "advertise = [\"ask\"]\n[[procedures]]\nprocedure = \"ask\"\n[config]\ncolour = \"red\"\n";
+    fs::write(home.path().join("probe.toml"), manifest).unwrap();
+    let config = |text: &str| fs::write(home.path().join("macula.toml"), text).unwrap();
+    let mut node = home.node(&["run", component.to_str().unwrap(), &prebuilt("sensor-alert")]);
+    let ask = |command: &str| home.output(&["call", "ask", "--raw", command]).succeeded().trim().to_owned();
+    let mut reload = |expected: &[&str]| {
+        node.process.signal("-HUP");
+        expected.iter().for_each(|what| drop(node.process.note(what)));
+    };
+    assert_eq!(ask("handled"), "handled 0");
+    reload(&["its settings have not changed", "its settings have not changed"]);
+    config("[plugin.probe.config]\ncolour = \"blue\"\n[plugin.sensor-alert.config]\nthreshold = 20\n");
+    // One is told, and the other cannot be.
+    reload(&["it has new settings", "it was begun anew with new settings"]);
+    assert_eq!(ask("config colour"), "Some(\"blue\")");
+    config("[plugin.probe.config]\ncolour = \"green\"\ntake = \"refuse\"\n");
+    reload(&["the plugin refuses them: invalid: as told", "it was begun anew with new settings"]);
+    assert_eq!(ask("config colour"), "Some(\"blue\")");
+    config("[plugin.probe.limits]\nmemory-mib = 0\n");
+    reload(&["memory-mib"]);
+    config("nonsense");
+    reload(&["the settings stay as they are"]);
+    config("");
+    assert_eq!(ask("config colour"), "Some(\"blue\")");
+    node.stop();
+}
+
+/// The same in a scenario.
+#[test]
+fn settings_change_in_a_scenario() {
+    let home = Home::new();
+    let scenario = home.path().join("settings.toml");
+    let steps = "[config]\nreport = \"report\"\n\
+        [[steps]]\nconfig = { colour = \"blue\" }\npublishes = [{ topic = \"report\", text = \"changed colour on instance 0\" }]\n\
+        [[steps]]\nconfig = { take = \"refuse\", colour = \"red\" }\nrefuses = \"as told\"\n\
+        [[steps]]\nmessage = { topic = \"in\", text = \"config colour\" }\npublishes = [{ topic = \"report\", text = \"Some(\\\"blue\\\")\" }]\n";
+    fs::copy(project().join("host/crates/runtime/tests/probe.wasm"), home.path().join("probe.wasm")).unwrap();
+    let manifest = "subscribe = [\"in\"]\npublish = [\"report\"]\n[[subscriptions]]\npattern = \"in\"\n";
+    fs::write(home.path().join("probe.toml"), manifest).unwrap();
+    let test = |steps: &str| {
+        fs::write(&scenario, steps).unwrap();
+        let component = home.path().join("probe.wasm");
+        home.output(&["test", component.to_str().unwrap(), "--scenario", scenario.to_str().unwrap()])
+    };
+    test(steps).succeeded();
+    let finished = test(&steps.replace("refuses = \"as told\"\n", ""));
+    assert!(finished.out.contains("step 2: it refuses its new settings: invalid: as told"), "{}", finished.out);
+    finished.failed(1, "1 of 1 scenario failed");
+    let finished = test(&steps.replace("take = \"refuse\"", "take = \"them\""));
+    assert!(finished.out.contains("step 2: refuses: expected \"as told\", and it takes them"), "{}", finished.out);
+}
+
 /// What happens at a plugin that runs becomes a scenario, and the plugin passes it.
 #[test]
 fn what_happens_is_recorded_and_played_again() {

@@ -16,6 +16,8 @@ pub(crate) struct Observed {
     pub(crate) logs: Vec<String>,
     pub(crate) calls: Vec<(Topic, Bytes)>,
     pub(crate) denied: Vec<(Operation, String)>,
+    /// Why new settings were refused.
+    pub(crate) refused: Option<String>,
 }
 
 /// Something that is not as expected.
@@ -39,7 +41,7 @@ impl fmt::Display for Mismatch {
 impl Observed {
     /// What is different, if anything.
     pub(crate) fn differences(&self, step: &Step) -> Vec<String> {
-        let Step { publishes, reply, outcome, logs, calls, denied, .. } = step;
+        let Step { publishes, reply, outcome, logs, calls, denied, refuses, .. } = step;
         let mut differences = Vec::new();
         if let Some(expected) = outcome
             && self.outcome != Some(expected)
@@ -61,6 +63,13 @@ impl Observed {
             if *expected != got {
                 differences.push(format!("denied: expected [{}], got [{}]", expected.join(", "), got.join(", ")));
             }
+        }
+        match (refuses, &self.refused) {
+            (None, None) => {}
+            (Some(expected), Some(text)) if text.contains(expected) => {}
+            (Some(expected), Some(text)) => differences.push(format!("refuses: expected {expected:?}, got {text:?}")),
+            (Some(expected), None) => differences.push(format!("refuses: expected {expected:?}, and it takes them")),
+            (None, Some(text)) => differences.push(format!("it refuses its new settings: {text}")),
         }
         let mut entries = self.logs.iter();
         for expected in logs {

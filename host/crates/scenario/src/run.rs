@@ -14,8 +14,8 @@ use std::{
 
 use bytes::Bytes;
 use macula_runtime::{
-    CrashPolicy, Grant, ManifestSource, Metrics, PluginHandle, PluginSource, Prepared, ReplaceOptions, Rights, Runtime,
-    RuntimeConfig, RuntimeError, StopReason, testing::LocalMesh,
+    CrashPolicy, Grant, ManifestSource, Metrics, PluginHandle, PluginSource, Prepared, ReconfigureError,
+    ReplaceOptions, Rights, Runtime, RuntimeConfig, RuntimeError, StopReason, testing::LocalMesh,
 };
 use macula_wire::{CallError, ContentType, HandlerError, Metadata, Operation, Pattern, Topic};
 
@@ -132,9 +132,14 @@ impl Runner {
         let time = Some(SystemTime::UNIX_EPOCH + START);
         let config = RuntimeConfig { cache_dir: self.cache.clone(), crash_policy, time, ..RuntimeConfig::default() };
         let runtime = Runtime::new(config, Arc::new(mesh.clone()))?;
+        let mut beside = match self.beside() {
+            Ok(beside) => beside,
+            Err(what) => return Ok((vec![Mismatch { step: 0, what }], Vec::new())),
+        };
+        overlay(&mut beside, &scenario.config);
         let at_start = |what: String| Ok((vec![Mismatch { step: 0, what }], Vec::new()));
         set_up(&mesh, scenario);
-        let prepared = match self.prepare(&runtime, scenario).await {
+        let prepared = match self.prepare(&runtime, &beside).await {
             Ok(prepared) => prepared,
             Err(error) => return at_start(error),
         };
@@ -142,8 +147,17 @@ impl Runner {
             Ok(plugin) => plugin,
             Err(error) => return at_start(error.to_string()),
         };
-        let mut stage =
-            Stage { mesh, runtime, plugin, prepared, begun, log_next: 0, denied: Vec::new(), delay: Duration::ZERO };
+        let mut stage = Stage {
+            mesh,
+            runtime,
+            plugin,
+            prepared,
+            beside,
+            begun,
+            log_next: 0,
+            denied: Vec::new(),
+            delay: Duration::ZERO,
+        };
         let (mut mismatches, mut log) = (Vec::new(), Vec::new());
         stage.observe(&mut log).await;
         for (index, step) in scenario.steps.iter().enumerate() {
@@ -162,22 +176,33 @@ impl Runner {
         Ok((mismatches, log))
     }
 
-    async fn prepare(&self, runtime: &Runtime, scenario: &Scenario) -> Result<Prepared, String> {
-        let mut beside: toml::Table = match &self.manifest {
-            Some(text) => text.parse().map_err(|error: toml::de::Error| error.to_string())?,
-            None => toml::Table::new(),
-        };
-        if !scenario.config.is_empty() {
-            let config = beside.entry("config").or_insert_with(|| toml::Table::new().into());
-            if let Some(config) = config.as_table_mut() {
-                config.extend(scenario.config.clone());
-            }
-        }
-        let manifest = (!beside.is_empty())
-            .then(|| ManifestSource::Text { origin: "the scenario's settings".to_owned(), text: beside.to_string() });
-        let source = PluginSource::Bytes { name: self.name.clone(), bytes: self.component.clone() };
-        runtime.prepare(source, manifest).await.map_err(|error| error.to_string())
+    /// The manifest beside the component.
+    fn beside(&self) -> Result<toml::Table, String> {
+        let parsed =
+            self.manifest.as_ref().map(|text| text.parse().map_err(|error: toml::de::Error| error.to_string()));
+        parsed.transpose().map(Option::unwrap_or_default)
     }
+
+    async fn prepare(&self, runtime: &Runtime, beside: &toml::Table) -> Result<Prepared, String> {
+        let source = PluginSource::Bytes { name: self.name.clone(), bytes: self.component.clone() };
+        runtime.prepare(source, manifest(beside)).await.map_err(|error| error.to_string())
+    }
+}
+
+/// Puts settings over those of a manifest.
+fn overlay(beside: &mut toml::Table, settings: &toml::Table) {
+    if settings.is_empty() {
+        return;
+    }
+    let config = beside.entry("config").or_insert_with(|| toml::Table::new().into());
+    if let Some(config) = config.as_table_mut() {
+        config.extend(settings.clone());
+    }
+}
+
+fn manifest(beside: &toml::Table) -> Option<ManifestSource> {
+    let text = || ManifestSource::Text { origin: "the scenario's settings".to_owned(), text: beside.to_string() };
+    (!beside.is_empty()).then(text)
 }
 
 fn set_up(mesh: &LocalMesh, scenario: &Scenario) {
@@ -212,6 +237,8 @@ struct Stage {
     runtime: Runtime,
     plugin: PluginHandle,
     prepared: Prepared,
+    /// Its manifest beside the component, with the settings that it has now.
+    beside: toml::Table,
     begun: tokio::time::Instant,
     log_next: u64,
     /// Rights that were taken.
@@ -224,7 +251,7 @@ impl Stage {
     async fn step(&mut self, step: &Step, log: &mut Vec<String>) -> Result<Observed, String> {
         let before = self.plugin.metrics();
         set_answers(&self.mesh, &step.answers);
-        let mut reply = None;
+        let (mut reply, mut refused) = (None, None);
         if let Some(message) = &step.message {
             tokio::time::sleep(self.delay).await;
             let mut message = message_of(&self.mesh, message);
@@ -243,10 +270,29 @@ impl Stage {
             let replaced = self.runtime.replace(&self.plugin, self.prepared.clone(), &Grant::AsAsked, &options).await;
             replaced.map_err(|error| format!("replace: {error}"))?;
         }
+        if let Some(settings) = &step.config {
+            refused = self.change_settings(settings).await?;
+        }
         let mut observed = self.observe(log).await;
-        observed.reply = reply;
+        (observed.reply, observed.refused) = (reply, refused);
         observed.outcome = outcome(&before, &self.plugin.metrics());
         Ok(observed)
+    }
+
+    /// Changes settings; why the plugin refuses them.
+    async fn change_settings(&mut self, settings: &toml::Table) -> Result<Option<String>, String> {
+        let mut beside = self.beside.clone();
+        overlay(&mut beside, settings);
+        match self.runtime.reconfigure(&self.plugin, manifest(&beside), &Grant::AsAsked).await {
+            Ok(_) => {
+                self.beside = beside;
+                // One that was begun anew has the rights that it asks for.
+                self.plugin.replace_rights(&self.rights());
+                Ok(None)
+            }
+            Err(ReconfigureError::Refused(why)) => Ok(Some(why)),
+            Err(error) => Err(format!("config: {error}")),
+        }
     }
 
     /// Waits until nothing happens any more, and says what has.

@@ -55,6 +55,9 @@ pub struct Step {
     /// A new version, the same component, takes over with the state of the old one.
     #[serde(default, skip_serializing_if = "is_false")]
     pub replace: bool,
+    /// Settings change, over those that it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<toml::Table>,
     /// What others answer from this step on, over the scenario's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub answers: BTreeMap<Topic, Answer>,
@@ -74,6 +77,9 @@ pub struct Step {
     /// All calls that the plugin made, in order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<Vec<Call>>,
+    /// Part of the text with which it refuses its new settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refuses: Option<String>,
     /// What it was denied, as `publish alerts.kitchen`, in order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denied: Option<Vec<String>>,
@@ -260,7 +266,7 @@ impl Scenario {
     /// # Errors
     /// When TOML cannot say it: it has no null, and no integer above 64 bits.
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
-        const HAPPENS: [&str; 5] = ["message", "call", "advance", "fault", "replace"];
+        const HAPPENS: [&str; 6] = ["message", "call", "advance", "fault", "replace", "config"];
         let mut table = toml::Table::try_from(self)?;
         let mut lists = ["retained", "steps"].map(|name| (name, table.remove(name)));
         let answers = table.remove("answers");
@@ -288,14 +294,23 @@ impl Scenario {
 
 impl Step {
     fn check(&self) -> Result<(), String> {
-        let happens =
-            [self.message.is_some(), self.call.is_some(), self.advance.is_some(), self.fault.is_some(), self.replace];
+        let happens = [
+            self.message.is_some(),
+            self.call.is_some(),
+            self.advance.is_some(),
+            self.fault.is_some(),
+            self.replace,
+            self.config.is_some(),
+        ];
         if happens.iter().filter(|happens| **happens).count() != 1 {
-            return Err("exactly one of message, call, advance, fault and replace has to happen".to_owned());
+            return Err("exactly one of message, call, advance, fault, replace and config has to happen".to_owned());
         }
         let Self { publishes, reply, outcome, calls, .. } = self;
         if reply.is_some() && self.call.is_none() {
             return Err("a reply is expected of nothing but a call".to_owned());
+        }
+        if self.refuses.is_some() && self.config.is_none() {
+            return Err("nothing is refused but new settings: config".to_owned());
         }
         if outcome.is_some() && self.message.is_none() {
             return Err("an outcome is expected of nothing but a message".to_owned());
@@ -450,9 +465,12 @@ mod tests {
             [[steps]]
             replace = true
             answers."stock.count" = { json = { count = 4 } }
+            [[steps]]
+            config = { threshold = 30.0, "more.of.it" = [1, 2] }
+            refuses = "too high"
         "#;
         let scenario = Scenario::parse(text, Path::new("a.toml")).unwrap();
-        assert_eq!(scenario.steps.len(), 5);
+        assert_eq!(scenario.steps.len(), 6);
         let written = scenario.to_toml().unwrap();
         assert_eq!(Scenario::parse(&written, Path::new("b.toml")).unwrap(), scenario, "{written}");
         assert!(written.contains("\n[[steps]]\nadvance = \"300s\"\n"), "{written}");
@@ -469,6 +487,7 @@ mod tests {
             ("advance = \"1s\"\nreply = {}", "nothing but a call"),
             ("advance = \"1s\"\noutcome = \"ack\"", "nothing but a message"),
             ("message = { topic = \"a\" }\noutcome = \"fine\"", "no outcome"),
+            ("replace = true\nrefuses = \"no\"", "nothing is refused but new settings"),
             ("message = { topic = \"a b\" }", "a b"),
             ("message = { topic = \"a\", text = \"x\", json = 1 }", "one of text, json and base64"),
             ("fault = { deny = \"fly a.b\" }", "nothing that a plugin may do"),

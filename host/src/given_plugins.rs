@@ -1,0 +1,158 @@
+//! Plugins that `run` was given, and where their settings come from: the manifest that was named or lies beside the component,
+//! with what the config file says of the plugin on top.
+
+use std::{io, path::PathBuf};
+
+use macula_node::{deploy::PackageQuery, wire::Mcid};
+use macula_runtime::{Grant, ManifestSource, PluginHandle, Prepared, Reconfigured, Runtime, StartError};
+
+use crate::{config::File, failure::Failure};
+
+/// A plugin to run.
+#[derive(Debug)]
+pub(crate) struct GivenPlugin {
+    pub(crate) component: Component,
+    pub(crate) manifest: Option<PathBuf>,
+}
+
+/// Where its component is.
+#[derive(Debug)]
+pub(crate) enum Component {
+    File(PathBuf),
+    /// On this node, or on others of the mesh.
+    Content(Mcid),
+    /// The newest version of a package that fits.
+    Package(PackageQuery),
+}
+
+impl Component {
+    /// The name of its table in the config file's `[plugin]`: a file's stem, a content id, the whole name of a package.
+    fn settings_key(&self) -> String {
+        match self {
+            Self::File(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            Self::Content(mcid) => mcid.to_string(),
+            Self::Package(query) => query.name.to_string(),
+        }
+    }
+
+    /// Where its manifest may lie; only a file has anything beside it.
+    fn manifest_beside(&self) -> Option<PathBuf> {
+        match self {
+            Self::File(path) => Some(path.with_extension("toml")),
+            Self::Content(_) | Self::Package(_) => None,
+        }
+    }
+}
+
+impl GivenPlugin {
+    /// What its manifest is now, beside the one in the component; `None` when there is nothing beside that.
+    pub(crate) fn manifest(&self, file: &File) -> Result<Option<ManifestSource>, Failure> {
+        let base = match (&self.manifest, self.component.manifest_beside()) {
+            (Some(named), _) => Some(named.clone()),
+            (None, beside) => beside.filter(|path| path.is_file()),
+        };
+        let key = self.component.settings_key();
+        let Some(table) = file.plugin.get(&key) else { return Ok(base.map(ManifestSource::Path)) };
+        let mut merged = match &base {
+            None => toml::Table::new(),
+            Some(path) => match std::fs::read_to_string(path) {
+                Ok(text) => text.parse().map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && self.manifest.is_none() => toml::Table::new(),
+                Err(error) => return Err(Failure::from(error).during(format!("cannot read {}", path.display()))),
+            },
+        };
+        overlay(&mut merged, table);
+        let beside = base.map(|path| format!("{} with ", path.display())).unwrap_or_default();
+        let origin = format!("{beside}[plugin.{key:?}] of the config file");
+        Ok(Some(ManifestSource::Text { origin, text: merged.to_string() }))
+    }
+}
+
+/// Puts the values of `over` into `base`, tables within tables.
+fn overlay(base: &mut toml::Table, over: &toml::Table) {
+    for (key, value) in over {
+        match (base.get_mut(key), value) {
+            (Some(toml::Value::Table(base)), toml::Value::Table(over)) => overlay(base, over),
+            _ => drop(base.insert(key.clone(), value.clone())),
+        }
+    }
+}
+
+/// Those that run.
+pub(crate) struct Given {
+    runtime: Runtime,
+    grant: Grant,
+    plugins: Vec<(GivenPlugin, PluginHandle)>,
+}
+
+impl Given {
+    pub(crate) fn new(runtime: Runtime, grant: Grant) -> Self {
+        Self { runtime, grant, plugins: Vec::new() }
+    }
+
+    pub(crate) async fn start(&mut self, plugin: GivenPlugin, prepared: Prepared) -> Result<(), StartError> {
+        let started = self.runtime.start_prepared(prepared, &self.grant).await?;
+        tracing::info!(plugin = %started.name(), mcid = %started.mcid(), "plugin started");
+        self.plugins.push((plugin, started));
+        Ok(())
+    }
+
+    /// Puts in force what their settings are now. One that has wrong ones, or refuses them, keeps the old ones.
+    pub(crate) async fn reconfigure(&self, file: &File) {
+        for (plugin, handle) in &self.plugins {
+            let name = handle.name();
+            let manifest = match plugin.manifest(file) {
+                Ok(manifest) => manifest,
+                Err(failure) => {
+                    tracing::error!(plugin = %name, %failure, "its settings stay as they are");
+                    continue;
+                }
+            };
+            match self.runtime.reconfigure(handle, manifest, &self.grant).await {
+                Ok(Reconfigured::Unchanged) => tracing::info!(plugin = %name, "its settings have not changed"),
+                Ok(Reconfigured::Told(keys)) => {
+                    tracing::info!(plugin = %name, keys = keys.join(", "), "it has new settings");
+                }
+                Ok(_) => tracing::info!(plugin = %name, "it was begun anew with new settings, and its state"),
+                Err(error) => tracing::error!(plugin = %name, %error, "its settings stay as they are"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn file(text: &str) -> File {
+        toml::from_str(text).unwrap()
+    }
+
+    fn text(plugin: &GivenPlugin, config: &str) -> Option<String> {
+        match plugin.manifest(&file(config)).unwrap()? {
+            ManifestSource::Path(path) => Some(fs::read_to_string(path).unwrap()),
+            ManifestSource::Text { text, .. } => Some(text),
+        }
+    }
+
+    #[test]
+    fn the_config_file_is_on_top_of_the_manifest_that_is_named_or_beside() {
+        let folder = tempfile::tempdir().unwrap();
+        let component = Component::File(folder.path().join("greeter.wasm"));
+        let mut plugin = GivenPlugin { component, manifest: None };
+        let config = "[plugin.greeter.config]\ngreeting = \"Hi\"\n";
+        assert_eq!(text(&plugin, ""), None);
+        assert_eq!(text(&plugin, config).unwrap(), "[config]\ngreeting = \"Hi\"\n");
+        fs::write(folder.path().join("greeter.toml"), "[config]\ngreeting = \"Hello\"\nloud = true\n").unwrap();
+        assert!(text(&plugin, "").unwrap().contains("Hello"));
+        assert_eq!(text(&plugin, config).unwrap(), "[config]\ngreeting = \"Hi\"\nloud = true\n");
+        let named = folder.path().join("named.toml");
+        fs::write(&named, "[config]\nloud = false\n").unwrap();
+        plugin.manifest = Some(named.clone());
+        assert_eq!(text(&plugin, config).unwrap(), "[config]\ngreeting = \"Hi\"\nloud = false\n");
+        fs::remove_file(named).unwrap();
+        assert!(plugin.manifest(&file(config)).unwrap_err().to_string().contains("named.toml"));
+    }
+}
