@@ -1,6 +1,10 @@
 //! Wires a node together: relay, mesh handle, plugins, administration, health; and takes it apart in order.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use macula_admin::{AdminServer, BindError as HealthBindError};
 use macula_node::{
@@ -34,6 +38,9 @@ use crate::{
 
 /// How long plugins get to finish what they have begun.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long another node that has just been started may take to say where it listens.
+const STARTING: Duration = Duration::from_secs(5);
 
 /// How long somebody is looked for who has a component that is to run.
 const COMPONENT_PATIENCE: Duration = Duration::from_secs(10);
@@ -179,7 +186,7 @@ impl Node {
             Some(relay) => vec![relay.url()],
             None => node.relays.clone(),
         };
-        let mesh = start_mesh(settings, &state, &relays, &purpose).await?;
+        let (mesh, relays) = start_mesh(settings, &state, relays, &purpose).await?;
         let realm = mesh.realm().clone();
         let report = Arc::new(NodeReport::new(&node.name, &mesh, relay.clone(), relays.clone()));
         let health = start_health(node.health, &report)?;
@@ -477,6 +484,41 @@ fn start_relay(
 }
 
 async fn start_mesh(
+    settings: &Settings,
+    state: &NodeState,
+    relays: Vec<RelayUrl>,
+    purpose: &Purpose,
+) -> Result<(Mesh, Vec<RelayUrl>), Failure> {
+    match try_start_mesh(settings, state, &relays, purpose).await {
+        Ok(mesh) => Ok((mesh, relays)),
+        Err(failure) => match pinned_meanwhile(settings, state, &relays).await? {
+            Some(relays) => Ok((try_start_mesh(settings, state, &relays, purpose).await?, relays)),
+            None => Err(failure),
+        },
+    }
+}
+
+/// The same addresses, if one of them is of a node here that was started in the same moment and has only now said that.
+async fn pinned_meanwhile(
+    settings: &Settings,
+    state: &NodeState,
+    relays: &[RelayUrl],
+) -> Result<Option<Vec<RelayUrl>>, Failure> {
+    let begin = Instant::now();
+    loop {
+        let again: Vec<RelayUrl> = relays.iter().map(|url| settings.pinned(url.clone())).collect::<Result<_, _>>()?;
+        if again != relays {
+            return Ok(Some(again));
+        }
+        let is_hopeful = relays.iter().any(|url| url.is_loopback() && url.pin().is_none());
+        if !is_hopeful || !settings.home.is_another_starting(state.name())? || begin.elapsed() > STARTING {
+            return Ok(None);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn try_start_mesh(
     settings: &Settings,
     state: &NodeState,
     relays: &[RelayUrl],

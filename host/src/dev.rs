@@ -21,7 +21,10 @@ use macula_runtime::{
 use tokio::task::JoinHandle;
 
 use self::{event_line::event_line, files::Snapshot};
-use crate::output::{self, readable};
+use crate::{
+    output::{self, readable},
+    project,
+};
 
 /// How often the files are looked at, and how long they have to be at rest.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -90,7 +93,7 @@ struct Building {
 impl Building {
     fn start(project: &Project) -> Self {
         let (folder, tools) = (project.folder.clone(), project.tools.clone());
-        let task = tokio::task::spawn_blocking(move || macula_build::build(&folder, None, &tools));
+        let task = tokio::task::spawn_blocking(move || project::build(&folder, None, &tools));
         Self { begin: Instant::now(), task }
     }
 }

@@ -17,6 +17,7 @@ mod output;
 mod plugin_admin;
 mod plugin_content;
 mod plugin_mesh;
+mod project;
 mod registry;
 
 use std::process::ExitCode;

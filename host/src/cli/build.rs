@@ -7,7 +7,7 @@ use macula_build::{BuildError, Language};
 use serde::Serialize;
 
 use super::CommonFlags;
-use crate::{failure::Failure, output};
+use crate::{failure::Failure, output, project};
 
 #[derive(Debug, Args)]
 pub(super) struct Build {
@@ -48,7 +48,7 @@ impl Build {
 /// Builds the plugin in `directory`. The compiler's messages go to standard error as they are.
 pub(super) fn build(directory: &Path, language: Option<Language>) -> Result<Built, Failure> {
     let tools = super::home()?.path().join("build");
-    let built = macula_build::build(directory, language, &tools)?;
+    let built = project::build(directory, language, &tools)?;
     let bytes = std::fs::read(&built.component)?;
     let inspection = macula_runtime::inspect(&bytes)
         .map_err(|refusal| Failure::failed(refusal).during(built.component.display()))?;
@@ -67,7 +67,7 @@ impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Self {
         match error {
             BuildError::NoFolder(_) | BuildError::NoProject(_) => Self::not_found(error),
-            BuildError::TwoLanguages { .. } => Self::usage(error),
+            BuildError::TwoLanguages { .. } | BuildError::Manifest { .. } => Self::usage(error),
             _ => Self::failed(error),
         }
     }

@@ -34,15 +34,22 @@ impl Status {
             )));
         }
         client_runtime()?.block_on(async {
+            let mut first = None;
             for node in &running {
-                let status = ask(&settings, &client, node).await?;
-                if common.json {
-                    output::json(&status);
-                } else {
-                    output::line(describe(&status));
+                match ask(&settings, &client, node).await {
+                    Ok(status) if common.json => drop(output::json(&status)),
+                    Ok(status) => drop(output::line(describe(&status))),
+                    // The others are told of all the same.
+                    Err(failure) => {
+                        let failure =
+                            failure.during(format!("node {} (process {}) does not answer", node.name, node.pid));
+                        if let Some(earlier) = first.replace(failure) {
+                            output::print_failure(&earlier, common.json);
+                        }
+                    }
                 }
             }
-            Ok(())
+            first.map_or(Ok(()), Err)
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Starting, stopping, dying and coming back.
 
-use crate::process::{Home, prebuilt};
+use crate::process::{Home, Process, prebuilt};
 
 #[test]
 fn killing_the_relay_loses_no_subscription() {
@@ -41,6 +41,36 @@ fn a_node_says_how_it_is() {
     assert!(text.contains("plugin calculator"), "{text}");
     node.stop();
     home.output(&["status"]).failed(4, "no node is running here");
+}
+
+/// The second one dials a relay that is not there yet, and knows it when it is.
+#[test]
+fn hosts_that_start_in_the_same_moment_find_each_other() {
+    let home = Home::new();
+    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (listen, url) = (format!("127.0.0.1:{port}"), format!("quic://127.0.0.1:{port}"));
+    let second = ["run", "--relay", &url, "--name", "second", "--health", "127.0.0.1:0", "--json"];
+    let mut second = Process::start(home.command(&second));
+    let first = home.node(&["run", "--listen", &listen]);
+    let ready = second.line();
+    assert!(ready.contains("\"ready\":true"), "{ready}");
+    second.signal("-TERM");
+    assert_eq!(second.wait().code, Some(0));
+    first.stop();
+}
+
+#[test]
+fn those_that_answer_are_told_of_beside_one_that_does_not() {
+    let home = Home::new();
+    let relay = home.node(&["relay"]);
+    let lost = home.node(&["run", "--relay", &relay.relay(), "--name", "a-lost-one"]);
+    let host = home.node(&["run"]);
+    relay.stop();
+    let status = home.output(&["status", "--timeout", "1s"]);
+    assert!(status.out.starts_with("host "), "{}", status.out);
+    status.failed(5, "node a-lost-one (process ");
+    host.stop();
+    lost.stop();
 }
 
 #[test]

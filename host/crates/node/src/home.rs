@@ -187,6 +187,8 @@ impl Home {
             LockRefusal::Io(error) => HomeError::Io { action: "lock", path: path.join("lock"), error },
         })?;
         remove_drafts(&path, Duration::ZERO);
+        // Of one that was killed: it runs nowhere now.
+        let _ = fs::remove_file(path.join(ANNOUNCEMENT));
         for shared in ["realms", "tokens"] {
             remove_drafts(&self.path.join(shared), SHARED_DRAFT_PATIENCE);
         }
@@ -260,7 +262,7 @@ impl Home {
             if !is_locked(&path.join("lock")) {
                 continue;
             }
-            let text = fs::read(path.join("run.json")).unwrap_or_default();
+            let text = fs::read(path.join(ANNOUNCEMENT)).unwrap_or_default();
             if let Ok(node) = serde_json::from_slice(&text) {
                 running.push(node);
             }
@@ -268,8 +270,18 @@ impl Home {
         Ok(running)
     }
 
+    /// Whether a node other than `name` runs and has not said yet where.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn is_another_starting(&self, name: &str) -> Result<bool, HomeError> {
+        let others = self.nodes()?.into_iter().filter(|other| other != name);
+        let mut paths = others.map(|other| self.path.join("nodes").join(other));
+        Ok(paths.any(|path| is_locked(&path.join("lock")) && !path.join(ANNOUNCEMENT).exists()))
+    }
+
     fn describe(&self, name: &str) -> String {
-        let text = fs::read(self.path.join("nodes").join(name).join("run.json")).unwrap_or_default();
+        let text = fs::read(self.path.join("nodes").join(name).join(ANNOUNCEMENT)).unwrap_or_default();
         match serde_json::from_slice::<RunningNode>(&text) {
             Ok(node) => format!("process {}", node.pid),
             Err(_) => "starting up".into(),
@@ -342,16 +354,19 @@ impl NodeState {
     /// When the file cannot be written.
     pub fn announce(&self, running: &RunningNode) -> Result<(), HomeError> {
         let text = serde_json::to_vec_pretty(running).expect("plain data always encodes");
-        write_private(&self.path.join("run.json"), &text)
+        write_private(&self.path.join(ANNOUNCEMENT), &text)
     }
 }
 
 impl Drop for NodeState {
     fn drop(&mut self) {
         // What stays behind is recognised by the free lock.
-        let _ = fs::remove_file(self.path.join("run.json"));
+        let _ = fs::remove_file(self.path.join(ANNOUNCEMENT));
     }
 }
+
+/// What a running node says of itself, in its folder.
+const ANNOUNCEMENT: &str = "run.json";
 
 enum LockRefusal {
     Held,
