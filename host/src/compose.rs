@@ -335,7 +335,7 @@ impl Node {
         match (settings.file_as_it_is_now(), &self.given) {
             (Ok(file), Some(given)) => given.reconfigure(&file).await,
             (Ok(_), None) => {
-                tracing::info!("asked to read settings again: a node without plugins has none that can change")
+                tracing::info!("asked to read settings again: a node without plugins has none that can change");
             }
             (Err(failure), _) => tracing::error!(%failure, "the settings stay as they are"),
         }

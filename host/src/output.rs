@@ -9,6 +9,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use macula_node::wire::{self, readable_with};
 use serde::Serialize;
 
 use crate::failure::{Failure, Kind};
@@ -63,7 +64,7 @@ pub(crate) fn json(value: &impl Serialize) -> bool {
 pub(crate) fn bytes(bytes: &[u8]) -> bool {
     let shown;
     let bytes = if std::io::stdout().is_terminal() {
-        shown = spelled(&String::from_utf8_lossy(bytes), |c| moves(c) && !matches!(c, '\n' | '\t')).into_owned();
+        shown = readable_with(&String::from_utf8_lossy(bytes), |c| matches!(c, '\n' | '\t')).into_owned();
         shown.as_bytes()
     } else {
         bytes
@@ -77,22 +78,7 @@ pub(crate) fn bytes(bytes: &[u8]) -> bool {
 /// Text of others as it may be shown: on a terminal, control characters are spelled out, so that they cannot move the
 /// cursor or forge a line.
 pub(crate) fn readable(text: &str) -> Cow<'_, str> {
-    if std::io::stdout().is_terminal() { spelled(text, moves) } else { text.into() }
-}
-
-/// With the characters that are not wanted spelled out.
-fn spelled(text: &str, is_unwanted: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if !text.contains(&is_unwanted) {
-        return text.into();
-    }
-    let spell = |c: char| if is_unwanted(c) { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(spell).collect()
-}
-
-/// Whether a character moves what is shown: control characters, and those that turn the direction of writing.
-fn moves(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    if std::io::stdout().is_terminal() { wire::readable(text) } else { text.into() }
 }
 
 /// A time as people read it, in UTC: `2026-01-31T12:00:00.000Z`.
@@ -129,7 +115,7 @@ pub(crate) fn print_failure(failure: &Failure, json: bool) {
     let message = failure.to_string();
     if !json {
         // Texts of others may be part of it. Ours may have several lines.
-        let shown = if is_watched() { spelled(&message, |c| moves(c) && c != '\n') } else { message.as_str().into() };
+        let shown = if is_watched() { readable_with(&message, |c| c == '\n') } else { message.as_str().into() };
         return eprintln!("macula-host: {shown}");
     }
     let kind = match failure.kind() {

@@ -3,7 +3,7 @@
 //!
 //! The question is in the arguments of a signed invocation: `do`, `plugin`, and what goes with them. The answer is JSON.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{cmp::Ordering, collections::BTreeMap, sync::Arc, time::Duration};
 
 use macula_node::{
     auth::ucan::Ipld,
@@ -188,13 +188,18 @@ async fn list(mut plugins: Vec<PluginHandle>, after: (String, u64)) -> Result<Le
         let mut bytes = 0;
         for plugin in plugins {
             let name = plugin.name().as_str();
-            let letters = plugin.dead_letters().map(|letters| letters.list()).unwrap_or_default();
-            for letter in letters.iter().filter(|letter| (name, letter.id) > (after.0.as_str(), after.1)) {
+            let after = match name.cmp(&after.0) {
+                Ordering::Less => continue,
+                Ordering::Equal => after.1,
+                Ordering::Greater => 0,
+            };
+            let Some(letters) = plugin.dead_letters() else { continue };
+            for letter in letters.after(after) {
                 if bytes > ANSWER_BYTES {
                     page.has_more = true;
                     return page;
                 }
-                let summary = Summary::of(name, letter);
+                let summary = Summary::of(name, &letter);
                 bytes += json(&summary).len();
                 page.letters.push(summary);
             }

@@ -206,7 +206,8 @@ fn typescript_is_built_as_javascript_is() {
         home.output(&["build", folder.to_str().unwrap()])
     };
     build(
-        "import rooms from './rooms.json' with { type: 'json' }; export default { onCall(): object { return rooms } }",
+        "import rooms from './rooms.json' with { type: 'json' };
+        export default { onCall(): object { console.log(crypto.randomUUID()); return rooms } }",
     )
     .succeeded();
     for (source, expected) in [
@@ -238,7 +239,7 @@ fn the_same_scenarios_pass_with_starlingmonkey() {
     let folder = home.path().join("monkey");
     with_engine(&folder, "v8");
     home.output(&["build", folder.to_str().unwrap()])
-        .failed(1, "it may be \"quickjs\", the default, or \"starlingmonkey\"");
+        .failed(2, "it may be \"quickjs\", the default, or \"starlingmonkey\"");
     with_engine(&folder, "starlingmonkey");
     let without = home.command(&["build", folder.to_str().unwrap()]).env("NODE", "/nowhere/node").output().unwrap();
     let said = String::from_utf8_lossy(&without.stderr).into_owned();
@@ -512,7 +513,10 @@ fn what_cannot_be_built_is_refused_by_name() {
     fs::write(folder.join("package.json"), "{}").unwrap();
     home.output(&["build", path]).failed(2, "say which to build: --lang go or --lang js");
     home.output(&["build", path, "--lang", "cobol"]).failed(2, "cobol");
-    home.output(&["build", path, "--lang", "js"]).failed(1, "there is none of src/index.ts");
+    home.output(&["build", path, "--lang", "js"]).failed(2, "there is none of src/index.ts");
+    fs::write(folder.join("macula.toml"), "name = \"x\"\nsubscrib = [\"a\"]\n").unwrap();
+    home.output(&["build", path, "--lang", "go"]).failed(2, "macula.toml: line 2: unknown field `subscrib`");
+    fs::remove_file(folder.join("macula.toml")).unwrap();
     home.output(&["new", "--lang", "go", "Not_A_Name"]).failed(2, "is no name for a plugin");
     // Without the tool, the command that gets it.
     let missing = home.command(&["build", path, "--lang", "go"]).env("GO", "/nowhere/go").output().unwrap();

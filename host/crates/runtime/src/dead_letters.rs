@@ -180,8 +180,14 @@ impl DeadLetters {
 
     /// All that are kept, the oldest first. What cannot be read is left out.
     pub fn list(&self) -> Vec<DeadLetter> {
-        let ids: Vec<u64> = self.kept.lock().letters.iter().map(|(id, _)| *id).collect();
-        ids.into_iter().filter_map(|id| self.get(id)).collect()
+        self.after(0).collect()
+    }
+
+    /// Those with a higher number, each read from the disk when it is asked for.
+    pub fn after(&self, id: u64) -> impl Iterator<Item = DeadLetter> {
+        let ids: Vec<u64> =
+            self.kept.lock().letters.iter().map(|(known, _)| *known).filter(|known| *known > id).collect();
+        ids.into_iter().filter_map(|id| self.get(id))
     }
 
     /// One of them.

@@ -5,14 +5,13 @@
 //! above is counted, dropped, and mentioned once the flood is over. What the host says is never dropped.
 
 use std::{
-    borrow::Cow,
     collections::VecDeque,
     fmt::Write,
     sync::{Arc, OnceLock},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use macula_wire::PluginName;
+use macula_wire::{PluginName, readable};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -214,12 +213,13 @@ impl PluginLog {
 
     fn trace(&self, level: LogLevel, source: LogSource, target: &str, message: &str, fields: &[(String, String)]) {
         let plugin = self.plugin.as_str();
-        let (target, message) = (one_line(target), one_line(message));
+        // In the host's log each is one line, whatever is in it.
+        let (target, message) = (readable(target), readable(message));
         let target = &*target;
         let mut text = String::new();
         for (name, value) in fields {
             // Writing to a string cannot fail.
-            let _ = write!(text, " {}={value:?}", one_line(name));
+            let _ = write!(text, " {}={value:?}", readable(name));
         }
         macro_rules! emit {
             ($level:ident) => {
@@ -288,15 +288,6 @@ fn bytes_of(target: &str, message: &str, fields: &[(String, String)]) -> usize {
 
 fn bytes_of_line(line: &LogLine) -> usize {
     bytes_of(&line.target, &line.message, &line.fields) + size_of::<LogLine>()
-}
-
-/// What a plugin writes as one line of the host's log: nothing in it ends the line or moves a terminal's cursor.
-fn one_line(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
-        return text.into();
-    }
-    let spell = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(spell).collect()
 }
 
 fn truncate(text: &mut String, bytes_max: usize) {
@@ -368,12 +359,6 @@ mod tests {
         log.write(Entry { fields, ..Entry::new(LogLevel::Info, LogSource::Plugin, "many".into()) });
         let (lines, _) = log.lines_from(0);
         assert_eq!((lines[0].message.as_str(), lines[0].fields.len()), ("many … (cut)", 0));
-    }
-
-    #[test]
-    fn one_line_stays_one() {
-        assert_eq!(one_line("a\n2026 WARN forged\u{1b}[2J"), "a\\n2026 WARN forged\\u{1b}[2J");
-        assert_eq!(one_line("grün"), "grün");
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@ mod message;
 mod metadata;
 mod node_id;
 mod operation;
+mod readable;
 mod realm;
 mod topic;
 mod traceparent;
@@ -32,6 +33,7 @@ pub use message::{
 pub use metadata::{Metadata, MetadataError};
 pub use node_id::{NodeId, NodeIdError};
 pub use operation::Operation;
+pub use readable::{readable, readable_with};
 pub use realm::{RealmId, RealmName, RealmNameError};
 pub use topic::{Pattern, SEGMENT_BYTES_MAX, SEGMENTS_MAX, Topic, TopicError};
 pub use traceparent::{Traceparent, TraceparentError};
