@@ -44,7 +44,7 @@ impl New {
 impl From<ScaffoldError> for Failure {
     fn from(error: ScaffoldError) -> Self {
         match error {
-            ScaffoldError::Name(_) | ScaffoldError::Reserved(_) => Self::usage(error),
+            ScaffoldError::Name(_) | ScaffoldError::Reserved(_) | ScaffoldError::Taken(_) => Self::usage(error),
             _ => Self::failed(error),
         }
     }

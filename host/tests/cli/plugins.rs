@@ -99,7 +99,7 @@ fn the_same_scenarios_pass_in_every_language() {
     for example in ["sensor-alert", "sensor-alert-go", "sensor-alert-js"] {
         let arguments = ["test", &prebuilt(example), "--scenario", scenarios.to_str().unwrap(), "--junit"];
         let passed = home.output(&[&arguments[..], &[report.to_str().unwrap()]].concat()).succeeded();
-        assert!(passed.ends_with("3 scenarios passed\n"), "{example}: {passed}");
+        assert!(passed.ends_with("4 scenarios passed\n"), "{example}: {passed}");
         assert!(fs::read_to_string(&report).unwrap().contains("tests=\"3\" failures=\"0\""));
     }
 }
@@ -271,7 +271,7 @@ fn the_same_scenarios_pass_with_starlingmonkey() {
     assert!(inspected.contains("which lead to clocks and randomness alone"), "{inspected}");
     let scenarios = project().join("examples/sensor-alert/scenarios");
     let arguments = ["test", component.to_str().unwrap(), "--scenario", scenarios.to_str().unwrap()];
-    assert!(home.output(&arguments).succeeded().ends_with("3 scenarios passed\n"));
+    assert!(home.output(&arguments).succeeded().ends_with("4 scenarios passed\n"));
 }
 
 #[test]
@@ -324,6 +324,67 @@ fn settings_are_read_again_when_that_is_asked_for() {
     config("");
     assert_eq!(ask("config colour"), "Some(\"blue\")");
     node.stop();
+}
+
+/// By the SDKs: told, and asked whether it takes them. In Rust, the scripted plugin of the runtime's tests does that.
+#[test]
+fn plugins_in_go_and_javascript_follow_their_settings() {
+    let home = Home::new();
+    for language in languages(&home) {
+        let (file, changes) = match language {
+            "go" => (
+                "main.go",
+                [
+                    ("import (\n", "import (\n\t\"errors\"\n"),
+                    (
+                        "\tmacula.HandleCall(",
+                        "\tmacula.OnConfigChange(func(_ context.Context, keys []string) error {
+                            if greeting, _ := macula.Setting(\"greeting\"); greeting == \"\" || keys[0] != \"greeting\" {
+                                return errors.New(\"a greeting says something\")
+                            }
+                            return nil
+                        })\n\tmacula.HandleCall(",
+                    ),
+                ],
+            ),
+            "js" => (
+                "src/index.js",
+                [
+                    ("import { publish", "import { setting, publish"),
+                    (
+                        "    onCall() {",
+                        "    onConfigChange(keys) {
+                            if (setting('greeting') === '' || keys[0] !== 'greeting') throw new Error('a greeting says something');
+                        },\n    onCall() {",
+                    ),
+                ],
+            ),
+            _ => continue,
+        };
+        let folder = home.path().join(language);
+        home.output(&["new", "--lang", language, folder.to_str().unwrap()]).succeeded();
+        let source = fs::read_to_string(folder.join(file)).unwrap();
+        let changed = changes.iter().fold(source, |text, (from, to)| text.replacen(from, to, 1));
+        fs::write(folder.join(file), changed).unwrap();
+        let step = |step: &str| format!("[[steps]]\n{step}\n");
+        let hello = |text: &str| {
+            let json = format!("{{ text = \"{text}, ada!\" }}");
+            step(&format!(
+                "message = {{ topic = \"hello.ada\" }}\npublishes = [{{ topic = \"greetings.ada\", json = {json} }}]"
+            ))
+        };
+        let steps = [
+            hello("Hello"),
+            step("config = { greeting = \"Hi\" }"),
+            hello("Hi"),
+            step("config = { greeting = \"\" }\nrefuses = \"a greeting says something\""),
+            hello("Hi"),
+            // Nothing was begun anew.
+            step(&format!("call = {{ procedure = \"{language}.count\" }}\nreply = {{ json = 3 }}")),
+        ];
+        fs::write(folder.join("scenarios/greets.toml"), steps.concat()).unwrap();
+        home.output(&["test", folder.to_str().unwrap()]).succeeded();
+    }
 }
 
 /// The same in a scenario.

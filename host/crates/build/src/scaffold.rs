@@ -52,6 +52,66 @@ impl FromStr for Template {
     }
 }
 
+/// Names that a crate cannot have: keywords of Rust, and crates of its own that every other one sees.
+const RUST_NAMES: [&str; 56] = [
+    "abstract",
+    "alloc",
+    "as",
+    "async",
+    "await",
+    "become",
+    "box",
+    "break",
+    "const",
+    "continue",
+    "core",
+    "crate",
+    "do",
+    "dyn",
+    "else",
+    "enum",
+    "extern",
+    "false",
+    "final",
+    "fn",
+    "for",
+    "gen",
+    "if",
+    "impl",
+    "in",
+    "let",
+    "loop",
+    "macro",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "override",
+    "priv",
+    "proc-macro",
+    "pub",
+    "ref",
+    "return",
+    "self",
+    "static",
+    "std",
+    "struct",
+    "super",
+    "test",
+    "trait",
+    "true",
+    "try",
+    "type",
+    "typeof",
+    "unsafe",
+    "unsized",
+    "use",
+    "virtual",
+    "where",
+    "while",
+    "yield",
+];
+
 /// Why there is no new project. Nothing of it is left then.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -64,6 +124,9 @@ pub enum ScaffoldError {
     /// A package of that name would be mistaken for the SDK.
     #[error("a plugin cannot be named {0:?}, as the SDK is")]
     Reserved(String),
+    /// The language has taken it.
+    #[error("a plugin in Rust cannot be named {0:?}, which is a word of the language or a crate of its own")]
+    Taken(String),
     /// There is a file where the project is to be.
     #[error("{} is a file, or is below one", .0.display())]
     IsFile(PathBuf),
@@ -95,6 +158,9 @@ pub fn scaffold(template: Template, name: &str, folder: &Path) -> Result<(), Sca
     }
     if name == "macula" || name == "macula-plugin" {
         return Err(ScaffoldError::Reserved(name.to_owned()));
+    }
+    if template == Template::Rust && RUST_NAMES.contains(&name) {
+        return Err(ScaffoldError::Taken(name.to_owned()));
     }
     match fs::read_dir(folder) {
         Ok(mut entries) => {
@@ -213,6 +279,12 @@ mod tests {
                 "{name}"
             );
             assert!(!made.exists());
+        }
+        for name in ["test", "fn", "proc-macro"] {
+            let made = folder.path().join("made");
+            assert!(matches!(scaffold(Template::Rust, name, &made), Err(ScaffoldError::Taken(_))), "{name}");
+            assert!(!made.exists());
+            scaffold(Template::Js, name, &folder.path().join(name)).unwrap();
         }
     }
 }
