@@ -33,14 +33,14 @@ use crate::{
         types,
     },
     breaker::Verdict,
-    handover::{GivePlace, NotHanded, Order},
     host::{describe, did},
     instance::{HandlerFault, Instance},
     log::LogLevel,
     mailbox::{Delivery, DueTick, Mailbox, Retry, Work},
     mesh::IncomingCall,
+    orders::{GivePlace, NotHanded, Order},
     plugin::{PluginCore, StopOrder},
-    settings::Change,
+    settings::{ChangeSettings, keys_between},
     status::PluginState,
 };
 
@@ -80,6 +80,7 @@ enum Task {
     Work(Work),
     Health,
     RightsChanged,
+    SettingsChanged,
     Order(Order),
     Evict,
     Stop,
@@ -113,6 +114,7 @@ pub(crate) struct Actor {
     health_due: Option<Instant>,
     unhealthy: u32,
     rights_generation: u64,
+    settings_generation: u64,
     dids: Dids,
     permit: Option<BoxFuture<'static, Option<OwnedSemaphorePermit>>>,
     alarm: Alarm,
@@ -123,7 +125,7 @@ pub(crate) struct Actor {
 
 impl Actor {
     pub(crate) fn new(plugin: Arc<PluginCore>, shard: u32, health_interval: Duration) -> Self {
-        let rights_generation = plugin.rights.generation();
+        let (rights_generation, settings_generation) = (plugin.rights.generation(), plugin.settings.generation());
         Self {
             plugin,
             shard,
@@ -131,6 +133,7 @@ impl Actor {
             health_due: None,
             unhealthy: 0,
             rights_generation,
+            settings_generation,
             dids: Dids::default(),
             permit: None,
             alarm: Alarm::default(),
@@ -201,8 +204,8 @@ impl Actor {
             tokio::select! {
                 () = &mut elapsed => return Some(()),
                 _ = plugin.life.stop_order() => return None,
-                order = plugin.handover.next(self.shard as usize) => {
-                    if self.obey(order).await {
+                order = plugin.orders.next_give_place(self.shard as usize) => {
+                    if self.give_place(order).await {
                         return None;
                     }
                 }
@@ -297,6 +300,8 @@ impl Actor {
     ) -> Result<(Box<Instance>, Result<(), types::Error>), HandlerFault> {
         self.unhealthy = 0;
         let permit = Arc::clone(&self.plugin.permits).acquire_owned().await.ok();
+        // Read before the instance reads its settings: if they change now, it is told.
+        self.settings_generation = self.plugin.settings.generation();
         // A canary is behind the instances in the mailbox, and by itself in its version.
         let number = self.shard.min(self.plugin.manifest.limits.instances - 1);
         let mut instance = Box::new(Instance::start(&self.plugin, number).await?);
@@ -345,7 +350,8 @@ impl Actor {
                     self.rights_generation = self.plugin.rights.generation();
                     instance.rights_changed().await
                 }
-                Task::Order(Order::Change(change)) => self.change_settings(instance, change).await,
+                Task::SettingsChanged => self.put_settings_right(instance).await,
+                Task::Order(Order::ChangeSettings(change)) => self.ask_about_settings(instance, change).await,
                 Task::Order(Order::GivePlace(order)) => match self.hand_over(instance, order).await {
                     Ok(true) => return Ended::Stopped,
                     Ok(false) => Ok(()),
@@ -436,14 +442,18 @@ impl Actor {
     /// Whether there is something that does not wait for rest.
     fn has_order(&self) -> bool {
         self.plugin.rights.generation() != self.rights_generation
-            || self.plugin.handover.is_waiting(self.shard as usize)
+            || self.plugin.settings.generation() != self.settings_generation
+            || self.plugin.orders.is_waiting(self.shard as usize)
     }
 
     fn next_order(&mut self) -> Option<Task> {
         if self.plugin.rights.generation() != self.rights_generation {
             return Some(Task::RightsChanged);
         }
-        self.plugin.handover.take(self.shard as usize).map(Task::Order)
+        if self.plugin.settings.generation() != self.settings_generation {
+            return Some(Task::SettingsChanged);
+        }
+        self.plugin.orders.take(self.shard as usize).map(Task::Order)
     }
 
     fn next_task(&mut self) -> Option<Task> {
@@ -664,35 +674,46 @@ impl Actor {
         Ok(true)
     }
 
-    /// Lets the instance take new settings, unless nobody waits for that any more.
-    async fn change_settings(&mut self, instance: &mut Instance, change: Change) -> Result<(), HandlerFault> {
-        let Change { settings, keys, told } = change;
+    /// Asks the instance whether it takes new settings, unless nobody waits for that any more. The ones that it had come back
+    /// when it does not.
+    async fn ask_about_settings(
+        &mut self,
+        instance: &mut Instance,
+        change: ChangeSettings,
+    ) -> Result<(), HandlerFault> {
+        let ChangeSettings { settings, keys, told } = change;
         if told.is_closed() {
             return Ok(());
         }
-        match instance.settings_changed(settings, &keys).await {
-            Ok(taken) => {
-                // Who has stopped waiting meanwhile has put the old ones in force, and says so next.
-                let _ = told.send(taken.map_err(|error| describe(&error)));
-                Ok(())
+        // Who has stopped waiting when the answer comes has called all instances to order since.
+        match instance.change_settings(settings, &keys).await {
+            Ok((_, Ok(()))) => drop(told.send(Ok(()))),
+            Ok((before, Err(error))) => {
+                instance.state().settings = before;
+                let _ = told.send(Err(describe(&error)));
             }
             Err(fault) => {
                 let _ = told.send(Err(fault.to_string()));
-                Err(fault)
+                return Err(fault);
             }
         }
+        Ok(())
     }
 
-    /// Does what is ordered when there is no instance; true when the slot is given to another version.
-    async fn obey(&mut self, order: Order) -> bool {
-        match order {
-            Order::GivePlace(order) => self.give_place(order).await,
-            Order::Change(Change { told, .. }) => {
-                // The next instance has them from the start.
-                let _ = told.send(Ok(()));
-                false
-            }
+    /// The settings that are in force are the instance's, whatever it says.
+    async fn put_settings_right(&mut self, instance: &mut Instance) -> Result<(), HandlerFault> {
+        self.settings_generation = self.plugin.settings.generation();
+        let (has, current) = (Arc::clone(&instance.state().settings), self.plugin.settings.current());
+        if Arc::ptr_eq(&has, &current) {
+            return Ok(());
         }
+        let (_, agreed) = instance.change_settings(Arc::clone(&current), &keys_between(&has, &current)).await?;
+        if let Err(error) = agreed {
+            let text =
+                format!("the settings in force are its settings, although it refuses them: {}", describe(&error));
+            self.plugin.log.host(LogLevel::Warn, text);
+        }
+        Ok(())
     }
 
     /// Counts a crash; gives the pause before the next instance, or `None` when there is to be none.

@@ -197,21 +197,17 @@ impl Instance {
         self.end(result)
     }
 
-    /// Tells of other settings, which it sees from now on; the ones that it had come back when it refuses.
-    pub(crate) async fn settings_changed(
+    /// Gives it other settings and tells it which keys are different; gives those that it had, and whether it agrees.
+    pub(crate) async fn change_settings(
         &mut self,
         settings: Settings,
         keys: &[String],
-    ) -> Result<Result<(), types::Error>, HandlerFault> {
+    ) -> Result<(Settings, Result<(), types::Error>), HandlerFault> {
         let before = std::mem::replace(&mut self.store.data_mut().settings, settings);
-        let Some(guest) = self.exports.config.clone() else { return Ok(Ok(())) };
+        let Some(guest) = self.exports.config.clone() else { return Ok((before, Ok(()))) };
         self.begin(Handling::default());
         let result = guest.call_on_config_changed(&mut self.store, keys).await;
-        let taken = self.end(result)?;
-        if taken.is_err() {
-            self.store.data_mut().settings = before;
-        }
-        Ok(taken)
+        Ok((before, self.end(result)?))
     }
 
     /// Tells of new rights.

@@ -19,7 +19,6 @@ mod clock;
 mod dead_letter;
 mod dead_letters;
 mod engine;
-mod handover;
 mod host;
 mod inspect;
 mod instance;
@@ -29,6 +28,7 @@ mod log;
 mod log_topic;
 mod mailbox;
 mod manifest;
+mod orders;
 
 pub mod mesh;
 mod meter;

@@ -24,13 +24,13 @@ use crate::{
     breaker::{self, Breaker, Verdict},
     clock::Clock,
     dead_letters::{DeadLetters, ReplayError},
-    handover::{GivePlace, Handover, Order},
     inspect::Inspection,
     log::{Entry, LogLevel, LogSource, PluginLog},
     log_topic::LogPublisher,
     mailbox::{Bell, Leftover, Mailbox},
     manifest::Manifest,
     mesh::Mesh,
+    orders::{GivePlace, Order, Orders},
     program::Program,
     quotas::Quotas,
     registry::Registry,
@@ -88,7 +88,7 @@ pub(crate) struct PluginCore {
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) life: Life,
     /// Where the next version asks this one's instances for their places.
-    pub(crate) handover: Handover,
+    pub(crate) orders: Orders,
     breaker: Mutex<Breaker>,
     /// Another version runs, and this one may take over from it.
     is_candidate: AtomicBool,
@@ -278,7 +278,7 @@ impl PluginCore {
             mailbox,
             // One place more for a canary, which is behind the instances.
             life: Life::new(instances),
-            handover: Handover::new(instances + 1),
+            orders: Orders::new(instances + 1),
             settings: SettingsCell::new(parts.manifest.config.clone()),
             rights: RightsCell::new(parts.grant.rights(parts.program.mcid(), &parts.manifest)),
             grant: parts.grant,
@@ -480,7 +480,9 @@ struct Plugin {
     running: Mutex<Running>,
     /// A version that gets a share of the work.
     canary: Mutex<Option<Canary>>,
-    /// Held while one version takes over from another, and while the plugin stops.
+    /// Somebody wants it to stop: what may take long ends early.
+    stop_wanted: watch::Sender<bool>,
+    /// Held while one version takes over from another, while settings change, and while the plugin stops.
     succession: tokio::sync::Mutex<()>,
     /// Publishes its log, where that is wanted.
     log_publisher: Mutex<Option<LogPublisher>>,
@@ -523,6 +525,7 @@ impl PluginHandle {
             activity: Arc::clone(&core.activity),
             running: Mutex::new(Running { core, actors: Vec::new() }),
             canary: Mutex::default(),
+            stop_wanted: watch::Sender::new(false),
             succession: tokio::sync::Mutex::default(),
             log_publisher: Mutex::default(),
             registry: Arc::downgrade(registry),
@@ -542,6 +545,12 @@ impl PluginHandle {
     /// Nobody else replaces or stops the plugin as long as the guard lives.
     pub(crate) async fn succession(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.0.succession.lock().await
+    }
+
+    /// Ends when somebody wants the plugin to stop.
+    pub(crate) async fn stop_wanted(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.0.stop_wanted.subscribe().wait_for(|is_wanted| *is_wanted).await;
     }
 
     /// Another version runs from now on; gives the tasks of the one before.
@@ -589,7 +598,7 @@ impl PluginHandle {
         // It goes, whatever it may say.
         let _ = verdict.send(STOP_MARGIN);
         let shard = core.mailbox.lock().canary_shard();
-        core.handover.order(shard, Order::GivePlace(GivePlace { handed, verdict: told, wants_state: false }));
+        core.orders.give(shard, Order::GivePlace(GivePlace { handed, verdict: told, wants_state: false }));
         core.bell.ring_all();
         // What it handles is handled to the end, which may include a call as long as calls may be.
         let longest = core.manifest.limits.handler_time() + CALL_TIMEOUT_MAX;
@@ -715,6 +724,7 @@ impl PluginHandle {
     /// stands, and messages not handled by then become dead letters. Its name is free afterwards. A version that is just
     /// taking over does so first.
     pub async fn stop(&self, reason: StopReason, grace: Duration) {
+        self.0.stop_wanted.send_replace(true);
         let _alone = self.succession().await;
         self.end_canary_alone().await;
         let core = self.core();

@@ -567,7 +567,7 @@ struct EndOfSlot<'a> {
 
 impl Drop for EndOfSlot<'_> {
     fn drop(&mut self) {
-        self.core.handover.close(self.shard as usize);
+        self.core.orders.close(self.shard as usize);
     }
 }
 

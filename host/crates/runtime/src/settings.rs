@@ -1,54 +1,73 @@
 //! Settings that change while a plugin runs.
 //!
-//! A plugin that exports `config-handler` is told, instance by instance, and may refuse: then the old settings come back
-//! everywhere. Any other plugin is begun anew with its state, as a new version would be; so is one of which more than the
-//! settings has changed.
+//! A plugin that exports `config-handler` is asked, all instances at once, and may refuse: the settings come into force when
+//! all of them have taken them. Whoever runs on others than those in force, because another instance refused or because it
+//! began in between, is put right before its next handler; then it is told and not asked. Any other plugin is begun anew with
+//! its state, as a new version would be; so is one of which more than the settings has changed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
+use futures::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::{
-    handover::Order,
     inspect::Ability,
     log::LogLevel,
     manifest::Manifest,
+    orders::Order,
     plugin::{PluginCore, PluginHandle},
     runtime::{Grant, ManifestSource, Prepared, Runtime, StartError},
     succession::{ReplaceError, ReplaceOptions},
 };
 
-/// How long an instance may take to finish what it is at and to take new settings.
+/// How long an instance may take to finish what it is at and to take new settings, or to begin.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Values by dotted key.
 pub(crate) type Settings = Arc<BTreeMap<String, String>>;
 
-/// The settings that are in force for instances that begin.
+/// The settings that are in force.
 #[derive(Debug)]
-pub(crate) struct SettingsCell(Mutex<Settings>);
+pub(crate) struct SettingsCell {
+    current: Mutex<Settings>,
+    /// Changes when instances may run on others than those in force.
+    generation: AtomicU64,
+}
 
 impl SettingsCell {
     pub(crate) fn new(settings: BTreeMap<String, String>) -> Self {
-        Self(Mutex::new(Arc::new(settings)))
+        Self { current: Mutex::new(Arc::new(settings)), generation: AtomicU64::new(0) }
     }
 
     pub(crate) fn current(&self) -> Settings {
-        Arc::clone(&self.0.lock())
+        Arc::clone(&self.current.lock())
+    }
+
+    #[inline]
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     fn replace(&self, settings: Settings) {
-        *self.0.lock() = settings;
+        *self.current.lock() = settings;
+    }
+
+    /// Every instance looks whether it runs on those in force.
+    fn call_to_order(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
     }
 }
 
-/// To one instance slot: take these settings.
-pub(crate) struct Change {
+/// To one instance slot: take these settings, or refuse them.
+pub(crate) struct ChangeSettings {
     pub(crate) settings: Settings,
     /// Those that are different.
     pub(crate) keys: Arc<[String]>,
@@ -62,26 +81,30 @@ pub(crate) struct Change {
 pub enum Reconfigured {
     /// Nothing is different.
     Unchanged,
-    /// The plugin was told of these keys, and goes on.
+    /// The plugin has taken what is different in these keys, and goes on.
     Told(Vec<String>),
     /// It was begun anew, with its state.
     Restarted,
 }
 
-/// Why new settings are not in force. The old ones are, and the plugin works on.
+/// Why new settings are not in force. The old ones are.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReconfigureError {
-    /// There are none: the manifest cannot be read, or breaks its rules.
+    /// There are none: the manifest cannot be read, or breaks its rules. Nothing has happened.
     #[error(transparent)]
     Manifest(StartError),
-    /// The plugin does not take them.
+    /// The plugin does not take them. It works on; an instance that has trapped over them is begun anew, and that counts as
+    /// a crash.
     #[error("the plugin refuses them: {0}")]
     Refused(String),
-    /// An instance did not come to an end of what it was at.
+    /// An instance did not come to an end of what it was at, and goes on with that.
     #[error("the plugin was busy for more than {} s", .0.as_secs())]
     Busy(Duration),
-    /// It could not be begun anew.
+    /// The plugin was stopped or given up, or another version has taken over.
+    #[error("the plugin does not run any more as it did")]
+    NotRunning,
+    /// It could not be begun anew. See [`ReplaceError`] for what is left.
     #[error(transparent)]
     Restart(#[from] ReplaceError),
 }
@@ -91,76 +114,90 @@ impl Runtime {
     /// change while the plugin's name and its number of instances stay.
     ///
     /// # Errors
-    /// See [`ReconfigureError`]; nothing has changed then.
+    /// See [`ReconfigureError`].
     pub async fn reconfigure(
         &self,
         plugin: &PluginHandle,
         beside: Option<ManifestSource>,
         grant: &Grant,
     ) -> Result<Reconfigured, ReconfigureError> {
-        let program = Arc::clone(&plugin.core().program);
-        let name = plugin.name().to_string();
+        let core = plugin.core();
+        let (program, name) = (Arc::clone(&core.program), plugin.name().to_string());
         // Whose manifest gives it no name has kept the one that it got from its file.
         let resolving = tokio::task::spawn_blocking(move || Prepared::resolve(program, beside, name.clone(), &name));
         let prepared = resolving.await.unwrap_or(Err(StartError::Stopping)).map_err(ReconfigureError::Manifest)?;
-        let (was, is) = (plugin.manifest(), prepared.manifest().clone());
-        if was == is {
+        let is = prepared.manifest();
+        let are_settings_all = core.manifest == Manifest { config: core.manifest.config.clone(), ..is.clone() };
+        if are_settings_all && *core.settings.current() == is.config {
             return Ok(Reconfigured::Unchanged);
         }
-        let are_settings_all = was == Manifest { config: was.config.clone(), ..is.clone() };
         if are_settings_all && prepared.inspection().abilities.contains(&Ability::ConfigHandler) {
-            let (plugin, keys) = (plugin.clone(), different(&was.config, &is.config));
+            let (plugin, config) = (plugin.clone(), is.config.clone());
             // Not left half way when whoever asked for it has gone.
-            let changed = tokio::spawn(async move {
-                plugin.change_settings(is.config, &keys).await.map(|()| Reconfigured::Told(keys))
-            });
-            return changed.await.unwrap_or(Err(ReconfigureError::Restart(ReplaceError::NotRunning)));
+            let changing = tokio::spawn(async move { plugin.change_settings(&core, config).await });
+            return changing.await.unwrap_or(Err(ReconfigureError::NotRunning)).map(Reconfigured::Told);
         }
-        self.replace(plugin, prepared, grant, &ReplaceOptions::default()).await?;
+        self.replace_from(plugin, Some(core), prepared, grant, &ReplaceOptions::default()).await?;
         Ok(Reconfigured::Restarted)
     }
 }
 
 impl PluginHandle {
-    async fn change_settings(&self, config: BTreeMap<String, String>, keys: &[String]) -> Result<(), ReconfigureError> {
+    /// Asks the version that runs, unless another has taken over from it; gives the keys that are different.
+    async fn change_settings(
+        &self,
+        core: &Arc<PluginCore>,
+        config: BTreeMap<String, String>,
+    ) -> Result<Vec<String>, ReconfigureError> {
         let _alone = self.succession().await;
-        let core = self.core();
-        if core.life.is_stopping() {
-            return Err(ReplaceError::NotRunning.into());
+        if core.life.is_stopping() || !Arc::ptr_eq(core, &self.core()) {
+            return Err(ReconfigureError::NotRunning);
         }
-        let (old, keys): (Settings, Arc<[String]>) = (core.settings.current(), keys.into());
-        // Instances that begin from here on have them from the start.
-        core.settings.replace(Arc::new(config));
-        let refused = core.tell_all(&keys).await;
-        let Err(error) = refused else {
-            core.log.host(LogLevel::Info, format!("has new settings: {}", keys.join(", ")));
-            return Ok(());
+        let keys = different(&core.settings.current(), &config);
+        let (settings, told): (Settings, Arc<[String]>) = (Arc::new(config), keys.as_slice().into());
+        let outcome = tokio::select! {
+            outcome = core.ask_all(&settings, &told) => outcome,
+            () = self.stop_wanted() => Err(ReconfigureError::NotRunning),
         };
-        core.log.host(LogLevel::Warn, format!("the old settings hold: {error}"));
-        core.settings.replace(old);
-        // Those that had taken them hear of the old ones; that an instance does not take back what it had is in its log.
-        let _ = core.tell_all(&keys).await;
-        Err(error)
+        match &outcome {
+            Ok(()) => {
+                core.settings.replace(settings);
+                core.log.host(LogLevel::Info, format!("has new settings: {}", keys.join(", ")));
+            }
+            Err(error) => core.log.host(LogLevel::Warn, format!("the old settings hold: {error}")),
+        }
+        core.settings.call_to_order();
+        core.bell.ring_all();
+        outcome.map(|()| keys)
     }
 }
 
 impl PluginCore {
-    /// Tells one instance after another of the settings that are in force, up to the first that refuses.
-    async fn tell_all(&self, keys: &Arc<[String]>) -> Result<(), ReconfigureError> {
-        for shard in 0..self.manifest.limits.instances {
-            let (told, answer) = oneshot::channel();
-            let change = Change { settings: self.settings.current(), keys: Arc::clone(keys), told };
-            self.handover.order(shard as usize, Order::Change(change));
-            self.bell.ring_all();
-            match tokio::time::timeout(PATIENCE, answer).await {
-                // One that has ended has nothing to be told.
-                Ok(Ok(Ok(())) | Err(_)) => {}
-                Ok(Ok(Err(why))) => return Err(ReconfigureError::Refused(why)),
-                Err(_) => return Err(ReconfigureError::Busy(PATIENCE)),
-            }
-        }
-        Ok(())
+    /// Asks all instances whether they take these settings, and waits for what they say.
+    async fn ask_all(&self, settings: &Settings, keys: &Arc<[String]>) -> Result<(), ReconfigureError> {
+        let answers: Vec<_> = (0..self.manifest.limits.instances)
+            .map(|shard| {
+                let (told, answer) = oneshot::channel();
+                let change = ChangeSettings { settings: Arc::clone(settings), keys: Arc::clone(keys), told };
+                self.orders.give(shard as usize, Order::ChangeSettings(change));
+                tokio::time::timeout(PATIENCE, answer)
+            })
+            .collect();
+        self.bell.ring_all();
+        let said = join_all(answers).await.into_iter().map(|answer| match answer {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(why))) => Err(ReconfigureError::Refused(why)),
+            // It has ended, and will not begin again.
+            Ok(Err(_)) => Err(ReconfigureError::NotRunning),
+            Err(_) => Err(ReconfigureError::Busy(PATIENCE)),
+        });
+        said.collect()
     }
+}
+
+/// What an instance is told that runs on other settings than those in force.
+pub(crate) fn keys_between(has: &Settings, current: &Settings) -> Arc<[String]> {
+    different(has, current).into()
 }
 
 /// Keys that are in one only, or have another value.

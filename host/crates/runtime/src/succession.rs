@@ -18,11 +18,11 @@ use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 use crate::{
     actor::{Actor, InitError},
     breaker::{Breaker, CrashPolicy},
-    handover::{GivePlace, Handed, NotHanded, Order},
     host::Unfinished,
     instance::Instance,
     log::LogLevel,
     mesh::Inbox,
+    orders::{GivePlace, Handed, NotHanded, Order},
     plugin::{Canary, PluginCore, PluginHandle, end_actors},
     runtime::{Grant, Prepared, Runtime, StartError, supervised},
     status::PluginState,
@@ -105,6 +105,9 @@ pub enum ReplaceError {
     /// The old version did not come to an end of what it was at.
     #[error("the running version was busy for more than {} s", .0.as_secs())]
     Busy(Duration),
+    /// It was made to take over from a version from which another has taken over meanwhile.
+    #[error("another version has taken over meanwhile")]
+    Overtaken,
     /// The plugin was stopped or given up: whoever wants it back starts it.
     #[error("the plugin does not run")]
     NotRunning,
@@ -146,8 +149,21 @@ impl Runtime {
         grant: &Grant,
         options: &ReplaceOptions,
     ) -> Result<(), ReplaceError> {
+        self.replace_from(plugin, None, prepared, grant, options).await
+    }
+
+    /// The same; with `from`, only if that version still runs when it comes to that.
+    pub(crate) async fn replace_from(
+        &self,
+        plugin: &PluginHandle,
+        from: Option<Arc<PluginCore>>,
+        prepared: Prepared,
+        grant: &Grant,
+        options: &ReplaceOptions,
+    ) -> Result<(), ReplaceError> {
         let (runtime, plugin, grant, options) = (self.clone(), plugin.clone(), grant.clone(), options.clone());
-        let replaced = tokio::spawn(async move { runtime.replace_all(&plugin, prepared, &grant, &options).await });
+        let replaced =
+            tokio::spawn(async move { runtime.replace_all(&plugin, from, prepared, &grant, &options).await });
         replaced.await.unwrap_or(Err(ReplaceError::Start(StartError::Stopping)))
     }
 
@@ -212,6 +228,7 @@ impl Runtime {
     async fn replace_all(
         &self,
         plugin: &PluginHandle,
+        from: Option<Arc<PluginCore>>,
         prepared: Prepared,
         grant: &Grant,
         options: &ReplaceOptions,
@@ -236,6 +253,9 @@ impl Runtime {
         let running = plugin.core();
         if running.life.is_stopping() || !Arc::ptr_eq(&running.mailbox, &candidate.core.mailbox) {
             return Err(ReplaceError::NotRunning);
+        }
+        if from.is_some_and(|from| !Arc::ptr_eq(&from, &running)) {
+            return Err(ReplaceError::Overtaken);
         }
         let waiting = hand_over(&running, options).await?;
         restore(&mut candidate, &running, &waiting.states).await?;
@@ -293,7 +313,7 @@ async fn hand_over(running: &PluginCore, options: &ReplaceOptions) -> Result<Wai
         let (handed, taken) = oneshot::channel::<Handed>();
         let (verdict, told) = oneshot::channel();
         let wants_state = options.state == StateTransfer::Required;
-        running.handover.order(shard as usize, Order::GivePlace(GivePlace { handed, verdict: told, wants_state }));
+        running.orders.give(shard as usize, Order::GivePlace(GivePlace { handed, verdict: told, wants_state }));
         verdicts.push(verdict);
         handing.push(taken);
     }

@@ -13,10 +13,10 @@ use tokio::time::Instant;
 use super::Actor;
 use crate::{
     bindings::lifecycle,
-    handover::{GivePlace, Order},
     host::{Wanted, describe},
     instance::{HandlerFault, Instance},
     log::LogLevel,
+    orders::GivePlace,
     plugin::PluginCore,
     status::PluginState,
 };
@@ -49,7 +49,7 @@ struct Idleness {
 /// What ends the wait of an evicted instance.
 enum Woken {
     Work,
-    Order(Order),
+    GivePlace(GivePlace),
     Stop,
 }
 
@@ -126,8 +126,8 @@ impl Actor {
             match std::future::poll_fn(|cx| self.poll_evicted(cx)).await {
                 Woken::Work => return Some(()),
                 Woken::Stop => return None,
-                Woken::Order(order) => {
-                    if self.obey(order).await {
+                Woken::GivePlace(order) => {
+                    if self.give_place(order).await {
                         return None;
                     }
                 }
@@ -139,8 +139,12 @@ impl Actor {
         let shard = self.shard as usize;
         self.plugin.bell.of(shard).register(cx.waker());
         loop {
-            if let Some(order) = self.plugin.handover.take(shard) {
-                return Poll::Ready(Woken::Order(order));
+            if let Some(order) = self.plugin.orders.take_give_place(shard) {
+                return Poll::Ready(Woken::GivePlace(order));
+            }
+            // It has a say in its settings; the order stays where it is until there is an instance.
+            if self.plugin.orders.is_waiting(shard) {
+                return Poll::Ready(Woken::Work);
             }
             // New rights are news that it may have been waiting for.
             if self.plugin.rights.generation() != self.rights_generation {

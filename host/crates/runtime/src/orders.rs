@@ -14,7 +14,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use crate::settings::Change;
+use crate::settings::ChangeSettings;
 
 /// What an instance hands over: its state, `None` when it keeps none, or why it cannot.
 pub(crate) type Handed = Result<Option<Bytes>, NotHanded>;
@@ -32,8 +32,8 @@ pub(crate) enum NotHanded {
 pub(crate) enum Order {
     /// Hand over, and go if told to.
     GivePlace(GivePlace),
-    /// Take new settings.
-    Change(Change),
+    /// Take new settings, or refuse them.
+    ChangeSettings(ChangeSettings),
 }
 
 /// To one instance slot: hand over.
@@ -47,7 +47,7 @@ pub(crate) struct GivePlace {
 }
 
 /// One place for an order to each instance slot.
-pub(crate) struct Handover {
+pub(crate) struct Orders {
     places: Mutex<Vec<Place>>,
     /// Orders that wait, so that instances need not look behind the lock.
     waiting: AtomicUsize,
@@ -57,18 +57,19 @@ pub(crate) struct Handover {
 #[derive(Default)]
 struct Place {
     order: Option<Order>,
-    /// The slot has ended: nobody is left to hand anything over.
+    /// The slot has ended: nobody is left to follow an order.
     is_closed: bool,
 }
 
-impl Handover {
+impl Orders {
     pub(crate) fn new(shards: u32) -> Self {
         let places = (0..shards).map(|_| Place::default()).collect();
         Self { places: Mutex::new(places), waiting: AtomicUsize::new(0), notify: Notify::new() }
     }
 
-    /// Gives an order; the slot has to be woken. It is dropped when the slot has ended.
-    pub(crate) fn order(&self, shard: usize, order: Order) {
+    /// Gives an order, in the place of one that was not taken yet; the slot has to be woken. It is dropped when the slot has
+    /// ended.
+    pub(crate) fn give(&self, shard: usize, order: Order) {
         let mut places = self.places.lock();
         let place = &mut places[shard];
         if !place.is_closed && place.order.replace(order).is_none() {
@@ -84,7 +85,15 @@ impl Handover {
         if self.waiting.load(Ordering::Acquire) == 0 {
             return None;
         }
-        self.remove(shard)
+        self.remove(shard, |_| true)
+    }
+
+    /// The same without an instance: settings are taken by the next one.
+    pub(crate) fn take_give_place(&self, shard: usize) -> Option<GivePlace> {
+        match self.remove(shard, |order| matches!(order, Order::GivePlace(_)))? {
+            Order::GivePlace(order) => Some(order),
+            Order::ChangeSettings(_) => None,
+        }
     }
 
     /// Whether there is one.
@@ -93,20 +102,20 @@ impl Handover {
         self.waiting.load(Ordering::Acquire) > 0 && self.places.lock()[shard].order.is_some()
     }
 
-    fn remove(&self, shard: usize) -> Option<Order> {
-        let order = self.places.lock()[shard].order.take();
+    fn remove(&self, shard: usize, is_it: impl Fn(&Order) -> bool) -> Option<Order> {
+        let order = self.places.lock()[shard].order.take_if(|order| is_it(order));
         if order.is_some() {
             self.waiting.fetch_sub(1, Ordering::Release);
         }
         order
     }
 
-    /// Waits for an order.
-    pub(crate) async fn next(&self, shard: usize) -> Order {
+    /// Waits for the order to give the place, where there is no instance.
+    pub(crate) async fn next_give_place(&self, shard: usize) -> GivePlace {
         loop {
             let mut notified = std::pin::pin!(self.notify.notified());
             notified.as_mut().enable();
-            if let Some(order) = self.take(shard) {
+            if let Some(order) = self.take_give_place(shard) {
                 return order;
             }
             notified.await;
@@ -116,12 +125,14 @@ impl Handover {
     /// The slot has ended; who waits for it learns that.
     pub(crate) fn close(&self, shard: usize) {
         self.places.lock()[shard].is_closed = true;
-        self.remove(shard);
+        self.remove(shard, |_| true);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn order() -> (Order, oneshot::Receiver<Handed>) {
@@ -132,25 +143,34 @@ mod tests {
 
     #[tokio::test]
     async fn an_order_reaches_its_slot_and_no_other() {
-        let handover = Handover::new(2);
+        let orders = Orders::new(2);
         let (given, taken) = order();
-        handover.order(1, given);
-        assert!(handover.take(0).is_none());
-        let Order::GivePlace(given) = handover.next(1).await else { panic!("another order") };
-        given.handed.send(Ok(None)).unwrap();
+        orders.give(1, given);
+        assert!(orders.take(0).is_none());
+        orders.next_give_place(1).await.handed.send(Ok(None)).unwrap();
         assert_eq!(taken.await, Ok(Ok(None)));
-        assert!(handover.take(1).is_none());
+        assert!(orders.take(1).is_none());
+    }
+
+    #[test]
+    fn settings_wait_for_an_instance() {
+        let orders = Orders::new(1);
+        let (told, _answer) = oneshot::channel();
+        let change = ChangeSettings { settings: Default::default(), keys: Arc::from([]), told };
+        orders.give(0, Order::ChangeSettings(change));
+        assert!(orders.take_give_place(0).is_none() && orders.is_waiting(0));
+        assert!(matches!(orders.take(0), Some(Order::ChangeSettings(_))));
     }
 
     #[tokio::test]
     async fn a_slot_that_has_ended_drops_its_orders() {
-        let handover = Handover::new(1);
+        let orders = Orders::new(1);
         let (before, before_taken) = order();
-        handover.order(0, before);
-        handover.close(0);
+        orders.give(0, before);
+        orders.close(0);
         let (after, after_taken) = order();
-        handover.order(0, after);
+        orders.give(0, after);
         assert!(before_taken.await.is_err() && after_taken.await.is_err());
-        assert!(handover.take(0).is_none());
+        assert!(orders.take(0).is_none());
     }
 }
