@@ -17,7 +17,18 @@ declare var console: Console;
 /** Random numbers from the host; in handlers only. */
 interface Crypto {
     /** Fills an array of integers, of at most 65,536 bytes. */
-    getRandomValues<T extends ArrayBufferView>(array: T): T;
+    getRandomValues<
+        T extends
+            | Int8Array
+            | Uint8Array
+            | Uint8ClampedArray
+            | Int16Array
+            | Uint16Array
+            | Int32Array
+            | Uint32Array
+            | BigInt64Array
+            | BigUint64Array,
+    >(array: T): T;
     /** A UUID of version 4. */
     randomUUID(): `${string}-${string}-${string}-${string}-${string}`;
 }

@@ -2,13 +2,13 @@
 // the component was made. The builder puts this in front of a plugin for QuickJS that uses `Math.random` or `crypto`.
 
 import { getRandomBytes } from 'wasi:random/random@0.2.12';
+import { isBeingMade, refuseWhileMade } from './making.js';
 
 /** What one call of getRandomValues may ask for, as everywhere. */
 const BYTES_MAX = 65536;
 
-/** While the component is made the clock stands still, at a time that no handler sees. */
-const MADE = Date.now();
-const isBeingMade = () => Date.now() === MADE;
+/** Arrays of integers, which is what random bits can fill. */
+const INTEGERS = [Int8Array, Uint8Array, Uint8ClampedArray, Int16Array, Uint16Array, Int32Array, Uint32Array, BigInt64Array, BigUint64Array];
 
 const engineRandom = Math.random;
 
@@ -47,14 +47,12 @@ Math.random = function random() {
 
 /** Numbers for secrets, straight from the host. */
 function randomBytes(length) {
-    if (isBeingMade()) {
-        throw new Error('crypto draws in handlers only: what stands outside of them runs when the plugin is built, and is the same in each instance');
-    }
+    refuseWhileMade();
     return Uint8Array.from(getRandomBytes(length));
 }
 
 function getRandomValues(array) {
-    if (!ArrayBuffer.isView(array) || array instanceof DataView || array instanceof Float32Array || array instanceof Float64Array) {
+    if (!INTEGERS.some((Integers) => array instanceof Integers)) {
         throw new TypeError('getRandomValues wants an array of integers');
     }
     if (array.byteLength > BYTES_MAX) {

@@ -34,6 +34,7 @@ use crate::{
     output::{self, Format},
     plugin_mesh::NodeMeshes,
     registry::{Registry, RegistryTasks},
+    reload::Reload,
 };
 
 /// How long plugins get to finish what they have begun.
@@ -118,12 +119,13 @@ pub(crate) fn run(settings: &Settings, node: &NodeSettings, purpose: Purpose, fo
     let outcome = runtime.block_on(async {
         // Told to stop while starting is told to stop.
         let mut stop = std::pin::pin!(stop_signal()?);
+        // From here on: a host that is still starting reads its settings again when it has started.
+        let mut reload = Reload::new()?;
         let started = tokio::select! {
             started = Node::start(settings, node, purpose) => started?,
             () = &mut stop => return Ok(()),
         };
         started.say_ready(format);
-        let mut reload = Reload::new()?;
         loop {
             tokio::select! {
                 () = &mut stop => break,
@@ -143,26 +145,6 @@ pub(crate) fn run(settings: &Settings, node: &NodeSettings, purpose: Purpose, fo
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
-}
-
-/// SIGHUP, which asks for settings to be read again. From a terminal it says that the terminal has gone, and ends the process
-/// as it always does.
-enum Reload {
-    Asked(tokio::signal::unix::Signal),
-    Never,
-}
-
-impl Reload {
-    fn new() -> Result<Self, Failure> {
-        if output::is_watched() { Ok(Self::Never) } else { Ok(Self::Asked(signal(SignalKind::hangup())?)) }
-    }
-
-    async fn wanted(&mut self) {
-        match self {
-            Self::Asked(signal) => drop(signal.recv().await),
-            Self::Never => std::future::pending().await,
-        }
-    }
 }
 
 /// Ends at SIGINT or SIGTERM.

@@ -4,7 +4,7 @@
 use std::{io, path::PathBuf};
 
 use macula_node::{deploy::PackageQuery, wire::Mcid};
-use macula_runtime::{Grant, ManifestSource, PluginHandle, Prepared, Reconfigured, Runtime, StartError};
+use macula_runtime::{Grant, ManifestSource, PluginHandle, Prepared, Reconfigured, Runtime, StartError, overlay};
 
 use crate::{config::File, failure::Failure};
 
@@ -68,16 +68,6 @@ impl GivenPlugin {
     }
 }
 
-/// Puts the values of `over` into `base`, tables within tables.
-fn overlay(base: &mut toml::Table, over: &toml::Table) {
-    for (key, value) in over {
-        match (base.get_mut(key), value) {
-            (Some(toml::Value::Table(base)), toml::Value::Table(over)) => overlay(base, over),
-            _ => drop(base.insert(key.clone(), value.clone())),
-        }
-    }
-}
-
 /// Those that run.
 pub(crate) struct Given {
     runtime: Runtime,
@@ -99,6 +89,9 @@ impl Given {
 
     /// Puts in force what their settings are now. One that has wrong ones, or refuses them, keeps the old ones.
     pub(crate) async fn reconfigure(&self, file: &File) {
+        if self.plugins.is_empty() {
+            tracing::info!("asked to read settings again: this host was given no plugins that have any here");
+        }
         for (plugin, handle) in &self.plugins {
             let name = handle.name();
             let manifest = match plugin.manifest(file) {

@@ -19,6 +19,7 @@ mod plugin_content;
 mod plugin_mesh;
 mod project;
 mod registry;
+mod reload;
 
 use std::process::ExitCode;
 

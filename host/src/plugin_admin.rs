@@ -13,7 +13,7 @@ use macula_runtime::{Activity, ActivityLog, DeadLetter, DeadLetters, LogLine, Pl
 use serde::{Deserialize, Serialize};
 
 /// How long an answer waits for new log entries, when it is asked to.
-const WAIT: Duration = Duration::from_secs(5);
+pub(crate) const WAIT: Duration = Duration::from_secs(5);
 
 /// What the entries, letters or bytes in one answer may have, as JSON: a piece that crosses it is the last. Far enough below
 /// what an answer may have.

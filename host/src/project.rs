@@ -20,12 +20,9 @@ fn check_manifest(folder: &Path) -> Result<(), BuildError> {
     let file = folder.join(MANIFEST);
     // One that is not there, or cannot be read, is the build's own matter.
     let Ok(text) = std::fs::read_to_string(&file) else { return Ok(()) };
-    let read = Manifest::resolve(None, Some(ManifestText { origin: MANIFEST, text: &text }), "plugin");
-    read.map(drop).map_err(|error| {
-        let why = error.to_string();
-        let why = why.strip_prefix(MANIFEST).map_or(why.as_str(), |rest| rest.trim_start_matches([',', ':', ' ']));
-        BuildError::Manifest { file, why: why.to_owned() }
-    })
+    let origin = file.display().to_string();
+    let read = Manifest::resolve(None, Some(ManifestText { origin: &origin, text: &text }), "plugin");
+    read.map(drop).map_err(|error| BuildError::ManifestRefused(error.to_string()))
 }
 
 #[cfg(test)]
@@ -41,8 +38,8 @@ mod tests {
         };
         assert_eq!(check("name = \"a\"\nsubscribe = [\"a.*\"]\n"), Ok(()));
         let error = check("name = \"a\"\nsubscrib = [\"a.*\"]\n").unwrap_err();
-        assert!(error.contains("macula.toml: line 2: unknown field `subscrib`"), "{error}");
+        assert!(error.contains("macula.toml, line 2: unknown field `subscrib`"), "{error}");
         let error = check("[[subscriptions]]\npattern = \"a.*\"\n").unwrap_err();
-        assert!(error.contains("macula.toml: ") && !error.contains("macula.toml: macula.toml"), "{error}");
+        assert!(error.contains("macula.toml, line 2: "), "{error}");
     }
 }

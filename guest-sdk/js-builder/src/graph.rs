@@ -105,8 +105,11 @@ impl Graph {
         if self.mentions(&["console."]) {
             parts.push("console.js");
         }
-        if engine == Engine::QuickJs && self.mentions(&["Math.random", "crypto"]) {
-            parts.push("random.js");
+        // However it is written: what is added in vain costs an import.
+        match engine {
+            Engine::QuickJs if self.mentions(&["random", "crypto"]) => parts.push("random.js"),
+            Engine::Other if self.mentions(&["crypto"]) => parts.push("crypto-guard.js"),
+            _ => {}
         }
         for part in parts {
             self.add_sdk_module(part)?;

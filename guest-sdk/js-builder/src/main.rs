@@ -78,12 +78,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Messages show the source, and what it printed: on a terminal nothing in them moves the cursor.
+/// Messages show the source, and what it printed: on a terminal nothing in them moves the cursor or turns the direction of
+/// writing.
 fn readable(text: &str) -> String {
     if !std::io::stderr().is_terminal() {
         return text.to_owned();
     }
-    let moves = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    let moves = |c: char| {
+        (c.is_control() && !matches!(c, '\n' | '\t'))
+            || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     text.chars().map(|c| if moves(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 

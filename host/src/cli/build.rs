@@ -67,7 +67,9 @@ impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Self {
         match error {
             BuildError::NoFolder(_) | BuildError::NoProject(_) => Self::not_found(error),
-            BuildError::TwoLanguages { .. } | BuildError::Manifest { .. } => Self::usage(error),
+            BuildError::TwoLanguages { .. } | BuildError::Manifest { .. } | BuildError::ManifestRefused(_) => {
+                Self::usage(error)
+            }
             _ => Self::failed(error),
         }
     }

@@ -104,22 +104,28 @@ impl<'a> Admin<'a> {
             // If it does not run there, the answer will say so.
             return Self::connect(settings, client, host).await;
         }
-        let mut found: Option<Self> = None;
+        let (mut found, mut silent): (Option<Self>, Option<Failure>) = (None, None);
         for host in &hosts {
-            let admin = Self::connect(settings, client, host).await?;
-            let runs = admin.plugins().await?.iter().any(|name| name == plugin);
-            match &found {
-                _ if !runs => admin.mesh.close().await,
-                None => found = Some(admin),
-                Some(other) => {
+            let asked = match Self::connect(settings, client, host).await {
+                Ok(admin) => admin.plugins().await.map(|names| (admin, names)),
+                Err(failure) => Err(failure),
+            };
+            match (asked, &found) {
+                // It matters only when no other runs the plugin.
+                (Err(failure), _) => silent = Some(failure.during(format!("host {} does not answer", host.name))),
+                (Ok((admin, names)), _) if !names.iter().any(|name| name == plugin) => admin.mesh.close().await,
+                (Ok((admin, _)), None) => found = Some(admin),
+                (Ok((admin, _)), Some(other)) => {
                     let text = format!("{plugin} runs on {} and on {}; say which with --name", other.name, host.name);
+                    admin.mesh.close().await;
+                    other.mesh.close().await;
                     return Err(Failure::usage(text));
                 }
             }
         }
         let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
         let nowhere = || Failure::not_found(format!("no plugin named {plugin} runs here, on {}", names.join(", ")));
-        found.ok_or_else(nowhere)
+        found.ok_or_else(|| silent.unwrap_or_else(nowhere))
     }
 
     /// Names of the plugins that run there.

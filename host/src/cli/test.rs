@@ -9,6 +9,7 @@ use std::{
 };
 
 use clap::Args;
+use macula_runtime::{Manifest, ManifestText};
 use macula_scenario::{Runner, Scenario, ScenarioError, junit};
 use serde::Serialize;
 
@@ -60,12 +61,15 @@ impl Test {
         let inspection =
             macula_runtime::inspect(&bytes).map_err(|refusal| Failure::failed(refusal).during(component.display()))?;
         let name = component.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if let Some(file) = &self.record {
-            let record = record::Record { file, time: self.r#for, host: &self.host, client: &self.client };
-            return record.run(&inspection, &name, common);
-        }
         let beside = component.with_extension("toml");
         let manifest = if beside.is_file() { Some(fs::read_to_string(&beside)?) } else { None };
+        if let Some(file) = &self.record {
+            let origin = beside.display().to_string();
+            let beside = manifest.as_deref().map(|text| ManifestText { origin: &origin, text });
+            let resolved = Manifest::resolve(inspection.manifest.as_deref(), beside, &name).map_err(Failure::usage)?;
+            let record = record::Record { file, time: self.r#for, host: &self.host, client: &self.client };
+            return record.run(resolved.name.as_str(), common);
+        }
         let cache = super::home()?.path().join("build/native");
         let runner = Runner::new(&name, bytes, manifest, Some(&cache)).with_patience(self.patience);
         let cases = self.play(&runner, &self.files(&folder)?, common)?;

@@ -12,7 +12,7 @@ pub(super) fn event_line(event: &ActivityEvent) -> Option<String> {
     let (sign, name, shown) = match event {
         ActivityEvent::Message { topic, payload, .. } => ("message", topic.as_str(), shown(payload)),
         ActivityEvent::Handled { outcome: HandlerOutcome::Ack } => return None,
-        ActivityEvent::Handled { outcome } => ("outcome", word(*outcome), String::new()),
+        ActivityEvent::Handled { outcome } => ("outcome", outcome.word(), String::new()),
         ActivityEvent::Call { procedure, payload, .. } => ("call", procedure.as_str(), shown(payload)),
         ActivityEvent::Answered { procedure, outcome } => ("answer", procedure.as_str(), ended(outcome)),
         ActivityEvent::Tick { timer } => ("tick", timer.as_str(), String::new()),
@@ -23,16 +23,6 @@ pub(super) fn event_line(event: &ActivityEvent) -> Option<String> {
         _ => return None,
     };
     Some(format!("{sign:<7} {} {shown}", readable(name)).trim_end().to_owned())
-}
-
-fn word(outcome: HandlerOutcome) -> &'static str {
-    match outcome {
-        HandlerOutcome::Ack => "ack",
-        HandlerOutcome::Retry => "retry",
-        HandlerOutcome::Reject => "reject",
-        HandlerOutcome::DeadLetter => "dead-letter",
-        HandlerOutcome::Trap => "trap",
-    }
 }
 
 fn ended(outcome: &CallOutcome) -> String {

@@ -71,6 +71,9 @@ pub enum BuildError {
         /// What is wrong.
         why: String,
     },
+    /// No host would take the manifest: in which file and line, and why.
+    #[error("{0}")]
+    ManifestRefused(String),
     /// The disk.
     #[error("{}: {error}", .path.display())]
     Disk {

@@ -126,12 +126,12 @@ pub struct RunningNode {
     #[serde(default = "local_realm_name")]
     pub realm: RealmName,
     /// Whether it runs plugins; a relay does not.
-    #[serde(default = "yes")]
+    #[serde(default = "runs_plugins_by_default")]
     pub runs_plugins: bool,
 }
 
 /// Of a node that does not say, because it is older.
-fn yes() -> bool {
+fn runs_plugins_by_default() -> bool {
     true
 }
 

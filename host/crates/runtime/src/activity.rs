@@ -1,29 +1,29 @@
 //! What happens at a plugin, for whoever watches: messages and calls with what came of them, and what it sent meanwhile.
 //!
 //! Nothing is noted as long as nobody watches; then all that costs is to look whether somebody does. What is noted waits in
-//! a ring to be read, the newest [`EVENTS_MAX`] of at most [`BYTES_MAX`] bytes. Whoever watches says so again and again;
-//! [`LEASE`] after the last time the next event ends it.
+//! a ring to be read, the newest [`EVENTS_MAX`] of at most [`BYTES_MAX`] bytes. Whoever watches says so again and again: when
+//! nobody has for as long as [`LEASE`], watching ends and the ring is emptied.
 
 use std::{
     collections::VecDeque,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use macula_wire::{CallError, HandlerError, Message, Topic};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::base64;
 
 /// Events that may wait to be read.
 const EVENTS_MAX: usize = 4096;
-/// Bytes of payloads that may.
+/// Bytes that may, of payloads and of what goes with them.
 const BYTES_MAX: usize = 4 << 20;
 /// Of one payload; longer ones are cut. An event with it fits into one answer over the mesh, in base64.
 const SAMPLE_BYTES_MAX: usize = 128 << 10;
@@ -88,7 +88,7 @@ pub enum ActivityEvent {
         /// Which.
         timer: String,
     },
-    /// It publishes.
+    /// It publishes, and the mesh has not refused it at once.
     Publish {
         /// Where.
         topic: Topic,
@@ -127,6 +127,22 @@ pub enum HandlerOutcome {
     DeadLetter,
     /// The handler trapped, or ran for too long.
     Trap,
+}
+
+impl HandlerOutcome {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Ack, Self::Retry, Self::Reject, Self::DeadLetter, Self::Trap];
+
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ack => "ack",
+            Self::Retry => "retry",
+            Self::Reject => "reject",
+            Self::DeadLetter => "dead-letter",
+            Self::Trap => "trap",
+        }
+    }
 }
 
 /// How a call has ended.
@@ -190,17 +206,26 @@ impl ActivityEvent {
         }
     }
 
-    /// Of the payload that goes with it.
-    fn sample_bytes(&self) -> usize {
-        match self {
-            Self::Message { payload, .. }
-            | Self::Call { payload, .. }
+    /// What it costs to keep it.
+    fn bytes(&self) -> usize {
+        let text = match self {
+            Self::Message { payload, metadata, .. } => {
+                let metadata = metadata.iter().map(|(name, value)| name.len() + value.len());
+                payload.start.len() + metadata.sum::<usize>()
+            }
+            Self::Call { payload, .. }
             | Self::Publish { payload, .. }
             | Self::OutgoingCall { payload, .. }
             | Self::Answered { outcome: CallOutcome::Answer(payload), .. }
             | Self::OutgoingCallEnded { outcome: CallOutcome::Answer(payload), .. } => payload.start.len(),
-            _ => 0,
-        }
+            Self::Answered { outcome: CallOutcome::Error { message, .. } | CallOutcome::Failed(message), .. }
+            | Self::OutgoingCallEnded {
+                outcome: CallOutcome::Error { message, .. } | CallOutcome::Failed(message),
+                ..
+            } => message.len(),
+            Self::Handled { .. } | Self::Tick { .. } => 0,
+        };
+        size_of::<Activity>() + text
     }
 }
 
@@ -228,13 +253,18 @@ impl ActivityLog {
         Self { is_watched, ring: Mutex::default(), newest: watch::Sender::new(0) }
     }
 
-    /// Watches for some time from now on; gives the number of the next event.
-    pub fn watch(&self) -> u64 {
+    /// Watches for some time from now on, within a runtime of tokio; gives the number of the next event.
+    pub fn watch(self: &Arc<Self>) -> u64 {
         let mut ring = self.ring.lock();
-        // One that is watched for good has no end to put off.
-        if ring.watched_until.is_some() || !self.is_watched.load(Ordering::Relaxed) {
-            ring.watched_until = Some(Instant::now() + LEASE);
-            self.is_watched.store(true, Ordering::Relaxed);
+        match ring.watched_until {
+            Some(_) => ring.watched_until = Some(Instant::now() + LEASE),
+            // One that is watched for good has no end to put off.
+            None if self.is_watched.load(Ordering::Relaxed) => {}
+            None => {
+                ring.watched_until = Some(Instant::now() + LEASE);
+                self.is_watched.store(true, Ordering::Relaxed);
+                tokio::spawn(end_when_over(Arc::downgrade(self)));
+            }
         }
         ring.next_number
     }
@@ -255,10 +285,14 @@ impl ActivityLog {
         self.events_from(number)
     }
 
+    pub(crate) fn is_watched(&self) -> bool {
+        self.is_watched.load(Ordering::Relaxed)
+    }
+
     /// Notes an event, if somebody watches.
     #[inline]
     pub(crate) fn note(&self, instance: u32, event: impl FnOnce() -> ActivityEvent) {
-        if self.is_watched.load(Ordering::Relaxed) {
+        if self.is_watched() {
             self.push(instance, event());
         }
     }
@@ -266,17 +300,34 @@ impl ActivityLog {
     #[cold]
     fn push(&self, instance: u32, event: ActivityEvent) {
         let mut ring = self.ring.lock();
-        if ring.watched_until.is_some_and(|until| until <= Instant::now()) {
-            self.is_watched.store(false, Ordering::Relaxed);
-            ring.clear();
+        // It may have ended since the caller looked.
+        if !self.is_watched.load(Ordering::Relaxed) {
             return;
         }
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let at_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
         let number = ring.next_number;
         let next = ring.push(Activity { number, at_ms, instance, event });
-        drop(ring);
+        // Under the lock: the number that is told never goes back.
         self.newest.send_replace(next);
+    }
+}
+
+/// Ends watching when nobody has said for long that it goes on.
+async fn end_when_over(log: Weak<ActivityLog>) {
+    let mut until = Instant::now() + LEASE;
+    loop {
+        tokio::time::sleep_until(until).await;
+        let Some(log) = log.upgrade() else { return };
+        let mut ring = log.ring.lock();
+        match ring.watched_until {
+            Some(later) if later > Instant::now() => until = later,
+            _ => {
+                log.is_watched.store(false, Ordering::Relaxed);
+                ring.clear();
+                return;
+            }
+        }
     }
 }
 
@@ -291,11 +342,11 @@ impl Ring {
     /// Adds an event and gives the number of the next.
     fn push(&mut self, activity: Activity) -> u64 {
         self.next_number += 1;
-        self.bytes += activity.event.sample_bytes();
+        self.bytes += activity.event.bytes();
         self.events.push_back(Arc::new(activity));
         while self.events.len() > EVENTS_MAX || self.bytes > BYTES_MAX {
             let Some(oldest) = self.events.pop_front() else { break };
-            self.bytes -= oldest.event.sample_bytes();
+            self.bytes -= oldest.event.bytes();
         }
         self.next_number
     }
@@ -319,9 +370,9 @@ mod tests {
         log.note(0, || ActivityEvent::Publish { topic, payload: Sample::of(&payload), retain: false });
     }
 
-    #[test]
-    fn nothing_is_noted_until_somebody_watches() {
-        let log = ActivityLog::new(Watched::OnDemand);
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_noted_until_somebody_watches() {
+        let log = Arc::new(ActivityLog::new(Watched::OnDemand));
         log.note(0, || panic!("nobody watches"));
         assert_eq!(log.watch(), 0);
         tick(&log, "a");
@@ -330,13 +381,17 @@ mod tests {
         assert_eq!(log.watch(), 1);
     }
 
-    #[test]
-    fn watching_ends_when_nobody_says_that_it_goes_on() {
-        let log = ActivityLog::new(Watched::OnDemand);
+    #[tokio::test(start_paused = true)]
+    async fn watching_ends_when_nobody_says_that_it_goes_on() {
+        let log = Arc::new(ActivityLog::new(Watched::OnDemand));
         log.watch();
         tick(&log, "a");
-        log.ring.lock().watched_until = Some(Instant::now());
-        tick(&log, "b");
+        tokio::time::sleep(LEASE / 2).await;
+        log.watch();
+        tokio::time::sleep(LEASE - Duration::from_millis(2)).await;
+        assert_eq!(log.events_from(0).0.len(), 1);
+        tokio::time::sleep(Duration::from_millis(4)).await;
+        // What was there has gone with it, although nothing happens any more.
         assert_eq!(log.events_from(0), (Vec::new(), 1));
         log.note(0, || panic!("nobody watches any more"));
         assert_eq!(log.watch(), 1);
@@ -344,12 +399,12 @@ mod tests {
         assert_eq!(log.events_from(1).0.len(), 1);
     }
 
-    #[test]
-    fn watching_for_good_has_no_end() {
-        let log = ActivityLog::new(Watched::Always);
+    #[tokio::test(start_paused = true)]
+    async fn watching_for_good_has_no_end() {
+        let log = Arc::new(ActivityLog::new(Watched::Always));
         tick(&log, "a");
         log.watch();
-        assert_eq!(log.ring.lock().watched_until, None);
+        tokio::time::sleep(LEASE * 2).await;
         assert_eq!(log.events_from(0).0.len(), 1);
     }
 
@@ -365,7 +420,7 @@ mod tests {
             publish(&log, SAMPLE_BYTES_MAX + 1);
         }
         let (events, _) = log.events_from(0);
-        assert_eq!(events.len(), BYTES_MAX / SAMPLE_BYTES_MAX);
+        assert_eq!(events.len(), BYTES_MAX / SAMPLE_BYTES_MAX - 1);
         let ActivityEvent::Publish { payload, .. } = &events[0].event else { panic!("{events:?}") };
         assert_eq!((payload.start.len(), payload.bytes), (SAMPLE_BYTES_MAX, SAMPLE_BYTES_MAX + 1));
         assert!(!payload.is_whole());

@@ -7,6 +7,7 @@
 //! state is kept, and the slot is without an instance until one is resumed for the next work.
 
 mod eviction;
+mod in_hand;
 
 use std::{
     pin::{Pin, pin},
@@ -17,14 +18,13 @@ use std::{
 
 use futures::future::BoxFuture;
 use macula_wire::{CallError, Fault, HandlerError, NodeId, limits::PAYLOAD_BYTES_MAX};
-use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
     time::{Instant, Sleep},
 };
 
-use self::eviction::Eviction;
+use self::{eviction::Eviction, in_hand::InHand};
 use crate::{
     activity::{ActivityEvent, CallOutcome, HandlerOutcome, Sample},
     bindings::{
@@ -36,7 +36,7 @@ use crate::{
     host::{describe, did},
     instance::{HandlerFault, Instance},
     log::LogLevel,
-    mailbox::{Delivery, DueTick, Mailbox, Retry, Work},
+    mailbox::{Delivery, DueTick, Retry, Work},
     mesh::IncomingCall,
     orders::{GivePlace, NotHanded, Order},
     plugin::{PluginCore, StopOrder},
@@ -302,9 +302,8 @@ impl Actor {
         let permit = Arc::clone(&self.plugin.permits).acquire_owned().await.ok();
         // Read before the instance reads its settings: if they change now, it is told.
         self.settings_generation = self.plugin.settings.generation();
-        // A canary is behind the instances in the mailbox, and by itself in its version.
-        let number = self.shard.min(self.plugin.manifest.limits.instances - 1);
-        let mut instance = Box::new(Instance::start(&self.plugin, number).await?);
+        let mut instance = Box::new(Instance::start(&self.plugin, self.shard).await?);
+        instance.state().is_aside = reason == StartReason::Replacing;
         *instance.permit() = permit;
         let outcome = instance.init(reason).await?;
         if outcome.is_ok() {
@@ -319,6 +318,7 @@ impl Actor {
 
     /// The instance takes over what the one before had, as far as it has asked for it.
     fn welcome(&mut self, instance: &mut Instance) {
+        instance.state().is_aside = false;
         self.eviction.welcome(&self.plugin, &mut instance.state().wanted);
         // A canary changes nothing of its plugin.
         if !self.plugin.is_candidate() {
@@ -489,7 +489,7 @@ impl Actor {
     async fn deliver(&mut self, instance: &mut Instance, delivery: Delivery) -> Result<(), HandlerFault> {
         let publisher = self.dids.of(&delivery.message.publisher);
         self.note(|| ActivityEvent::message(&delivery.message, delivery.attempt));
-        let in_hand = InHand { mailbox: &self.plugin.mailbox, shard: self.shard as usize, delivery: Some(delivery) };
+        let in_hand = InHand::new(&self.plugin.mailbox, self.shard as usize, delivery);
         let (delivery, handled) = in_hand.handled_by(instance, &publisher).await;
         self.note(|| ActivityEvent::Handled { outcome: outcome_of(&handled) });
         match handled {
@@ -668,6 +668,7 @@ impl Actor {
             return Ok(false);
         }
         let Ok(grace) = order.verdict.await else { return Ok(false) };
+        instance.state().is_aside = true;
         if let Err(fault) = instance.shutdown(lifecycle::StopReason::Replaced, grace).await {
             self.plugin.log.host(LogLevel::Warn, format!("the shutdown of the version before {fault}"));
         }
@@ -736,34 +737,6 @@ impl Actor {
                 self.plugin.fail(self.shard, reason.to_owned()).await;
                 None
             }
-        }
-    }
-}
-
-/// A message that is being handled. When that is cut short, by whoever ends the slot, it is in the mailbox again.
-struct InHand<'a> {
-    mailbox: &'a Mutex<Mailbox>,
-    shard: usize,
-    /// Gone when it was handled.
-    delivery: Option<Delivery>,
-}
-
-impl InHand<'_> {
-    async fn handled_by(
-        mut self,
-        instance: &mut Instance,
-        publisher: &str,
-    ) -> (Delivery, Result<Disposition, HandlerFault>) {
-        let delivery = self.delivery.as_ref().expect("there until it was handled");
-        let handled = instance.message(delivery, publisher).await;
-        (self.delivery.take().expect("there until it was handled"), handled)
-    }
-}
-
-impl Drop for InHand<'_> {
-    fn drop(&mut self) {
-        if let Some(delivery) = self.delivery.take() {
-            self.mailbox.lock().put_back(self.shard, delivery);
         }
     }
 }

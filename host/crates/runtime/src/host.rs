@@ -37,6 +37,7 @@ pub(crate) use self::{
     rpc::IN_FLIGHT_DEFAULT,
 };
 use crate::{
+    activity::ActivityEvent,
     bindings::{Plugin, types},
     limiter::Limiter,
     mesh::{Inbox, Offer},
@@ -54,6 +55,10 @@ const TABLE_ENTRIES_MAX: usize = 8192;
 pub(crate) struct InstanceState {
     pub(crate) plugin: Arc<PluginCore>,
     pub(crate) shard: u32,
+    /// The instance slot: `shard`, or that of a canary, which is behind them.
+    slot: u32,
+    /// It is beside the instance that works, before it takes over or after: what it does is not told to those who watch.
+    pub(crate) is_aside: bool,
     pub(crate) meter: Meter,
     pub(crate) limiter: Limiter,
     /// Held while guest code may run.
@@ -144,7 +149,7 @@ impl Staged {
 }
 
 impl InstanceState {
-    pub(crate) fn new(plugin: Arc<PluginCore>, shard: u32) -> Self {
+    pub(crate) fn new(plugin: Arc<PluginCore>, shard: u32, slot: u32) -> Self {
         let limiter = Limiter::new(plugin.manifest.limits.memory_bytes(), plugin.memory.of(shard));
         let staged = Staged::new(plugin.manifest.limits.timers);
         let cause_depth = Arc::default();
@@ -156,6 +161,8 @@ impl InstanceState {
             cause_depth,
             plugin,
             shard,
+            slot,
+            is_aside: false,
             meter: Meter::new(),
             limiter,
             permit: None,
@@ -218,6 +225,13 @@ impl InstanceState {
             _ => Err(types::Error::QuotaExceeded(format!(
                 "feedback: {CAUSE_DEPTH_MAX} handlers have already acted because of one another"
             ))),
+        }
+    }
+
+    /// Tells of an event whoever watches.
+    fn note(&self, event: impl FnOnce() -> ActivityEvent) {
+        if !self.is_aside {
+            self.plugin.activity.note(self.slot, event);
         }
     }
 

@@ -109,10 +109,12 @@ impl Exports {
 }
 
 impl Instance {
-    /// Makes an instance. Its start function, if it has one, runs on the budget of a handler.
-    pub(crate) async fn start(plugin: &Arc<PluginCore>, shard: u32) -> Result<Self, HandlerFault> {
+    /// Makes an instance for a slot. Its start function, if it has one, runs on the budget of a handler.
+    pub(crate) async fn start(plugin: &Arc<PluginCore>, slot: u32) -> Result<Self, HandlerFault> {
+        // A canary is behind the instances, and by itself in its version.
+        let shard = slot.min(plugin.manifest.limits.instances - 1);
         let host = host_engine().map_err(|error| HandlerFault::Setup(error.to_string()))?;
-        let mut store = Store::new(&host.engine, InstanceState::new(Arc::clone(plugin), shard));
+        let mut store = Store::new(&host.engine, InstanceState::new(Arc::clone(plugin), shard, slot));
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
         store.epoch_deadline_callback(|mut store| Ok(on_tick(store.data_mut())));

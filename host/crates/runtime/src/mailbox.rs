@@ -408,9 +408,11 @@ impl Mailbox {
         self.shards[owner].lanes.retry(delivery, delay, now)
     }
 
-    /// The instance of this slot has ended before it was done with it.
-    pub(crate) fn put_back(&mut self, shard: usize, delivery: Delivery) {
-        self.shards[shard].ready.push_front(delivery);
+    /// The instance of this slot has ended before it was done with it: it is next, as often tried as before.
+    pub(crate) fn put_back(&mut self, shard: usize, delivery: Delivery, now: Instant) {
+        if let Some(delivery) = self.shards[shard].lanes.put_back(delivery, now) {
+            self.shards[shard].ready.push_front(delivery);
+        }
     }
 
     /// A dead letter is to be handled again, behind what was taken already. False when nothing is taken any more.
@@ -535,8 +537,8 @@ impl Mailbox {
 
     fn drop_unclaimed(&mut self) {
         let gone = |one: &Subscription| !one.source.is_wanted();
-        self.dropped_before +=
-            self.subscriptions.iter().filter(|one| gone(one)).map(|one| one.source.stream.dropped()).sum::<u64>();
+        let lost = |one: &Subscription| one.source.stream.dropped() + u64::from(one.source.stream.queued());
+        self.dropped_before += self.subscriptions.iter().filter(|one| gone(one)).map(lost).sum::<u64>();
         self.subscriptions.retain(|one| !gone(one));
         self.offers.retain(|one| one.source.is_wanted());
     }

@@ -129,6 +129,17 @@ impl Manifest {
     }
 }
 
+/// Puts the values of one manifest over those of another, tables within tables: settings of whoever runs a plugin over those
+/// of whoever wrote it.
+pub fn overlay(base: &mut toml::Table, over: &toml::Table) {
+    for (key, value) in over {
+        match (base.get_mut(key), value) {
+            (Some(toml::Value::Table(base)), toml::Value::Table(over)) => overlay(base, over),
+            _ => drop(base.insert(key.clone(), value.clone())),
+        }
+    }
+}
+
 /// A plugin name made of a file's stem: lower case, everything else becomes `-`.
 fn name_from_stem(stem: &str) -> PluginName {
     let name: String = stem

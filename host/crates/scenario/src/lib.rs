@@ -20,4 +20,6 @@ pub use expect::Mismatch;
 pub use payload::Payload;
 pub use recording::Recording;
 pub use run::{Outcome, RunError, Runner};
-pub use scenario::{Answer, Call, Fault, Message, Published, Reply, Scenario, ScenarioError, Step, Timing};
+pub use scenario::{
+    Answer, Call, Fault, Message, Published, Reply, SCENARIO_BYTES_MAX, Scenario, ScenarioError, Step, Timing,
+};

@@ -47,13 +47,21 @@ impl Payload {
         self.text.is_none() && self.json.is_none() && self.base64.is_none()
     }
 
-    /// How these bytes are written best.
+    /// How bytes that are expected are written best: as JSON, of which the value counts, where they are some.
     pub fn of(bytes: &[u8]) -> Self {
+        Self::written(bytes, |_| true)
+    }
+
+    /// How bytes that are given are written best: as JSON only where that gives the same bytes.
+    pub fn exactly(bytes: &[u8]) -> Self {
+        Self::written(bytes, |json| json.to_string().as_bytes() == bytes)
+    }
+
+    fn written(bytes: &[u8], is_good: impl Fn(&Value) -> bool) -> Self {
         match std::str::from_utf8(bytes) {
             Ok("") => Self::default(),
             Ok(text) => match serde_json::from_str(text) {
-                // TOML has no null.
-                Ok(json) if !has_null(&json) => Self { json: Some(json), ..Self::default() },
+                Ok(json) if can_be_toml(&json) && is_good(&json) => Self { json: Some(json), ..Self::default() },
                 _ => Self { text: Some(text.to_owned()), ..Self::default() },
             },
             Err(_) => Self { base64: Some(BASE64.encode(bytes)), ..Self::default() },
@@ -96,12 +104,14 @@ fn is_same(one: &Value, other: &Value) -> bool {
     }
 }
 
-fn has_null(value: &Value) -> bool {
+/// TOML has no null, and integers of 64 bits with a sign.
+fn can_be_toml(value: &Value) -> bool {
     match value {
-        Value::Null => true,
-        Value::Array(values) => values.iter().any(has_null),
-        Value::Object(values) => values.values().any(has_null),
-        _ => false,
+        Value::Null => false,
+        Value::Array(values) => values.iter().all(can_be_toml),
+        Value::Object(values) => values.values().all(can_be_toml),
+        Value::Number(number) => number.is_i64() || number.is_f64(),
+        Value::Bool(_) | Value::String(_) => true,
     }
 }
 
@@ -125,10 +135,16 @@ mod tests {
 
     #[test]
     fn bytes_are_written_as_they_are_read() {
-        for bytes in [&b""[..], b"text", b"{\"a\":1}", b"null", &[0xff, 0]] {
+        for bytes in [&b""[..], b"text", b"{\"a\":1}", b"null", b"18446744073709551615", &[0xff, 0]] {
             let payload = Payload::of(bytes);
             payload.check().unwrap();
             assert_eq!(payload.bytes(), bytes);
+            toml::to_string(&payload).unwrap();
+        }
+        // What is given is given letter by letter.
+        for text in ["{ \"a\": 1 }", "1.50", "{\"a\":1,\"a\":2}"] {
+            assert_eq!(Payload::exactly(text.as_bytes()).bytes(), text);
+            assert!(Payload::of(text.as_bytes()).json.is_some());
         }
         let two = Payload { text: Some("a".into()), json: Some(json!(1)), ..Payload::default() };
         assert!(two.check().is_err());

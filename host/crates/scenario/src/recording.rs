@@ -4,13 +4,17 @@
 //! the order in which it began. Time passes between the steps only where it matters: when timers came or messages were
 //! tried again.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use macula_runtime::{Activity, ActivityEvent, CallOutcome, HandlerOutcome, Sample};
+use macula_runtime::{Activity, ActivityEvent, CallOutcome, Sample};
 use macula_wire::Topic;
 
 use crate::{
     Payload,
+    run::REST,
     scenario::{Answer, Call, Message, Published, Reply, Scenario, Step, Timing},
 };
 
@@ -60,8 +64,12 @@ struct Recorder {
     ended: Vec<bool>,
     /// What others answer, as of now.
     answers: BTreeMap<Topic, Answer>,
-    /// When the last step began.
-    last_ms: Option<u64>,
+    /// When the first step began.
+    begun_ms: Option<u64>,
+    /// Time that passes in the steps so far.
+    passed_ms: u64,
+    /// Messages that are in the scenario: they are tried again there as well.
+    given: BTreeSet<(Topic, Vec<u8>)>,
     /// The number of the next event, when none is missing.
     next_number: Option<u64>,
 }
@@ -75,10 +83,11 @@ impl Recorder {
         let (instance, at_ms) = (activity.instance, activity.at_ms);
         match &activity.event {
             ActivityEvent::Message { topic, payload, content_type, metadata, attempt: 1 } => {
-                let Some(payload) = self.given(instance, topic, payload) else { return };
+                let Some(written) = self.given(instance, topic, payload) else { return };
+                self.given.insert((topic.clone(), payload.start.clone()));
                 let message = Message {
                     topic: topic.clone(),
-                    payload,
+                    payload: written,
                     content_type: content_type.clone(),
                     metadata: metadata.iter().cloned().collect(),
                 };
@@ -89,8 +98,15 @@ impl Recorder {
                 let call = Call { procedure: procedure.clone(), payload, timeout: None };
                 self.begin(instance, at_ms, Step { call: Some(call), ..Step::default() });
             }
-            // Nobody gives it these: they come when it is time.
-            ActivityEvent::Message { .. } | ActivityEvent::Tick { .. } => self.wait(instance, at_ms),
+            ActivityEvent::Message { topic, payload, .. } => {
+                if self.given.contains(&(topic.clone(), payload.start.clone())) {
+                    self.let_happen(instance, at_ms);
+                } else {
+                    self.open.remove(&instance);
+                    self.leave_out(format!("what came of messages on {topic} that it had been given before"));
+                }
+            }
+            ActivityEvent::Tick { .. } => self.let_happen(instance, at_ms),
             event => self.expect(instance, event),
         }
     }
@@ -98,7 +114,7 @@ impl Recorder {
     /// The payload of something that it is given, if all of it is known.
     fn given(&mut self, instance: u32, name: &Topic, payload: &Sample) -> Option<Payload> {
         if payload.is_whole() {
-            return Some(Payload::of(&payload.start));
+            return Some(Payload::exactly(&payload.start));
         }
         self.open.remove(&instance);
         self.leave_out(format!("what came of {} bytes on {name}, which are too many for a scenario", payload.bytes));
@@ -106,36 +122,45 @@ impl Recorder {
     }
 
     fn begin(&mut self, instance: u32, at_ms: u64, step: Step) {
-        if self.passes_time {
-            self.advance(at_ms);
+        let behind = self.behind(at_ms);
+        if self.passes_time && !behind.is_zero() {
+            self.advance(behind);
         }
-        self.last_ms = Some(at_ms);
         let calls = self.expects_calls.then(Vec::new);
         self.push(Step { publishes: Some(Vec::new()), calls, ..step });
         self.open.insert(instance, self.ended.len() - 1);
     }
 
-    /// A step in which time passes up to this moment, and what was due happens.
-    fn wait(&mut self, instance: u32, at_ms: u64) {
-        self.advance(at_ms);
-        self.last_ms = Some(at_ms);
-        let Some(step) = self.recording.scenario.steps.last_mut() else { return };
-        step.publishes.get_or_insert_default();
-        if let Some(ended) = self.ended.last_mut() {
-            *ended = false;
+    /// What nobody gives it comes when it is time: a step in which time passes up to this moment.
+    fn let_happen(&mut self, instance: u32, at_ms: u64) {
+        let behind = self.behind(at_ms);
+        match self.recording.scenario.steps.last() {
+            // Before the first thing that it is given.
+            None => return,
+            // At the same time as another one.
+            Some(last) if last.advance.is_some() && behind.is_zero() => {}
+            Some(_) => self.advance(behind.max(REST)),
         }
-        self.open.insert(instance, self.ended.len() - 1);
+        let index = self.ended.len() - 1;
+        self.recording.scenario.steps[index].publishes.get_or_insert_default();
+        self.ended[index] = false;
+        self.open.insert(instance, index);
     }
 
-    fn advance(&mut self, at_ms: u64) {
-        let passed = self.last_ms.map_or(0, |last| at_ms.saturating_sub(last));
-        if passed > 0 {
-            let time = Timing(std::time::Duration::from_millis(passed));
-            self.push(Step { advance: Some(time), ..Step::default() });
-        }
+    /// By how much the time that passes in the scenario lags behind.
+    fn behind(&mut self, at_ms: u64) -> Duration {
+        let begun_ms = *self.begun_ms.get_or_insert(at_ms);
+        Duration::from_millis(at_ms.saturating_sub(begun_ms).saturating_sub(self.passed_ms))
+    }
+
+    fn advance(&mut self, time: Duration) {
+        self.passed_ms += u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.push(Step { advance: Some(Timing(time)), ..Step::default() });
     }
 
     fn push(&mut self, step: Step) {
+        // After each step the scenario rests.
+        self.passed_ms += u64::try_from(REST.as_millis()).unwrap_or(u64::MAX);
         // Time that passes has no end; what comes when it is time has.
         self.ended.push(step.advance.is_some());
         self.recording.scenario.steps.push(step);
@@ -154,13 +179,16 @@ impl Recorder {
             }
             ActivityEvent::Handled { outcome } => {
                 if step.message.is_some() {
-                    step.outcome = Some(word(*outcome).to_owned());
+                    step.outcome = Some(outcome.word().to_owned());
                 }
                 self.ended[index] = true;
+                // What it does between two handlers belongs to no step.
+                self.open.remove(&instance);
             }
             ActivityEvent::Answered { outcome, .. } => {
                 step.reply = Some(reply(outcome));
                 self.ended[index] = true;
+                self.open.remove(&instance);
             }
             ActivityEvent::OutgoingCall { procedure, payload } => {
                 let call = Call { procedure: procedure.clone(), payload: expected(payload), timeout: None };
@@ -230,19 +258,11 @@ fn reply(outcome: &CallOutcome) -> Reply {
     }
 }
 
-fn word(outcome: HandlerOutcome) -> &'static str {
-    match outcome {
-        HandlerOutcome::Ack => "ack",
-        HandlerOutcome::Retry => "retry",
-        HandlerOutcome::Reject => "reject",
-        HandlerOutcome::DeadLetter => "dead-letter",
-        HandlerOutcome::Trap => "trap",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use macula_runtime::HandlerOutcome;
 
     use super::*;
 
@@ -345,16 +365,16 @@ mod tests {
             publishes = []
             outcome = "retry"
             [[steps]]
-            advance = "1001ms"
+            advance = "1s"
             publishes = [{ topic = "out", json = 7 }]
             [[steps]]
-            advance = "499ms"
+            advance = "498ms"
             [[steps]]
             message = { topic = "in", json = 8 }
             publishes = []
             outcome = "ack"
             [[steps]]
-            advance = "500ms"
+            advance = "498ms"
             publishes = [{ topic = "out", text = "tick" }]
             "#,
         );
@@ -415,6 +435,45 @@ mod tests {
         assert!(recording.left_out[0].contains("gone did not answer (not found)"), "{:?}", recording.left_out);
         assert!(recording.left_out[1].contains("1048576 bytes on in"), "{:?}", recording.left_out);
         assert_eq!(recording.left_out[2], "what was still being handled");
+    }
+
+    #[test]
+    fn what_happens_between_two_handlers_belongs_to_none() {
+        let recording = recording([
+            (0, message("in", "1", 1)),
+            (0, handled(HandlerOutcome::Reject)),
+            // As `health` may, or what it says when rights change.
+            (0, publish("out", "by itself")),
+            (0, ActivityEvent::Tick { timer: "now".into() }),
+            (0, publish("out", "of the tick")),
+            (0, handled(HandlerOutcome::Ack)),
+            (0, publish("out", "by itself again")),
+        ]);
+        let expected = steps(
+            r#"
+            [[steps]]
+            message = { topic = "in", json = 1 }
+            publishes = []
+            outcome = "reject"
+            [[steps]]
+            advance = "1ms"
+            publishes = [{ topic = "out", text = "of the tick" }]
+            "#,
+        );
+        assert_eq!(recording.scenario.steps, expected);
+    }
+
+    #[test]
+    fn what_is_tried_again_was_given_before() {
+        let recording = recording([
+            (0, message("in", "of before", 3)),
+            (0, publish("out", "of before")),
+            (1, handled(HandlerOutcome::Ack)),
+            (2, message("in", "1", 1)),
+            (2, handled(HandlerOutcome::Ack)),
+        ]);
+        assert_eq!(recording.scenario.steps.len(), 1);
+        assert_eq!(recording.left_out, ["what came of messages on in that it had been given before"]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use macula_runtime::{
     CrashPolicy, Grant, ManifestSource, Metrics, PluginHandle, PluginSource, Prepared, ReconfigureError,
-    ReplaceOptions, Rights, Runtime, RuntimeConfig, RuntimeError, StopReason, testing::LocalMesh,
+    ReplaceOptions, Rights, Runtime, RuntimeConfig, RuntimeError, StopReason, overlay, testing::LocalMesh,
 };
 use macula_wire::{CallError, ContentType, HandlerError, Metadata, Operation, Pattern, Topic};
 
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Virtual time that passes when everything has come to rest: with a clock that stands still, that is how one learns it.
-const REST: Duration = Duration::from_millis(1);
+pub(crate) const REST: Duration = Duration::from_millis(1);
 
 /// What the plugin's clock shows at the beginning: 2026-01-01 00:00 UTC, since a result is to be the same at any time.
 const START: Duration = Duration::from_secs(1_767_225_600);
@@ -136,7 +136,7 @@ impl Runner {
             Ok(beside) => beside,
             Err(what) => return Ok((vec![Mismatch { step: 0, what }], Vec::new())),
         };
-        overlay(&mut beside, &scenario.config);
+        set(&mut beside, &scenario.config);
         let at_start = |what: String| Ok((vec![Mismatch { step: 0, what }], Vec::new()));
         set_up(&mesh, scenario);
         let prepared = match self.prepare(&runtime, &beside).await {
@@ -148,6 +148,7 @@ impl Runner {
             Err(error) => return at_start(error.to_string()),
         };
         let mut stage = Stage {
+            runner: self,
             mesh,
             runtime,
             plugin,
@@ -190,13 +191,9 @@ impl Runner {
 }
 
 /// Puts settings over those of a manifest.
-fn overlay(beside: &mut toml::Table, settings: &toml::Table) {
-    if settings.is_empty() {
-        return;
-    }
-    let config = beside.entry("config").or_insert_with(|| toml::Table::new().into());
-    if let Some(config) = config.as_table_mut() {
-        config.extend(settings.clone());
+fn set(beside: &mut toml::Table, settings: &toml::Table) {
+    if !settings.is_empty() {
+        overlay(beside, &toml::Table::from_iter([("config".to_owned(), settings.clone().into())]));
     }
 }
 
@@ -232,7 +229,8 @@ fn message_of(mesh: &LocalMesh, given: &scenario::Message) -> macula_wire::Messa
 }
 
 /// A plugin in the middle of a scenario.
-struct Stage {
+struct Stage<'a> {
+    runner: &'a Runner,
     mesh: LocalMesh,
     runtime: Runtime,
     plugin: PluginHandle,
@@ -247,7 +245,7 @@ struct Stage {
     delay: Duration,
 }
 
-impl Stage {
+impl Stage<'_> {
     async fn step(&mut self, step: &Step, log: &mut Vec<String>) -> Result<Observed, String> {
         let before = self.plugin.metrics();
         set_answers(&self.mesh, &step.answers);
@@ -282,9 +280,11 @@ impl Stage {
     /// Changes settings; why the plugin refuses them.
     async fn change_settings(&mut self, settings: &toml::Table) -> Result<Option<String>, String> {
         let mut beside = self.beside.clone();
-        overlay(&mut beside, settings);
+        set(&mut beside, settings);
         match self.runtime.reconfigure(&self.plugin, manifest(&beside), &Grant::AsAsked).await {
             Ok(_) => {
+                // A version that takes over later has them as well.
+                self.prepared = self.runner.prepare(&self.runtime, &beside).await?;
                 self.beside = beside;
                 // One that was begun anew has the rights that it asks for.
                 self.plugin.replace_rights(&self.rights());

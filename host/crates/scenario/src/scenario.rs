@@ -7,13 +7,14 @@ use std::{
     time::Duration,
 };
 
+use macula_runtime::HandlerOutcome;
 use macula_wire::{Operation, Pattern, Topic};
 use serde::{Deserialize, Serialize, de};
 
 use crate::Payload;
 
 /// A scenario is text that a person writes.
-const SCENARIO_BYTES_MAX: u64 = 4 << 20;
+pub const SCENARIO_BYTES_MAX: u64 = 4 << 20;
 
 /// What a plugin is given, and what is expected of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -315,9 +316,9 @@ impl Step {
         if outcome.is_some() && self.message.is_none() {
             return Err("an outcome is expected of nothing but a message".to_owned());
         }
-        const OUTCOMES: [&str; 5] = ["ack", "retry", "reject", "dead-letter", "trap"];
-        if let Some(outcome) = outcome.as_deref().filter(|outcome| !OUTCOMES.contains(outcome)) {
-            return Err(format!("{outcome:?} is no outcome; there are {}", OUTCOMES.join(", ")));
+        let outcomes = HandlerOutcome::ALL.map(HandlerOutcome::word);
+        if let Some(outcome) = outcome.as_deref().filter(|outcome| !outcomes.contains(outcome)) {
+            return Err(format!("{outcome:?} is no outcome; there are {}", outcomes.join(", ")));
         }
         let payloads = self.message.iter().map(|message| &message.payload);
         let payloads = payloads.chain(self.call.iter().map(|call| &call.payload));

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use macula_node::auth::ucan::Ipld;
-use macula_runtime::{Activity, Inspection, Manifest};
-use macula_scenario::Recording;
+use macula_runtime::Activity;
+use macula_scenario::{Recording, SCENARIO_BYTES_MAX};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
@@ -14,11 +14,14 @@ use crate::{
     config::Settings,
     failure::Failure,
     output,
-    plugin_admin::Activities,
+    plugin_admin::{Activities, WAIT},
 };
 
-/// More than a scenario can have, and than anybody reads.
-const EVENTS_MAX: usize = 100_000;
+/// Events as they come, in JSON, which takes more room than the scenario that is made of them.
+const BYTES_MAX: usize = SCENARIO_BYTES_MAX as usize;
+
+/// What an answer may take longer than the host waits for events.
+const MARGIN: Duration = Duration::from_secs(5);
 
 /// Where and for how long.
 pub(super) struct Record<'a> {
@@ -28,20 +31,30 @@ pub(super) struct Record<'a> {
     pub(super) client: &'a ClientFlags,
 }
 
+/// What was heard, and what was not.
+#[derive(Default)]
+struct Heard {
+    events: Vec<Activity>,
+    bytes: usize,
+    missed: Vec<String>,
+}
+
 impl Record<'_> {
-    /// `name` names the plugin when its manifest does not.
-    pub(super) fn run(&self, inspection: &Inspection, name: &str, common: &CommonFlags) -> Result<(), Failure> {
-        let manifest = Manifest::resolve(inspection.manifest.as_deref(), None, name).map_err(Failure::failed)?;
-        let plugin = manifest.name.as_str();
+    pub(super) fn run(&self, plugin: &str, common: &CommonFlags) -> Result<(), Failure> {
         let settings = Settings::load(common)?;
         let client = settings.client(self.client)?;
-        let recording = client_runtime()?.block_on(async {
+        let heard = client_runtime()?.block_on(async {
             let admin = client::Admin::of_plugin(&settings, &client, self.host, plugin).await?;
-            let events = listen(&admin, plugin, self.time).await;
+            let heard = listen(&admin, plugin, self.time).await;
             admin.mesh.close().await;
-            Ok::<_, Failure>(Recording::of(&events?))
+            heard
         })?;
+        let mut recording = Recording::of(&heard.events);
+        recording.left_out.extend(heard.missed);
         let count = recording.scenario.steps.len();
+        for what in &recording.left_out {
+            output::note(format_args!("not in the scenario: {what}"));
+        }
         if count == 0 {
             let seconds = self.time.as_secs_f32();
             return Err(Failure::not_found(format!(
@@ -50,9 +63,6 @@ impl Record<'_> {
         }
         let text = recording.scenario.to_toml().map_err(Failure::failed)?;
         fs::write(self.file, text).map_err(|error| Failure::from(error).during(self.file.display()))?;
-        for what in &recording.left_out {
-            output::note(format_args!("not in the scenario: {what}"));
-        }
         if common.json {
             output::json(&serde_json::json!({ "steps": count, "left_out": recording.left_out }));
         } else {
@@ -62,27 +72,60 @@ impl Record<'_> {
     }
 }
 
-/// What happens at the plugin, until the time is over or somebody ends it.
-async fn listen(admin: &client::Admin<'_>, plugin: &str, time: Duration) -> Result<Vec<Activity>, Failure> {
-    let mut events = Vec::new();
+/// What happens at the plugin, until the time is over or somebody ends it. When the host goes away, what it has told so far.
+async fn listen(admin: &client::Admin<'_>, plugin: &str, time: Duration) -> Result<Heard, Failure> {
+    let mut heard = Heard::default();
     let mut stop = std::pin::pin!(stop_signal()?);
-    let Activities { mut next, .. } = ask(admin, plugin, None, Wait::No).await?;
+    let mut next = ask(admin, plugin, None, Wait::No).await?.next;
     output::note(format_args!("recording {plugin} for {} s; Ctrl-C ends it earlier", time.as_secs_f32()));
     let deadline = Instant::now() + time;
-    while events.len() < EVENTS_MAX {
+    loop {
         let page = tokio::select! {
             page = timeout_at(deadline, ask(admin, plugin, Some(next), Wait::ForEvents)) => page,
             () = &mut stop => break,
         };
         let Ok(page) = page else { break };
-        let page = page?;
-        next = page.next;
-        events.extend(page.events);
+        if !heard.take(page, &mut next) {
+            return Ok(heard);
+        }
     }
     // What came while the last answer was waited for.
-    let rest = ask(admin, plugin, Some(next), Wait::No).await;
-    events.extend(rest.into_iter().flat_map(|page| page.events));
-    Ok(events)
+    loop {
+        let page = ask(admin, plugin, Some(next), Wait::No).await;
+        let has_more = page.as_ref().is_ok_and(|page| page.has_more);
+        if !heard.take(page, &mut next) || !has_more {
+            return Ok(heard);
+        }
+    }
+}
+
+impl Heard {
+    /// Takes what the host has told; false when that was the last of it.
+    fn take(&mut self, page: Result<Activities, Failure>, next: &mut u64) -> bool {
+        let page = match page {
+            Ok(page) => page,
+            Err(failure) => {
+                self.missed.push(format!("what happened after the host did not answer any more ({failure})"));
+                return false;
+            }
+        };
+        if page.next < *next {
+            // It counts from the beginning again.
+            self.missed.push("what happened while the plugin was started anew".to_owned());
+            *next = 0;
+            return true;
+        }
+        *next = page.next;
+        for event in page.events {
+            self.bytes += serde_json::to_vec(&event).map_or(0, |json| json.len());
+            if self.bytes > BYTES_MAX {
+                self.missed.push(format!("what came after {BYTES_MAX} bytes, which is as much as a scenario may have"));
+                return false;
+            }
+            self.events.push(event);
+        }
+        true
+    }
 }
 
 /// Whether an answer may take its time.
@@ -100,5 +143,42 @@ async fn ask(admin: &client::Admin<'_>, plugin: &str, from: Option<u64>, wait: W
         ("wait".to_owned(), Ipld::Bool(wait == Wait::ForEvents)),
     ]);
     arguments.extend(from.map(|from| ("from".to_owned(), Ipld::Integer(from.into()))));
-    client::read(&admin.ask(&plugins_procedure(&admin.host), arguments).await?)
+    let patience = admin.timeout.max(WAIT + MARGIN);
+    client::read(&admin.ask_within(patience, &plugins_procedure(&admin.host), arguments).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use macula_runtime::ActivityEvent;
+
+    use super::*;
+
+    fn page(numbers: std::ops::Range<u64>, bytes: usize) -> Activities {
+        let event = |number| Activity {
+            number,
+            at_ms: 1,
+            instance: 0,
+            event: ActivityEvent::Tick { timer: "x".repeat(bytes) },
+        };
+        Activities { next: numbers.end, events: numbers.map(event).collect(), has_more: false }
+    }
+
+    #[test]
+    fn what_was_heard_is_kept_when_the_host_goes_away_or_begins_anew() {
+        let (mut heard, mut next) = (Heard::default(), 5);
+        assert!(heard.take(Ok(page(5..7, 1)), &mut next));
+        assert!(heard.take(Ok(page(0..2, 1)), &mut next) && next == 0);
+        assert!(heard.take(Ok(page(0..3, 1)), &mut next) && next == 3);
+        assert!(!heard.take(Err(Failure::failed("gone")), &mut next));
+        assert_eq!((heard.events.len(), heard.missed.len()), (5, 2));
+        assert!(heard.missed[1].contains("(gone)"), "{:?}", heard.missed);
+    }
+
+    #[test]
+    fn no_more_is_heard_than_a_scenario_may_have() {
+        let (mut heard, mut next) = (Heard::default(), 0);
+        assert!(heard.take(Ok(page(0..3, BYTES_MAX / 4)), &mut next));
+        assert!(!heard.take(Ok(page(3..6, BYTES_MAX / 4)), &mut next));
+        assert_eq!(heard.events.len(), 3);
+    }
 }

@@ -90,12 +90,7 @@ impl InstanceState {
         if self.handling.trace.is_some() {
             self.go_on_with_trace(extras.get_or_insert_default());
         }
-        self.plugin.activity.note(self.shard, || ActivityEvent::Publish {
-            topic: topic.clone(),
-            payload: Sample::of(payload),
-            retain,
-        });
-        Ok(self.plugin.mesh.publish(Publication {
+        let publishing = self.plugin.mesh.publish(Publication {
             topic,
             payload,
             content_type: &content_type,
@@ -104,7 +99,11 @@ impl InstanceState {
             retain,
             cause_depth,
             extras: extras.as_ref(),
-        }))
+        });
+        if !matches!(publishing, Publishing::Now(Err(_))) {
+            self.note(|| ActivityEvent::Publish { topic: topic.clone(), payload: Sample::of(payload), retain });
+        }
+        Ok(publishing)
     }
 
     /// What a handler sends belongs to the trace of what it handles, unless the plugin says otherwise.

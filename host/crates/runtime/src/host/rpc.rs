@@ -133,17 +133,17 @@ impl rpc::Host for InstanceState {
     ) -> Result<Vec<u8>, CallFailure> {
         let call = self.prepare_call(&procedure, payload, options).map_err(rpc::CallError::NotRun)?;
         let limit = call.timeout + TIMEOUT_MARGIN;
-        let procedure = call.procedure.clone();
-        self.plugin.activity.note(self.shard, || ActivityEvent::OutgoingCall {
-            procedure: procedure.clone(),
+        // Kept only where it is going to be told again.
+        let watched = self.plugin.activity.is_watched().then(|| call.procedure.clone());
+        self.note(|| ActivityEvent::OutgoingCall {
+            procedure: call.procedure.clone(),
             payload: Sample::of(&call.payload),
         });
         let calling = self.plugin.mesh.call(call);
         let outcome = self.wait(limit, calling).await.unwrap_or(Err(CallError::MaybeRun(Fault::Timeout)));
-        self.plugin.activity.note(self.shard, || {
-            let outcome = CallOutcome::of(&outcome);
-            ActivityEvent::OutgoingCallEnded { procedure, outcome }
-        });
+        if let Some(procedure) = watched {
+            self.note(|| ActivityEvent::OutgoingCallEnded { procedure, outcome: CallOutcome::of(&outcome) });
+        }
         Ok(outcome.map_err(rpc::CallError::from)?.into())
     }
 

@@ -153,6 +153,19 @@ impl Lanes {
         Retry::Scheduled
     }
 
+    /// A message that was with the handler, which has ended: if it is a lane's, it is first there again, and due. Gives it
+    /// back otherwise.
+    pub(super) fn put_back(&mut self, delivery: Delivery, now: Instant) -> Option<Delivery> {
+        let key = key(&delivery.message);
+        let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.head.is_none()) else { return Some(delivery) };
+        self.messages += 1;
+        self.bytes += cost(&delivery);
+        lane.due = now;
+        lane.head = Some(delivery);
+        self.due.insert((now, key));
+        None
+    }
+
     /// Ends the lane of a settled message and gives what waited in it, in order.
     pub(super) fn release(&mut self, message: &Message) -> VecDeque<Delivery> {
         if self.lanes.is_empty() {

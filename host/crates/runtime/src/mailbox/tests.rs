@@ -267,5 +267,6 @@ fn draining_takes_nothing_new_and_finishes_the_rest() {
     assert_eq!(next(&mut mailbox, 0, now).unwrap().message.seq, 2);
     assert!(next(&mut mailbox, 0, now).is_none());
     let left = mailbox.close();
-    assert!(left.taken.is_empty() && left.untaken == 0);
+    // The third came too late to be taken.
+    assert_eq!((left.taken.len(), left.untaken), (0, 1));
 }

@@ -139,7 +139,7 @@ async fn who_is_busy_for_too_long_keeps_the_old_ones() {
     fixture.tell(&"call slow x\n".repeat(20));
     let busy = fixture.reconfigure(&plugin, &slow("a = 2")).await.unwrap_err();
     assert!(matches!(busy, ReconfigureError::Busy(_)), "{busy}");
-    let answer = fixture.mesh.call_as("probe.do".parse().unwrap(), "config a", Duration::from_secs(300), 0);
+    let answer = fixture.mesh.call_as("probe.do".parse().unwrap(), "config a".into(), Duration::from_secs(300), 0);
     assert_eq!(answer.await.unwrap(), "Some(\"1\")");
 }
 
