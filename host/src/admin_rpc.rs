@@ -35,7 +35,8 @@ pub(crate) fn slots_procedure(node: &NodeId) -> Topic {
     format!("_mesh.admin.{}.slots", node.segment()).parse().expect("an id is one segment")
 }
 
-/// The procedure under which a node tells of its plugins' logs and dead letters.
+/// The procedure under which a node tells of its plugins: logs, dead letters, and what they are given and send, with its
+/// payloads.
 pub(crate) fn plugins_procedure(node: &NodeId) -> Topic {
     format!("_mesh.admin.{}.plugins", node.segment()).parse().expect("an id is one segment")
 }
