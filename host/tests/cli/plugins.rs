@@ -401,6 +401,7 @@ fn settings_change_in_a_scenario() {
     let steps = "[config]\nreport = \"report\"\n\
         [[steps]]\nconfig = { colour = \"blue\" }\npublishes = [{ topic = \"report\", text = \"changed colour on instance 0\" }]\n\
         [[steps]]\nconfig = { take = \"refuse\", colour = \"red\" }\nrefuses = \"as told\"\n\
+        [[steps]]\nreplace = true\n\
         [[steps]]\nmessage = { topic = \"in\", text = \"config colour\" }\npublishes = [{ topic = \"report\", text = \"Some(\\\"blue\\\")\" }]\n";
     fs::copy(project().join("host/crates/runtime/tests/probe.wasm"), home.path().join("probe.wasm")).unwrap();
     let manifest = "subscribe = [\"in\"]\npublish = [\"report\"]\n[[subscriptions]]\npattern = \"in\"\n";

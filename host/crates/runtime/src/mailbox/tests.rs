@@ -270,3 +270,27 @@ fn draining_takes_nothing_new_and_finishes_the_rest() {
     // The third came too late to be taken.
     assert_eq!((left.taken.len(), left.untaken), (0, 1));
 }
+
+#[test]
+fn what_was_in_hand_is_next_again_with_those_behind_it_in_order() {
+    let (mut mailbox, pipe) = mailbox(1);
+    let now = Instant::now();
+    pipe.push(message("a", 1));
+    pipe.push(message("a", 2));
+    let first = next(&mut mailbox, 0, now).unwrap();
+    mailbox.put_back(0, first, now);
+    let first = next(&mut mailbox, 0, now).unwrap();
+    assert_eq!((first.message.seq, first.attempt), (1, 1));
+    // The same when it has been tried before, and others wait behind it.
+    assert!(matches!(mailbox.retry(first, Some(S), now), Retry::Scheduled));
+    assert!(next(&mut mailbox, 0, now).is_none());
+    let first = next(&mut mailbox, 0, now + S).unwrap();
+    mailbox.put_back(0, first, now + S);
+    assert_eq!(mailbox.held_messages(), 2);
+    let first = next(&mut mailbox, 0, now + S).unwrap();
+    assert_eq!((first.message.seq, first.attempt), (1, 2));
+    assert!(next(&mut mailbox, 0, now + S).is_none());
+    mailbox.settle(&first);
+    assert_eq!(next(&mut mailbox, 0, now + S).unwrap().message.seq, 2);
+    assert_eq!(mailbox.held_messages(), 0);
+}

@@ -9,8 +9,8 @@ use std::{
 };
 
 use macula_runtime::{
-    CrashPolicy, Grant, InitError, PluginHandle, PluginState, ReplaceError, ReplaceOptions, RuntimeConfig,
-    StateTransfer, StopReason,
+    ActivityEvent, CrashPolicy, Grant, InitError, PluginHandle, PluginState, ReplaceError, ReplaceOptions,
+    RuntimeConfig, StateTransfer, StopReason,
 };
 
 use super::support::{Fixture, MANIFEST, logged, until};
@@ -339,6 +339,43 @@ async fn a_canary_gets_its_share_and_nothing_is_lost_or_reordered() {
     }
     assert!(plugin.canary().is_none());
     assert_eq!(plugin.metrics().dropped, 0);
+}
+
+/// To those who watch: a handler and all that it does are of one instance, and what a version does that is not at work yet is
+/// nobody's.
+#[tokio::test]
+async fn what_a_canary_does_is_told_as_its_own() {
+    const MESSAGES: usize = 60;
+    let fixture = Fixture::new();
+    let plugin = fixture.start("probe", &version(1, "")).await;
+    let begun = plugin.activity().watch();
+    canary(&fixture, &plugin, &version(2, ""), 50).await.unwrap();
+    for topic in 0..MESSAGES {
+        fixture.mesh.publish(&format!("in.t{topic}"), "publish out x");
+    }
+    let (mut handling, mut handled, mut next) = ([0, 0], [0, 0], begun);
+    while handled[0] + handled[1] < MESSAGES {
+        let events;
+        (events, next) = plugin.activity().follow(next).await;
+        for activity in &events {
+            let instance = activity.instance as usize;
+            match &activity.event {
+                ActivityEvent::Message { .. } => handling[instance] += 1,
+                ActivityEvent::Handled { .. } => {
+                    handling[instance] -= 1;
+                    handled[instance] += 1;
+                }
+                ActivityEvent::Publish { .. } => assert_eq!(handling[instance], 1, "{activity:?}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!(handled[0] > 0 && handled[1] > 0, "{handled:?}");
+    // The one that goes says good-bye, and the one that comes has begun.
+    fixture.replace(&plugin, &version(3, "")).await.unwrap();
+    fixture.ask("handled").await;
+    let (events, _) = plugin.activity().events_from(next);
+    assert!(matches!(events[0].event, ActivityEvent::Message { .. }), "{events:?}");
 }
 
 #[tokio::test]
