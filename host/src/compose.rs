@@ -1,6 +1,7 @@
 //! Wires a node together: relay, mesh handle, plugins, administration, health; and takes it apart in order.
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -30,7 +31,7 @@ use crate::{
     deployment::{Deployments, Parts, Records},
     dev::{self, Project, RightsOf},
     failure::{Failure, Kind},
-    given_plugins::{Component, Given, GivenPlugin},
+    given_plugins::{Component, Given, GivenPlugin, warn_of_strangers},
     output::{self, Format},
     plugin_mesh::NodeMeshes,
     registry::{Registry, RegistryTasks},
@@ -42,6 +43,9 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// How long another node that has just been started may take to say where it listens.
 const STARTING: Duration = Duration::from_secs(5);
+
+/// How long nothing is said while a relay does not answer.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// How long somebody is looked for who has a component that is to run.
 const COMPONENT_PATIENCE: Duration = Duration::from_secs(10);
@@ -260,6 +264,7 @@ impl Node {
         let mesh = self.mesh.clone();
         let grant = Grant::ByComponent(Arc::new(move |mcid| plugin_rights(&mesh, mcid)));
         let mut given = Given::new(runtime.clone(), grant);
+        warn_of_strangers(&settings.file, plugins.iter());
         // All are read before the first begins: nothing happens when one of them is wrong.
         let mut prepared = Vec::new();
         for plugin in plugins {
@@ -516,7 +521,11 @@ async fn try_start_mesh(
         LinkState::Down { outlook, .. } => *outlook != Outlook::Hopeful,
     };
     let wait = if is_local { Duration::from_secs(10) } else { Duration::from_secs(3) };
-    let first = tokio::time::timeout(wait, link.wait_for(settled)).await;
+    let urls = relays.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let first = tokio::select! {
+        first = tokio::time::timeout(wait, link.wait_for(settled)) => first,
+        never = say_later(format!("waiting for {urls}")) => match never {},
+    };
     let reason = match first {
         Ok(Ok(state)) => match &*state {
             LinkState::Up(_) => None,
@@ -525,7 +534,7 @@ async fn try_start_mesh(
             LinkState::Closed => Some((Kind::Failed, "closed".into())),
         },
         Ok(Err(_)) => Some((Kind::Failed, "closed".into())),
-        Err(_) if is_local => Some((Kind::Unreachable, "no relay answers".into())),
+        Err(_) if is_local => Some((Kind::Unreachable, format!("no relay answers at {urls}; is it running?"))),
         Err(_) => None,
     };
     match reason {
@@ -535,6 +544,13 @@ async fn try_start_mesh(
             Err(Failure::new(kind, reason))
         }
     }
+}
+
+/// Says something after some silence.
+async fn say_later(text: String) -> Infallible {
+    tokio::time::sleep(SILENCE).await;
+    output::note(text);
+    std::future::pending().await
 }
 
 fn open_content(state: &NodeState, store: StoreConfig, mesh: &Mesh) -> Result<NodeContent, Failure> {

@@ -4,7 +4,9 @@
 use std::{io, path::PathBuf};
 
 use macula_node::{deploy::PackageQuery, wire::Mcid};
-use macula_runtime::{Grant, ManifestSource, PluginHandle, Prepared, Reconfigured, Runtime, StartError, overlay};
+use macula_runtime::{
+    Ability, Grant, ManifestSource, PluginHandle, Prepared, Reconfigured, Runtime, StartError, overlay,
+};
 
 use crate::{config::File, failure::Failure};
 
@@ -68,6 +70,14 @@ impl GivenPlugin {
     }
 }
 
+/// Says of which tables of the config file no plugin takes notice.
+pub(crate) fn warn_of_strangers<'a>(file: &File, plugins: impl Iterator<Item = &'a GivenPlugin>) {
+    let known: Vec<String> = plugins.map(|plugin| plugin.component.settings_key()).collect();
+    for name in file.plugin.keys().filter(|name| !known.contains(name)) {
+        tracing::warn!("[plugin.{name:?}] of the config file is about no plugin that this host was given");
+    }
+}
+
 /// Those that run.
 pub(crate) struct Given {
     runtime: Runtime,
@@ -89,6 +99,7 @@ impl Given {
 
     /// Puts in force what their settings are now. One that has wrong ones, or refuses them, keeps the old ones.
     pub(crate) async fn reconfigure(&self, file: &File) {
+        warn_of_strangers(file, self.plugins.iter().map(|(plugin, _)| plugin));
         if self.plugins.is_empty() {
             tracing::info!("asked to read settings again: this host was given no plugins that have any here");
         }
@@ -106,7 +117,12 @@ impl Given {
                 Ok(Reconfigured::Told(keys)) => {
                     tracing::info!(plugin = %name, keys = keys.join(", "), "it has new settings");
                 }
-                Ok(_) => tracing::info!(plugin = %name, "it was begun anew with new settings, and its state"),
+                Ok(_) if handle.inspection().abilities.contains(&Ability::StateHandler) => {
+                    tracing::info!(plugin = %name, "it was begun anew with new settings, and its state");
+                }
+                Ok(_) => {
+                    tracing::warn!(plugin = %name, "it was begun anew with new settings; what it had in memory is gone, since it exports no state-handler");
+                }
                 Err(error) => tracing::error!(plugin = %name, %error, "its settings stay as they are"),
             }
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use macula_node::{
     CallOptions, Mesh, MeshConfig, RealmAccess, RelayUrl, RunningNode,
     auth::{Scope, ucan::Ipld},
-    wire::{NodeId, Operation, Topic},
+    wire::{CallError, Fault, NodeId, Operation, Topic},
 };
 
 use super::HostFlags;
@@ -150,7 +150,14 @@ impl<'a> Admin<'a> {
         let invocation = self.mesh.invocation(Operation::Admin, procedure, self.host, arguments);
         let invocation = invocation.map_err(|fault| explained(fault.into()))?;
         let options = CallOptions { timeout, ..CallOptions::default() };
-        Ok(self.mesh.call(procedure, &invocation, &options).await?)
+        // Whether something has run is nothing to those who only asked.
+        self.mesh.call(procedure, &invocation, &options).await.map_err(|error| match error {
+            CallError::NotRun(Fault::Cancelled) | CallError::MaybeRun(Fault::Cancelled) => {
+                Failure::new(Kind::Unreachable, format!("host {} has ended", self.name))
+            }
+            CallError::NotRun(fault) | CallError::MaybeRun(fault) => Failure::from(fault),
+            error => Failure::from(error),
+        })
     }
 }
 

@@ -183,6 +183,9 @@ struct Listed<'a> {
 }
 
 fn print(host: &str, letters: &[Summary], common: &CommonFlags) {
+    if letters.is_empty() && !common.json {
+        output::note(format_args!("no dead letters on {host}"));
+    }
     for letter in letters {
         if common.json {
             output::json(&Listed { host, letter });

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
+    time::Duration,
 };
 
 use clap::Args;
@@ -14,7 +15,7 @@ use serde::Serialize;
 use super::{ClientFlags, CommonFlags, HostFlags, client, client_runtime, content, registry, status};
 use crate::{
     admin_rpc::plugins_procedure,
-    config::Settings,
+    config::{ClientSettings, Settings},
     failure::{Failure, Kind},
     output,
     registry::Asked,
@@ -33,6 +34,9 @@ pub(super) struct Inspect {
     #[command(flatten)]
     client: ClientFlags,
 }
+
+/// How long one waits for content that lies on this machine if anywhere.
+const STORED_HERE: Duration = Duration::from_secs(1);
 
 /// Patterns by operation.
 type Patterns = BTreeMap<String, Vec<String>>;
@@ -124,7 +128,7 @@ impl Inspect {
         let reads_as_path = self.component.contains('/') || self.component.ends_with(".wasm");
         let named = running.iter().find(|plugin| plugin.name.as_str() == self.component);
         if named.is_none() && path.is_dir() {
-            let text = "{0} is a folder; to inspect what is built there: macula-host build {0}";
+            let text = "{0} is a folder; inspect the component in it, which `macula-host build {0}` names";
             return Err(Failure::usage(text.replace("{0}", &self.component)));
         }
         if path.is_file() || reads_as_path {
@@ -151,6 +155,9 @@ impl Inspect {
                     )));
                 }
             };
+            // What runs here from a file is either stored here, or nowhere.
+            let timeout = if named.is_some() { client.timeout.min(STORED_HERE) } else { client.timeout };
+            let client = ClientSettings { timeout, ..client };
             content::fetch_bytes(settings, &client, &mcid).await.map_err(|failure| match named {
                 Some(_) if failure.kind() == Kind::NotFound => failure.during(format!(
                     "{} runs here from a file, which nobody has stored; name that file",

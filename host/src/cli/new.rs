@@ -33,8 +33,12 @@ impl New {
             output::json(&Made { folder: &self.path, language: self.lang.language() });
         } else {
             let folder = self.path.display();
+            let install = match self.lang {
+                Template::Ts => "\n  npm install         gets TypeScript, which checks it",
+                _ => "",
+            };
             output::line(format_args!(
-                "made {folder}\n  cd {folder}\n  macula-host test    runs its scenarios\n  macula-host dev     runs it, and what you make of it"
+                "made {folder}\n  cd {folder}{install}\n  macula-host test    runs its scenarios\n  macula-host dev     runs it, and what you make of it"
             ));
         }
         Ok(())

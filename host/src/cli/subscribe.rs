@@ -98,7 +98,10 @@ impl Subscribe {
                 ));
             }
             drop(subscription);
-            mesh.close().await;
+            // Nothing that would be sent matters to a relay that has gone.
+            if matches!(*mesh.link().borrow(), LinkState::Up(_)) {
+                mesh.close().await;
+            }
             outcome
         })
     }

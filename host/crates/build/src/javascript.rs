@@ -226,7 +226,7 @@ fn build_builder(kept: &Path, builder: &Path) -> Result<(), BuildError> {
     if toolchain::output(&cargo, &["--version"]).is_none() {
         return Err(Missing {
             what: format!("plugins in JavaScript are built with {BUILDER}, which lies neither beside this program nor in {}, and there is no cargo to build it with", kept.display()),
-            remedy: "pip install rustup-init, or put macula-build-js beside macula-host".into(),
+            remedy: format!("{}; or put macula-build-js beside macula-host", toolchain::CARGO_REMEDY),
         }
         .into());
     }
@@ -238,7 +238,7 @@ fn build_builder(kept: &Path, builder: &Path) -> Result<(), BuildError> {
     carried::write(carried::js_builder(), &source).map_err(disk(&source))?;
     let _ = writeln!(
         std::io::stderr().lock(),
-        "building {BUILDER}, which makes components of JavaScript: once, for some minutes"
+        "building {BUILDER}, which makes components of JavaScript: once, for about ten minutes on two cores"
     );
     let target = kept.join("target");
     let status = Command::new(&cargo)

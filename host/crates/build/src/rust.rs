@@ -21,7 +21,7 @@ pub(crate) fn build(folder: &Path) -> Result<PathBuf, BuildError> {
     let cargo = toolchain::named("CARGO", "cargo");
     if toolchain::output(&cargo, &["--version"]).is_none() {
         let what = "plugins in Rust are built with cargo, and there is none here".to_owned();
-        return Err(Missing { what, remedy: "the installer at https://rustup.rs".to_owned() }.into());
+        return Err(Missing { what, remedy: toolchain::CARGO_REMEDY.to_owned() }.into());
     }
     add_target()?;
     let flags = remapped(&cargo, &manifest);

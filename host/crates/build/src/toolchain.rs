@@ -15,6 +15,9 @@ pub struct Missing {
     pub remedy: String,
 }
 
+/// What gets cargo.
+pub(crate) const CARGO_REMEDY: &str = "curl --proto '=https' -sSf https://sh.rustup.rs | sh";
+
 /// What a tool prints when it is run with these arguments; `None` when there is no such tool.
 pub(crate) fn output(tool: &OsString, arguments: &[&str]) -> Option<String> {
     let output = Command::new(tool).args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;

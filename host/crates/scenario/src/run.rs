@@ -254,6 +254,16 @@ impl Stage<'_> {
             tokio::time::sleep(self.delay).await;
             let mut message = message_of(&self.mesh, message);
             message.timestamp_ms = (START + self.begun.elapsed()).as_millis() as u64;
+            let patterns = self.mesh.patterns();
+            let is_heard =
+                |pattern: &String| pattern.parse().is_ok_and(|pattern: Pattern| pattern.matches(&message.topic));
+            if !patterns.iter().any(is_heard) {
+                return Err(format!(
+                    "the plugin subscribes to nothing that {} belongs to, but to [{}]",
+                    message.topic,
+                    patterns.join(", ")
+                ));
+            }
             self.mesh.send(&message);
         } else if let Some(call) = &step.call {
             tokio::time::sleep(self.delay).await;

@@ -259,6 +259,9 @@ impl Scenario {
         }
         let wrong = |why| ScenarioError::Form { path: path.to_owned(), why };
         check_answers(&scenario.answers).map_err(wrong)?;
+        if scenario.steps.is_empty() {
+            return Err(wrong("it has no steps, and would say nothing".to_owned()));
+        }
         Ok(scenario)
     }
 
@@ -479,6 +482,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_with_its_place() {
+        assert!(refused("description = \"nothing\"").contains("it has no steps"));
         let text = refused("[[steps]]\nmessage = { topic = \"a\" }\nexpects = 1");
         assert!(text.starts_with("a.toml:") && text.contains("line 3") && text.contains("expects"), "{text}");
         for (step, expected) in [

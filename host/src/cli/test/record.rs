@@ -56,10 +56,7 @@ impl Record<'_> {
             output::note(format_args!("not in the scenario: {what}"));
         }
         if count == 0 {
-            let seconds = self.time.as_secs_f32();
-            return Err(Failure::not_found(format!(
-                "{plugin} was given nothing within {seconds} s; nothing is written"
-            )));
+            return Err(Failure::not_found(format!("{plugin} was given nothing meanwhile; nothing is written")));
         }
         let text = recording.scenario.to_toml().map_err(Failure::failed)?;
         fs::write(self.file, text).map_err(|error| Failure::from(error).during(self.file.display()))?;

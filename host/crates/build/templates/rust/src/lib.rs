@@ -16,6 +16,7 @@ struct Greeting<'a> {
 impl MessageHandler for Greeter {
     fn on_message(&mut self, message: Message) -> Result {
         let name = message.segments().nth(1).unwrap_or_default();
+        // `greeting` is set in macula.toml; this is what holds without it.
         let text = format!("{}, {name}!", config::get_or("greeting", "Hello"));
         publish(format!("greetings.{name}")).json(&Greeting { text: &text }).send()?;
         self.count += 1;

@@ -7,6 +7,7 @@ let count = 0;
 export default {
     onMessage(message) {
         const name = message.segment(1);
+        // `greeting` is set in macula.toml; 'Hello' is what holds without it.
         publish(`greetings.${name}`, { text: `${settingOr('greeting', 'Hello')}, ${name}!` });
         count += 1;
     },
