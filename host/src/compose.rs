@@ -319,8 +319,8 @@ impl Node {
 
     /// Reads again what the plugins' settings come from, and puts that in force.
     async fn reload(&self, settings: &Settings) {
-        match (settings.file_as_it_is_now(), &self.given) {
-            (Ok(file), Some(given)) => given.reconfigure(&file).await,
+        match (settings.file_as_it_is_now().await, &self.given) {
+            (Ok(file), Some(given)) => given.reconfigure(file).await,
             (Ok(_), None) => {
                 tracing::info!("asked to read settings again: a node without plugins has none that can change");
             }

@@ -103,9 +103,11 @@ impl Settings {
         Ok(Self { home, realm, auth_min, tokens, tls, environment, config: flags.config.clone(), file })
     }
 
-    /// The config file, read again.
-    pub(crate) fn file_as_it_is_now(&self) -> Result<File, Failure> {
-        File::read(self.config.as_deref(), &self.home)
+    /// The config file, read again, where a file that cannot be read holds nobody up.
+    pub(crate) async fn file_as_it_is_now(&self) -> Result<File, Failure> {
+        let (config, home) = (self.config.clone(), self.home.clone());
+        let reading = tokio::task::spawn_blocking(move || File::read(config.as_deref(), &home));
+        reading.await.unwrap_or_else(|_| Err(Failure::failed("this host is stopping")))
     }
 
     /// For `run` (`default_name` host) and `relay` (relay).

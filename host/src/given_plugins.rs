@@ -1,7 +1,7 @@
 //! Plugins that `run` was given, and where their settings come from: the manifest that was named or lies beside the component,
 //! with what the config file says of the plugin on top.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, sync::Arc};
 
 use macula_node::{deploy::PackageQuery, wire::Mcid};
 use macula_runtime::{
@@ -82,7 +82,7 @@ pub(crate) fn warn_of_strangers<'a>(file: &File, plugins: impl Iterator<Item = &
 pub(crate) struct Given {
     runtime: Runtime,
     grant: Grant,
-    plugins: Vec<(GivenPlugin, PluginHandle)>,
+    plugins: Vec<(Arc<GivenPlugin>, PluginHandle)>,
 }
 
 impl Given {
@@ -93,19 +93,22 @@ impl Given {
     pub(crate) async fn start(&mut self, plugin: GivenPlugin, prepared: Prepared) -> Result<(), StartError> {
         let started = self.runtime.start_prepared(prepared, &self.grant).await?;
         tracing::info!(plugin = %started.name(), mcid = %started.mcid(), "plugin started");
-        self.plugins.push((plugin, started));
+        self.plugins.push((Arc::new(plugin), started));
         Ok(())
     }
 
     /// Puts in force what their settings are now. One that has wrong ones, or refuses them, keeps the old ones.
-    pub(crate) async fn reconfigure(&self, file: &File) {
-        warn_of_strangers(file, self.plugins.iter().map(|(plugin, _)| plugin));
+    pub(crate) async fn reconfigure(&self, file: File) {
+        let file = Arc::new(file);
+        warn_of_strangers(&file, self.plugins.iter().map(|(plugin, _)| &**plugin));
         if self.plugins.is_empty() {
             tracing::info!("asked to read settings again: this host was given no plugins that have any here");
         }
         for (plugin, handle) in &self.plugins {
             let name = handle.name();
-            let manifest = match plugin.manifest(file) {
+            let (given, now) = (Arc::clone(plugin), Arc::clone(&file));
+            let reading = tokio::task::spawn_blocking(move || given.manifest(&now));
+            let manifest = match reading.await.unwrap_or_else(|_| Err(Failure::failed("this host is stopping"))) {
                 Ok(manifest) => manifest,
                 Err(failure) => {
                     tracing::error!(plugin = %name, %failure, "its settings stay as they are");

@@ -20,6 +20,7 @@ mod plugin_mesh;
 mod project;
 mod registry;
 mod reload;
+mod whole_file;
 
 use std::process::ExitCode;
 

@@ -1,7 +1,5 @@
 //! What commands print: results on standard output, everything else on standard error.
 
-#![expect(clippy::print_stderr, reason = "this module is where commands print")]
-
 use std::{
     borrow::Cow,
     io::{self, IsTerminal, Write},
@@ -97,7 +95,8 @@ pub(crate) fn counted(count: usize, thing: &str) -> String {
 
 /// Something worth knowing that is no result.
 pub(crate) fn note(text: impl std::fmt::Display) {
-    eprintln!("{text}");
+    // Where it cannot be said there is nobody to be told that either.
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Whether somebody watches: then notes and progress are welcome.
@@ -116,7 +115,7 @@ pub(crate) fn print_failure(failure: &Failure, json: bool) {
     if !json {
         // Texts of others may be part of it. Ours may have several lines.
         let shown = if is_watched() { readable_with(&message, |c| c == '\n') } else { message.as_str().into() };
-        return eprintln!("macula-host: {shown}");
+        return note(format_args!("macula-host: {shown}"));
     }
     let kind = match failure.kind() {
         Kind::Failed => "failed",
@@ -125,5 +124,5 @@ pub(crate) fn print_failure(failure: &Failure, json: bool) {
         Kind::NotFound => "not-found",
         Kind::Unreachable => "unreachable",
     };
-    eprintln!("{}", serde_json::to_string(&FailureLine { error: &message, kind }).expect("two strings"));
+    note(serde_json::to_string(&FailureLine { error: &message, kind }).expect("two strings"));
 }

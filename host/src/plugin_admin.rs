@@ -7,9 +7,11 @@ use std::{cmp::Ordering, collections::BTreeMap, sync::Arc, time::Duration};
 
 use macula_node::{
     auth::ucan::Ipld,
-    wire::{Fault, Topic},
+    wire::{Fault, Mcid, Topic},
 };
-use macula_runtime::{Activity, ActivityLog, DeadLetter, DeadLetters, LogLine, PluginHandle, ReplayError, Runtime};
+use macula_runtime::{
+    Activity, ActivityLog, DeadLetter, DeadLetters, LogLine, Manifest, PluginHandle, ReplayError, Runtime,
+};
 use serde::{Deserialize, Serialize};
 
 /// How long an answer waits for new log entries, when it is asked to.
@@ -39,6 +41,14 @@ pub(crate) struct Activities {
     pub(crate) next: u64,
     /// There are more already.
     pub(crate) has_more: bool,
+    /// See [`settings_digest`].
+    pub(crate) settings: String,
+}
+
+/// Tells settings from others, and not what they are.
+pub(crate) fn settings_digest(manifest: &Manifest) -> String {
+    let pairs = serde_json::to_vec(&manifest.config).expect("plain data");
+    Mcid::of(&pairs).to_string()
 }
 
 /// Dead letters, by plugin and number.
@@ -110,12 +120,14 @@ pub(crate) async fn answer(runtime: &Runtime, arguments: &BTreeMap<String, Ipld>
             Ok(json(&names))
         }
         Some("watch") => {
-            let activity = Arc::clone(plugin()?.activity());
+            let plugin = plugin()?;
+            let activity = plugin.activity();
             let next = activity.watch();
             // Whoever does not say from where begins now.
             let from = number("from").unwrap_or(next);
             let waits = matches!(arguments.get("wait"), Some(Ipld::Bool(true)));
-            Ok(json(&activities(&activity, from, waits).await))
+            let settings = settings_digest(&plugin.manifest());
+            Ok(json(&Activities { settings, ..activities(activity, from, waits).await }))
         }
         Some("inspect") => Ok(json(&plugin()?.inspection())),
         Some("letters") => {
@@ -167,7 +179,7 @@ async fn activities(activity: &ActivityLog, from: u64, waits: bool) -> Activitie
     } else {
         activity.events_from(from)
     };
-    let mut page = Activities { events: Vec::new(), next, has_more: false };
+    let mut page = Activities { events: Vec::new(), next, has_more: false, settings: String::new() };
     let mut bytes = 0;
     for event in events {
         if bytes > ANSWER_BYTES {

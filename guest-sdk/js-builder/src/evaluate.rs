@@ -85,10 +85,20 @@ async fn snapshot(
         .get_typed_func::<(&str, &str, Option<&str>, bool), (std::result::Result<(), String>,)>(&mut store, "init")?;
     let (outcome,) = init.call_async(&mut store, (shim, entry, Some(ENTRY), false)).await.map_err(|trap| {
         let reason = trap.root_cause().to_string();
-        anyhow!("{}{reason}", sandbox::said(&output))
+        anyhow!("{}{}", sandbox::said(&output), host_function(&reason).unwrap_or(reason))
     })?;
     outcome.map_err(|error| anyhow!("{}{error}", sandbox::said(&output)))?;
     Ok(wizer.snapshot_component(context, &mut WasmtimeWizerComponent { store: &mut store, instance }).await?)
+}
+
+/// What to do about a function of the host that was called, where there is none.
+fn host_function(reason: &str) -> Option<String> {
+    let (interface, function) = reason.split('`').nth(1)?.strip_prefix("macula:plugin/")?.split_once('#')?;
+    let interface = interface.split('@').next().unwrap_or_default();
+    Some(format!(
+        "the host is called outside of handlers ({interface}: {function}), and while a plugin is built there is none: call it in a \
+         handler, onStart for example"
+    ))
 }
 
 struct State {
@@ -137,6 +147,13 @@ fn joined(referrer: &str, specifier: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_of_the_host_is_told_from_other_traps() {
+        let told = host_function("unknown import: `macula:plugin/log@0.1.0#enabled` has not been defined").unwrap();
+        assert!(told.contains("outside of handlers (log: enabled)"), "{told}");
+        assert_eq!(host_function("wasm `unreachable` instruction executed"), None);
+    }
 
     #[test]
     fn specifiers_are_paths_below_the_root() {

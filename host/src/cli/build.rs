@@ -70,6 +70,9 @@ impl From<BuildError> for Failure {
             BuildError::TwoLanguages { .. } | BuildError::Manifest { .. } | BuildError::ManifestRefused(_) => {
                 Self::usage(error)
             }
+            BuildError::Disk { error: ref why, .. } if why.kind() == std::io::ErrorKind::InvalidData => {
+                Self::usage(error)
+            }
             _ => Self::failed(error),
         }
     }

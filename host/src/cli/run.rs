@@ -13,6 +13,7 @@ use crate::{
     failure::Failure,
     given_plugins::{Component, GivenPlugin},
     output::Format,
+    reload,
 };
 
 #[derive(Debug, Args)]
@@ -45,6 +46,8 @@ impl Run {
         if self.manifest.is_some() && self.plugins.len() != 1 {
             return Err(Failure::usage("--manifest goes with exactly one plugin"));
         }
+        // Building takes its time, and who asks meanwhile is heard afterwards.
+        reload::hold();
         let settings = Settings::load(common)?;
         let node = settings.node(&self.node, Table::Node, "host")?;
         let mut plugins = Vec::new();

@@ -14,7 +14,7 @@ use macula_scenario::{Runner, Scenario, ScenarioError, junit};
 use serde::Serialize;
 
 use super::{ClientFlags, CommonFlags, HostFlags, build};
-use crate::{config, failure::Failure, output};
+use crate::{config, failure::Failure, output, whole_file::WholeFile};
 
 /// Where a project's scenarios are.
 const SCENARIOS: &str = "scenarios";
@@ -34,7 +34,7 @@ pub(super) struct Test {
     #[arg(long, value_name = "DURATION", value_parser = config::duration, default_value = "60s")]
     patience: Duration,
     /// In place of testing: watch the plugin where it runs, and write what it is given and what it does as a scenario
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scenario", "junit"])]
     record: Option<PathBuf>,
     /// How long to record
     #[arg(long, value_name = "DURATION", value_parser = config::duration, default_value = "10s", requires = "record")]
@@ -60,6 +60,7 @@ impl Test {
         let bytes = fs::read(&component).map_err(|error| Failure::from(error).during(component.display()))?;
         let inspection =
             macula_runtime::inspect(&bytes).map_err(|refusal| Failure::failed(refusal).during(component.display()))?;
+        let report = self.junit.as_deref().map(WholeFile::at).transpose()?;
         let name = component.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let beside = component.with_extension("toml");
         let manifest = if beside.is_file() { Some(fs::read_to_string(&beside)?) } else { None };
@@ -68,14 +69,13 @@ impl Test {
             let beside = manifest.as_deref().map(|text| ManifestText { origin: &origin, text });
             let resolved = Manifest::resolve(inspection.manifest.as_deref(), beside, &name).map_err(Failure::usage)?;
             let record = record::Record { file, time: self.r#for, host: &self.host, client: &self.client };
-            return record.run(resolved.name.as_str(), common);
+            return record.run(&resolved, common);
         }
         let cache = super::home()?.path().join("build/native");
         let runner = Runner::new(&name, bytes, manifest, Some(&cache)).with_patience(self.patience);
         let cases = self.play(&runner, &self.files(&folder)?, common)?;
-        if let Some(file) = &self.junit {
-            let document = junit::document(&name, &cases);
-            fs::write(file, document).map_err(|error| Failure::from(error).during(file.display()))?;
+        if let Some(report) = report {
+            report.put(&junit::document(&name, &cases))?;
         }
         let failed = cases.iter().filter(|case| !case.failures.is_empty()).count();
         if failed > 0 {

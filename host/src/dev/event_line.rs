@@ -15,6 +15,7 @@ pub(super) fn event_line(event: &ActivityEvent) -> Option<String> {
         ActivityEvent::Handled { outcome } => ("outcome", outcome.word(), String::new()),
         ActivityEvent::Call { procedure, payload, .. } => ("call", procedure.as_str(), shown(payload)),
         ActivityEvent::Answered { procedure, outcome } => ("answer", procedure.as_str(), ended(outcome)),
+        ActivityEvent::Settings { keys } => ("settings", "have changed:", keys.join(", ")),
         ActivityEvent::Tick { timer } => ("tick", timer.as_str(), String::new()),
         ActivityEvent::Publish { topic, payload, .. } => ("publish", topic.as_str(), shown(payload)),
         ActivityEvent::OutgoingCall { procedure, payload } => ("calls", procedure.as_str(), shown(payload)),

@@ -4,6 +4,42 @@ use std::{fs, net::UdpSocket};
 
 use crate::process::{Home, Process, prebuilt};
 
+/// What cannot be said is no reason to end otherwise; a result that cannot be written is.
+#[test]
+fn full_disks_behind_the_outputs() {
+    let home = Home::new();
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+    let status = home.command(&["status"]).stderr(full()).status().unwrap();
+    assert_eq!(status.code(), Some(4));
+    let output =
+        home.command(&["new", "--lang", "js", home.path().join("made").to_str().unwrap()]).stdout(full()).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot write to standard output: "), "{said}");
+}
+
+/// Asked to read settings again while a plugin is still built, a host does so when it has started.
+#[test]
+fn who_asks_while_a_host_is_starting_is_heard() {
+    let home = Home::new();
+    let component = home.path().join("probe.wasm");
+    fs::copy(crate::process::project().join("host/crates/runtime/tests/probe.wasm"), &component).unwrap();
+    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // It waits for a relay that is not there yet.
+    let url = format!("quic://127.0.0.1:{port}");
+    let arguments = ["run", component.to_str().unwrap(), "--relay", &url, "--health", "127.0.0.1:0", "--json"];
+    let mut host = Process::start(home.command(&arguments));
+    host.note("waiting for ");
+    host.signal("-HUP");
+    let relay = home.node(&["relay", "--listen", &format!("127.0.0.1:{port}")]);
+    assert!(host.line().contains("\"ready\":true"));
+    host.note("its settings have not changed");
+    host.signal("-TERM");
+    assert_eq!(host.wait().code, Some(0));
+    relay.stop();
+}
+
 #[test]
 fn arguments_that_can_never_be_valid() {
     let home = Home::new();

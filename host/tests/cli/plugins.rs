@@ -467,7 +467,12 @@ fn what_happens_is_recorded_and_played_again() {
         let passed = home.output(&["test", &prebuilt(plugin), "--scenario", file.to_str().unwrap()]).succeeded();
         assert!(passed.ends_with("1 scenario passed\n"), "{plugin}, {count} steps: {passed}");
     }
-    home.output(&["test", &prebuilt("echo"), "--record", "x.toml"]).failed(4, "no host runs here");
+    let nowhere = home.path().join("none/x.toml");
+    home.output(&["test", &prebuilt("echo"), "--record", nowhere.to_str().unwrap()]).failed(4, "cannot write ");
+    let file = home.path().join("x.toml");
+    fs::write(&file, "as it was").unwrap();
+    home.output(&["test", &prebuilt("echo"), "--record", file.to_str().unwrap()]).failed(4, "no host runs here");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "as it was");
 }
 
 /// With several hosts on a machine, the one is asked on which the plugin runs.
@@ -622,6 +627,7 @@ fn what_javascript_cannot_do_is_said_where_it_is_built() {
         ("import x from './none.js'; export default { onCall() { return x } }", "./none.js"),
         ("export default { onCall() { return import('./a.js') } }", "import() is not available"),
         ("throw new Error('at build time'); export default { onCall() {} }", "at build time"),
+        ("console.log('hello'); export default { onCall() {} }", "the host is called outside of handlers (log: "),
     ] {
         fs::write(folder.join("src/index.js"), source).unwrap();
         let finished = home.output(&["build", folder.to_str().unwrap()]);

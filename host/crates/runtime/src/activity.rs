@@ -88,6 +88,11 @@ pub enum ActivityEvent {
         /// Which.
         timer: String,
     },
+    /// It has other settings from now on.
+    Settings {
+        /// Those that are different.
+        keys: Vec<String>,
+    },
     /// It publishes, and the mesh has not refused it at once.
     Publish {
         /// Where.
@@ -223,6 +228,7 @@ impl ActivityEvent {
                 outcome: CallOutcome::Error { message, .. } | CallOutcome::Failed(message),
                 ..
             } => message.len(),
+            Self::Settings { keys } => keys.iter().map(String::len).sum(),
             Self::Handled { .. } | Self::Tick { .. } => 0,
         };
         size_of::<Activity>() + text

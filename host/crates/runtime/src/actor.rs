@@ -721,7 +721,11 @@ impl Actor {
     async fn crashed(&mut self, reason: &str) -> Option<Duration> {
         match self.plugin.record_crash(reason).await {
             Verdict::RestartAfter(delay) => {
-                let text = format!("{reason}; a new instance starts in {} ms", delay.as_millis());
+                let text = if self.plugin.life.is_stopping() {
+                    reason.to_owned()
+                } else {
+                    format!("{reason}; a new instance starts in {} ms", delay.as_millis())
+                };
                 self.plugin.log.host(LogLevel::Error, text.clone());
                 self.enter(PluginState::BackingOff, Some(text));
                 Some(delay)

@@ -46,8 +46,8 @@ const WASI: [&str; 20] = [
 /// Custom sections, and tools, that are told.
 const SECTIONS_MAX: usize = 64;
 
-/// A manifest is text that a person writes.
-const MANIFEST_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a manifest at most: it is text that a person writes.
+pub const MANIFEST_BYTES_MAX: usize = 64 << 10;
 
 /// What a plugin can handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

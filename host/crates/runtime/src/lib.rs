@@ -50,7 +50,7 @@ pub use breaker::{CrashLoop, CrashPolicy};
 pub use dead_letter::{dead_letter_pattern, dead_letter_topic};
 pub use dead_letters::{DeadLetter, DeadLetters, ReplayError};
 pub use engine::EngineError;
-pub use inspect::{Ability, Inspection, Refusal, Section, inspect};
+pub use inspect::{Ability, Inspection, MANIFEST_BYTES_MAX, Refusal, Section, inspect};
 pub use latency::{Histogram, Latencies, latency_bounds_us};
 pub use log::{LogLevel, LogLine, LogSource, PluginLog};
 pub use log_topic::{log_pattern, log_topic};

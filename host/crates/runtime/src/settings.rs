@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::{
+    activity::ActivityEvent,
     inspect::Ability,
     log::LogLevel,
     manifest::Manifest,
@@ -137,7 +138,9 @@ impl Runtime {
             let changing = tokio::spawn(async move { plugin.change_settings(&core, config).await });
             return changing.await.unwrap_or(Err(ReconfigureError::NotRunning)).map(Reconfigured::Told);
         }
+        let keys = different(&core.settings.current(), &is.config);
         self.replace_from(plugin, Some(core), prepared, grant, &ReplaceOptions::default()).await?;
+        plugin.activity().note(0, || ActivityEvent::Settings { keys });
         Ok(Reconfigured::Restarted)
     }
 }
@@ -163,6 +166,7 @@ impl PluginHandle {
             Ok(()) => {
                 core.settings.replace(settings);
                 core.log.host(LogLevel::Info, format!("has new settings: {}", keys.join(", ")));
+                core.activity.note(0, || ActivityEvent::Settings { keys: keys.clone() });
             }
             Err(error) => core.log.host(LogLevel::Warn, format!("the old settings hold: {error}")),
         }

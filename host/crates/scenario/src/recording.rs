@@ -77,7 +77,11 @@ struct Recorder {
 impl Recorder {
     fn note(&mut self, activity: &Activity) {
         if let Some(missing) = self.next_number.and_then(|next| activity.number.checked_sub(next)).filter(|n| *n > 0) {
-            self.leave_out(format!("{missing} events that came faster than they were read"));
+            self.leave_out(format!("{missing} events that came faster than they were read, and what they belonged to"));
+            // What was missed may have been the end of any of these.
+            for index in std::mem::take(&mut self.open).into_values() {
+                self.ended[index] = false;
+            }
         }
         self.next_number = Some(activity.number + 1);
         let (instance, at_ms) = (activity.instance, activity.at_ms);
@@ -105,6 +109,12 @@ impl Recorder {
                     self.open.remove(&instance);
                     self.leave_out(format!("what came of messages on {topic} that it had been given before"));
                 }
+            }
+            ActivityEvent::Settings { keys } => {
+                self.leave_out(format!(
+                    "that its settings changed ({}); add that as a step with config",
+                    keys.join(", ")
+                ));
             }
             ActivityEvent::Tick { .. } => self.let_happen(instance, at_ms),
             event => self.expect(instance, event),
@@ -485,11 +495,29 @@ mod tests {
             at(2, 0, publish("out", "1")),
             at(3, 1, publish("out", "2")),
             at(4, 1, handled(HandlerOutcome::Ack)),
-            at(7, 0, handled(HandlerOutcome::Ack)),
+            at(5, 0, handled(HandlerOutcome::Ack)),
         ]);
         let published = |step: &Step| step.publishes.as_ref().unwrap()[0].payload.clone();
         let steps = &recording.scenario.steps;
         assert_eq!((published(&steps[0]), published(&steps[1])), (Payload::of(b"1"), Payload::of(b"2")));
-        assert_eq!(recording.left_out, ["2 events that came faster than they were read"]);
+        assert_eq!(recording.left_out, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_was_missed_is_not_taken_for_nothing() {
+        let at = |number, event| Activity { number, at_ms: 1000, instance: 0, event };
+        let recording = Recording::of(&[
+            at(0, message("in", "1", 1)),
+            at(1, handled(HandlerOutcome::Ack)),
+            at(2, message("in", "2", 1)),
+            // Its end and the beginning of another are missing.
+            at(6, publish("out", "3")),
+            at(7, handled(HandlerOutcome::Ack)),
+            at(8, message("in", "4", 1)),
+            at(9, handled(HandlerOutcome::Ack)),
+        ]);
+        let given: Vec<_> = recording.scenario.steps.iter().map(|step| step.message.clone().unwrap().payload).collect();
+        assert_eq!(given, [Payload::of(b"1"), Payload::of(b"4")]);
+        assert!(recording.left_out[0].starts_with("3 events that came faster"), "{:?}", recording.left_out);
     }
 }

@@ -1,9 +1,9 @@
 //! A scenario from what happens at a plugin that runs: its host is asked again and again until the time is over.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use macula_node::auth::ucan::Ipld;
-use macula_runtime::Activity;
+use macula_runtime::{Activity, Manifest};
 use macula_scenario::{Recording, SCENARIO_BYTES_MAX};
 use tokio::time::{Instant, timeout_at};
 
@@ -14,7 +14,8 @@ use crate::{
     config::Settings,
     failure::Failure,
     output,
-    plugin_admin::{Activities, WAIT},
+    plugin_admin::{Activities, WAIT, settings_digest},
+    whole_file::WholeFile,
 };
 
 /// Events as they come, in JSON, which takes more room than the scenario that is made of them.
@@ -40,12 +41,14 @@ struct Heard {
 }
 
 impl Record<'_> {
-    pub(super) fn run(&self, plugin: &str, common: &CommonFlags) -> Result<(), Failure> {
+    pub(super) fn run(&self, manifest: &Manifest, common: &CommonFlags) -> Result<(), Failure> {
+        let plugin = manifest.name.as_str();
+        let file = WholeFile::at(self.file)?;
         let settings = Settings::load(common)?;
         let client = settings.client(self.client)?;
         let heard = client_runtime()?.block_on(async {
             let admin = client::Admin::of_plugin(&settings, &client, self.host, plugin).await?;
-            let heard = listen(&admin, plugin, self.time).await;
+            let heard = listen(&admin, manifest, self.time).await;
             admin.mesh.close().await;
             heard
         })?;
@@ -59,7 +62,7 @@ impl Record<'_> {
             return Err(Failure::not_found(format!("{plugin} was given nothing meanwhile; nothing is written")));
         }
         let text = recording.scenario.to_toml().map_err(Failure::failed)?;
-        fs::write(self.file, text).map_err(|error| Failure::from(error).during(self.file.display()))?;
+        file.put(&text)?;
         if common.json {
             output::json(&serde_json::json!({ "steps": count, "left_out": recording.left_out }));
         } else {
@@ -70,10 +73,16 @@ impl Record<'_> {
 }
 
 /// What happens at the plugin, until the time is over or somebody ends it. When the host goes away, what it has told so far.
-async fn listen(admin: &client::Admin<'_>, plugin: &str, time: Duration) -> Result<Heard, Failure> {
+async fn listen(admin: &client::Admin<'_>, manifest: &Manifest, time: Duration) -> Result<Heard, Failure> {
+    let plugin = manifest.name.as_str();
     let mut heard = Heard::default();
     let mut stop = std::pin::pin!(stop_signal()?);
-    let mut next = ask(admin, plugin, None, Wait::No).await?.next;
+    let begun = ask(admin, plugin, None, Wait::No).await?;
+    if begun.settings != settings_digest(manifest) {
+        let what = "settings that it has on its host alone; add them as [config]";
+        heard.missed.push(what.to_owned());
+    }
+    let mut next = begun.next;
     output::note(format_args!("recording {plugin} for {} s; Ctrl-C ends it earlier", time.as_secs_f32()));
     let deadline = Instant::now() + time;
     loop {
@@ -157,7 +166,7 @@ mod tests {
             instance: 0,
             event: ActivityEvent::Tick { timer: "x".repeat(bytes) },
         };
-        Activities { next: numbers.end, events: numbers.map(event).collect(), has_more: false }
+        Activities { next: numbers.end, events: numbers.map(event).collect(), has_more: false, settings: String::new() }
     }
 
     #[test]

@@ -46,11 +46,16 @@ impl Package {
         let file = folder.join("package.json");
         let text = std::fs::read_to_string(&file).map_err(|error| BuildError::Disk { path: file.clone(), error })?;
         let wrong = |why: String| BuildError::Manifest { file: file.clone(), why };
-        let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        // Some editors begin every text with one.
+        let text = text.trim_start_matches('\u{feff}');
+        let value: serde_json::Value = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
         if !value.is_object() {
             return Err(wrong("is no object: what package.json says stands between { and }".into()));
         }
-        let raw: Raw = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        if value.get("macula").is_some_and(|macula| !macula.is_object()) {
+            return Err(wrong("\"macula\" is no object; it may be { \"engine\": \"quickjs\" }".into()));
+        }
+        let raw: Raw = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
         let engine = match raw.macula.engine.as_deref() {
             None => Engine::default(),
             Some("quickjs") => Engine::QuickJs,
@@ -68,7 +73,7 @@ impl Package {
 fn entry(folder: &Path, main: Option<PathBuf>) -> Result<PathBuf, String> {
     match main {
         Some(main) if folder.join(&main).is_file() => Ok(folder.join(main)),
-        Some(main) => Err(format!("\"main\" is {}, and there is no such file", main.display())),
+        Some(main) => Err(format!("\"main\" is {:?}, and there is no such file", main.display().to_string())),
         None => ENTRIES
             .iter()
             .map(|entry| folder.join(entry))
@@ -93,7 +98,11 @@ mod tests {
         assert_eq!(read().unwrap().entry, folder.path().join("index.js"));
         write("package.json", "{\"main\": \"other.js\"}");
         let error = read().unwrap_err().to_string();
-        assert!(error.ends_with("\"main\" is other.js, and there is no such file"), "{error}");
+        assert!(error.ends_with("\"main\" is \"other.js\", and there is no such file"), "{error}");
+        write("package.json", "{\"macula\": null}");
+        assert!(read().unwrap_err().to_string().contains("\"macula\" is no object"));
+        write("package.json", "\u{feff}{}");
+        read().unwrap();
         write("package.json", "[]");
         assert!(read().unwrap_err().to_string().contains("is no object"));
         write("package.json", "{");

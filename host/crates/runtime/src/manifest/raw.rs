@@ -180,11 +180,13 @@ impl Reader<'_> {
     }
 
     fn name(&self, text: &Spanned<String>) -> Result<PluginName, ManifestError> {
-        let Placed(name, place) = self.parse::<PluginName>(text)?;
-        if name.is_empty() || name.as_str().len() > NAME_BYTES_MAX {
-            return Err(place.malformed(format!("a plugin's name has 1 to {NAME_BYTES_MAX} characters")));
-        }
-        Ok(name)
+        let name = text.get_ref().parse::<PluginName>().ok();
+        let good = name.filter(|name| !name.is_empty() && name.as_str().len() <= NAME_BYTES_MAX);
+        good.ok_or_else(|| {
+            let place = (self.place)(text.span().start);
+            let shown: String = text.get_ref().chars().take(80).collect();
+            place.malformed(format!("{shown:?} is no plugin name: 1 to {NAME_BYTES_MAX} of a-z, 0-9 and '-'"))
+        })
     }
 
     fn line_of_text(&self, text: Spanned<String>, bytes_max: usize) -> Result<String, ManifestError> {
@@ -205,7 +207,7 @@ impl Reader<'_> {
             let Placed(pattern, place) = self.parse::<Pattern>(&text)?;
             if pattern.is_reserved() && operation != Operation::Subscribe {
                 return Err(place.malformed(format!(
-                    "{pattern:?} begins with '_', and such names are the system's: no plugin may {} them",
+                    "{pattern} begins with '_', and such names are the system's: no plugin may {} them",
                     operation.word()
                 )));
             }
