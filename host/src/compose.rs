@@ -493,12 +493,14 @@ async fn pinned_meanwhile(
 ) -> Result<Option<Vec<RelayUrl>>, Failure> {
     let begin = Instant::now();
     loop {
+        // Asked first: one that says where it is between the two questions is found by the second.
+        let is_another_starting = settings.home.is_another_starting(state.name())?;
         let again: Vec<RelayUrl> = relays.iter().map(|url| settings.pinned(url.clone())).collect::<Result<_, _>>()?;
         if again != relays {
             return Ok(Some(again));
         }
         let is_hopeful = relays.iter().any(|url| url.is_loopback() && url.pin().is_none());
-        if !is_hopeful || !settings.home.is_another_starting(state.name())? || begin.elapsed() > STARTING {
+        if !is_hopeful || !is_another_starting || begin.elapsed() > STARTING {
             return Ok(None);
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
