@@ -160,17 +160,8 @@ async fn entries(plugin: &PluginHandle, from: u64, waits: bool) -> Entries {
     } else {
         log.lines_from(from)
     };
-    let mut entries = Entries { lines: Vec::new(), next, has_more: false };
-    let mut bytes = 0;
-    for line in lines {
-        if bytes > ANSWER_BYTES {
-            (entries.next, entries.has_more) = (line.number, true);
-            break;
-        }
-        bytes += json(&*line).len();
-        entries.lines.push(LogLine::clone(&line));
-    }
-    entries
+    let (lines, more) = first_page(&lines, |line| line.number);
+    Entries { lines, next: more.unwrap_or(next), has_more: more.is_some() }
 }
 
 async fn activities(activity: &ActivityLog, from: u64, waits: bool) -> Activities {
@@ -179,17 +170,22 @@ async fn activities(activity: &ActivityLog, from: u64, waits: bool) -> Activitie
     } else {
         activity.events_from(from)
     };
-    let mut page = Activities { events: Vec::new(), next, has_more: false, settings: String::new() };
+    let (events, more) = first_page(&events, |event| event.number);
+    Activities { events, next: more.unwrap_or(next), has_more: more.is_some(), settings: String::new() }
+}
+
+/// As many as go into one answer, and the number of the first that does not.
+fn first_page<T: Clone + Serialize>(items: &[Arc<T>], number: impl Fn(&T) -> u64) -> (Vec<T>, Option<u64>) {
+    let mut page = Vec::new();
     let mut bytes = 0;
-    for event in events {
+    for item in items {
         if bytes > ANSWER_BYTES {
-            (page.next, page.has_more) = (event.number, true);
-            break;
+            return (page, Some(number(item)));
         }
-        bytes += json(&*event).len();
-        page.events.push(Activity::clone(&event));
+        bytes += json(&**item).len();
+        page.push(T::clone(item));
     }
-    page
+    (page, None)
 }
 
 /// Those behind `after`: a plugin's name, and a letter's number.

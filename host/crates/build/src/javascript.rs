@@ -190,7 +190,7 @@ fn clear_away(build: &Path) {
         let Some((_, process)) = process.filter(|(_, process)| process.bytes().all(|b| b.is_ascii_digit())) else {
             continue;
         };
-        if process == std::process::id().to_string() || !is_gone(process) {
+        if !is_gone(process) {
             continue;
         }
         // What cannot be removed is in nobody's way.

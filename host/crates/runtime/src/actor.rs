@@ -40,7 +40,7 @@ use crate::{
     mesh::IncomingCall,
     orders::{GivePlace, NotHanded, Order},
     plugin::{PluginCore, StopOrder},
-    settings::{ChangeSettings, keys_between},
+    settings::{ChangeSettings, different},
     status::PluginState,
 };
 
@@ -708,7 +708,7 @@ impl Actor {
         if Arc::ptr_eq(&has, &current) {
             return Ok(());
         }
-        let (_, agreed) = instance.change_settings(Arc::clone(&current), &keys_between(&has, &current)).await?;
+        let (_, agreed) = instance.change_settings(Arc::clone(&current), &different(&has, &current)).await?;
         if let Err(error) = agreed {
             let text =
                 format!("the settings in force are its settings, although it refuses them: {}", describe(&error));

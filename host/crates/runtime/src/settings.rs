@@ -199,13 +199,8 @@ impl PluginCore {
     }
 }
 
-/// What an instance is told that runs on other settings than those in force.
-pub(crate) fn keys_between(has: &Settings, current: &Settings) -> Arc<[String]> {
-    different(has, current).into()
-}
-
 /// Keys that are in one only, or have another value.
-fn different(was: &BTreeMap<String, String>, is: &BTreeMap<String, String>) -> Vec<String> {
+pub(crate) fn different(was: &BTreeMap<String, String>, is: &BTreeMap<String, String>) -> Vec<String> {
     let keys: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
     keys.into_iter().filter(|key| was.get(*key) != is.get(*key)).cloned().collect()
 }
