@@ -212,7 +212,8 @@ fn home() -> Result<Home, Failure> {
     })
 }
 
-/// A runtime for commands that talk to a node and end.
+/// A runtime for commands that talk to a node and end. The command itself runs on the thread that waits for it, and the link
+/// is kept by another one: whatever the command does to files, pipes and terminals, for however long, the link stays.
 fn client_runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("macula-link").enable_all().build()?)
 }

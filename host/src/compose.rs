@@ -16,8 +16,8 @@ use macula_node::{
     wire::{NodeId, hello::Role},
 };
 use macula_runtime::{
-    Grant, LogLevel, Mcid, PluginHandle, PluginSource, Rights, Runtime, RuntimeConfig, StartError, StopReason,
-    mesh::MeshProvider,
+    COMPONENT_BYTES_MAX, Grant, LogLevel, Mcid, PluginHandle, PluginSource, Rights, Runtime, RuntimeConfig, StartError,
+    StopReason, mesh::MeshProvider,
 };
 use serde::Serialize;
 use tokio::{
@@ -49,8 +49,6 @@ const SILENCE: Duration = Duration::from_secs(1);
 
 /// How long somebody is looked for who has a component that is to run.
 const COMPONENT_PATIENCE: Duration = Duration::from_secs(10);
-/// What the runtime takes at most.
-pub(crate) const COMPONENT_BYTES_MAX: u64 = 128 << 20;
 
 /// A running node.
 pub(crate) struct Node {
@@ -608,7 +606,7 @@ fn start_health(address: HealthAddress, report: &Arc<NodeReport>) -> Result<Opti
 
 fn refused(error: StartError) -> Failure {
     let kind = match &error {
-        StartError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Kind::NotFound,
+        StartError::Read(read) => Kind::of_unread(read),
         StartError::Manifest { .. } => Kind::Usage,
         StartError::Open { source: macula_node::wire::Fault::Denied(_), .. } => Kind::Denied,
         _ => Kind::Failed,

@@ -2,6 +2,7 @@
 
 use std::{fmt, process::ExitCode};
 
+use macula_files::{NotRead, ReadError, WriteError};
 use macula_node::{
     ConnectError, HomeError, RealmError, RelayStartError,
     wire::{CallError, Fault},
@@ -120,6 +121,30 @@ impl From<CallError> for Failure {
             CallError::NotRun(fault) | CallError::MaybeRun(fault) => Self::from(fault.clone()).kind,
         };
         Self::new(kind, error)
+    }
+}
+
+impl Kind {
+    /// Of a file that could not be read.
+    pub(crate) fn of_unread(error: &ReadError) -> Self {
+        match error.why {
+            NotRead::NotFound => Self::NotFound,
+            NotRead::NotText => Self::Usage,
+            _ => Self::Failed,
+        }
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        Self::new(Kind::of_unread(&error), error)
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        let is_folder = error.error.kind() == std::io::ErrorKind::IsADirectory;
+        Self::new(if is_folder { Kind::Usage } else { Kind::Failed }, error)
     }
 }
 

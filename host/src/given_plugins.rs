@@ -1,11 +1,13 @@
 //! Plugins that `run` was given, and where their settings come from: the manifest that was named or lies beside the component,
 //! with what the config file says of the plugin on top.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
+use macula_files::NotRead;
 use macula_node::{deploy::PackageQuery, wire::Mcid};
 use macula_runtime::{
     Ability, Grant, ManifestSource, PluginHandle, Prepared, Reconfigured, Runtime, StartError, overlay,
+    read_manifest_text,
 };
 
 use crate::{config::File, failure::Failure};
@@ -51,16 +53,16 @@ impl GivenPlugin {
     pub(crate) fn manifest(&self, file: &File) -> Result<Option<ManifestSource>, Failure> {
         let base = match (&self.manifest, self.component.manifest_beside()) {
             (Some(named), _) => Some(named.clone()),
-            (None, beside) => beside.filter(|path| path.is_file()),
+            (None, beside) => beside.filter(|path| path.exists()),
         };
         let key = self.component.settings_key();
         let Some(table) = file.plugin.get(&key) else { return Ok(base.map(ManifestSource::Path)) };
         let mut merged = match &base {
             None => toml::Table::new(),
-            Some(path) => match std::fs::read_to_string(path) {
+            Some(path) => match read_manifest_text(path) {
                 Ok(text) => text.parse().map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound && self.manifest.is_none() => toml::Table::new(),
-                Err(error) => return Err(Failure::from(error).during(format!("cannot read {}", path.display()))),
+                Err(error) if matches!(error.why, NotRead::NotFound) && self.manifest.is_none() => toml::Table::new(),
+                Err(error) => return Err(error.into()),
             },
         };
         overlay(&mut merged, table);

@@ -13,6 +13,7 @@ mod deployment;
 mod dev;
 mod failure;
 mod given_plugins;
+mod named_component;
 mod output;
 mod plugin_admin;
 mod plugin_content;
@@ -20,7 +21,6 @@ mod plugin_mesh;
 mod project;
 mod registry;
 mod reload;
-mod whole_file;
 
 use std::process::ExitCode;
 

@@ -1,5 +1,7 @@
 //! What commands print: results on standard output, everything else on standard error.
 
+mod printer;
+
 use std::{
     borrow::Cow,
     io::{self, IsTerminal, Write},
@@ -10,6 +12,7 @@ use std::{
 use macula_node::wire::{self, readable_with};
 use serde::Serialize;
 
+pub(crate) use self::printer::{Printer, Unread};
 use crate::failure::{Failure, Kind};
 
 /// How results are written.
@@ -37,7 +40,27 @@ pub(crate) fn line(text: impl std::fmt::Display) -> bool {
     noted(writeln!(out, "{text}").and_then(|()| out.flush()))
 }
 
-fn noted(written: io::Result<()>) -> bool {
+/// Waits until everything that was handed to a printer is written. What keeps it from being written is for [`check`].
+pub(crate) async fn finish(printer: Printer) {
+    noted(printer.finish().await);
+}
+
+/// The same for a command that was interrupted: what a reader takes at once is written, and one that does not read is not waited
+/// for.
+pub(crate) async fn finish_soon(printer: Printer) {
+    let again = tokio::signal::ctrl_c();
+    tokio::select! {
+        () = finish(printer) => {}
+        _ = again => {}
+        () = tokio::time::sleep(INTERRUPTED_PATIENCE) => {}
+    }
+}
+
+/// How long a command that was interrupted waits for whoever reads its results.
+const INTERRUPTED_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whether a result was written; why not is kept for [`check`].
+pub(crate) fn noted(written: io::Result<()>) -> bool {
     let Err(error) = written else { return true };
     if error.kind() != io::ErrorKind::BrokenPipe {
         let _ = LOST.set(error);

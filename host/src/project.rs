@@ -1,9 +1,10 @@
 //! A folder with a plugin's source: its manifest is checked as a host would, and then it is built.
 
-use std::{io, path::Path};
+use std::path::Path;
 
 use macula_build::{BuildError, Built, Language};
-use macula_runtime::{MANIFEST_BYTES_MAX, Manifest, ManifestText};
+use macula_files::{NotRead, ReadError};
+use macula_runtime::{Manifest, ManifestText};
 
 /// The manifest of a project.
 const MANIFEST: &str = "macula.toml";
@@ -18,13 +19,11 @@ pub(crate) fn build(folder: &Path, language: Option<Language>, tools: &Path) -> 
 
 fn check_manifest(folder: &Path) -> Result<(), BuildError> {
     let file = folder.join(MANIFEST);
-    let refused = |why: &str| Err(BuildError::ManifestRefused(format!("{} {why}", file.display())));
-    let text = match std::fs::read_to_string(&file) {
-        Ok(text) if text.len() > MANIFEST_BYTES_MAX => return refused("is larger than a manifest may be: 64 KiB"),
+    let text = match macula_runtime::read_manifest_text(&file) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => return refused("is no text in UTF-8"),
-        // One that is not there, or cannot be read, is the build's own matter.
-        Err(_) => return Ok(()),
+        // A project need not have one.
+        Err(ReadError { why: NotRead::NotFound, .. }) => return Ok(()),
+        Err(error) => return Err(BuildError::ManifestRefused(error.to_string())),
     };
     let origin = file.display().to_string();
     let read = Manifest::resolve(None, Some(ManifestText { origin: &origin, text: &text }), "plugin");
@@ -47,8 +46,8 @@ mod tests {
         assert!(error.contains("macula.toml, line 2: unknown field `subscrib`"), "{error}");
         let error = check("[[subscriptions]]\npattern = \"a.*\"\n").unwrap_err();
         assert!(error.contains("macula.toml, line 2: "), "{error}");
-        assert!(check(&"#".repeat(MANIFEST_BYTES_MAX + 1)).unwrap_err().contains("64 KiB"));
+        assert!(check(&"#".repeat(macula_runtime::MANIFEST_BYTES_MAX + 1)).unwrap_err().contains("64 KiB"));
         std::fs::write(folder.path().join(MANIFEST), b"name = \"\xff\"").unwrap();
-        assert!(check_manifest(folder.path()).unwrap_err().to_string().ends_with("is no text in UTF-8"));
+        assert!(check_manifest(folder.path()).unwrap_err().to_string().ends_with("it is not text in UTF-8"));
     }
 }

@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
-use crate::{answering, compose::COMPONENT_BYTES_MAX, failure::Failure};
+use crate::{answering, failure::Failure};
 
 /// Before something that a relay has refused is tried again: rights may have come.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
@@ -259,7 +259,9 @@ impl Registry {
         self.0.catalog.read().check(&package).map_err(|refused| Refused::from(refused).fault())?;
         let content = &self.0.content;
         if !package.is_yanked {
-            let obtained = content.obtain(Owner::Operator, &package.mcid, FETCH_PATIENCE, COMPONENT_BYTES_MAX).await;
+            let obtained = content
+                .obtain(Owner::Operator, &package.mcid, FETCH_PATIENCE, macula_runtime::COMPONENT_BYTES_MAX)
+                .await;
             obtained.map_err(|error| error.fault())?;
         }
         let is_news = self.take(record.clone()).map_err(Refused::fault)?.is_some();

@@ -49,7 +49,7 @@ impl Build {
 pub(super) fn build(directory: &Path, language: Option<Language>) -> Result<Built, Failure> {
     let tools = super::home()?.path().join("build");
     let built = project::build(directory, language, &tools)?;
-    let bytes = std::fs::read(&built.component)?;
+    let bytes = macula_runtime::read_component(&built.component)?;
     let inspection = macula_runtime::inspect(&bytes)
         .map_err(|refusal| Failure::failed(refusal).during(built.component.display()))?;
     let uses = inspection.capabilities().join(", ");
@@ -70,9 +70,7 @@ impl From<BuildError> for Failure {
             BuildError::TwoLanguages { .. } | BuildError::Manifest { .. } | BuildError::ManifestRefused(_) => {
                 Self::usage(error)
             }
-            BuildError::Disk { error: ref why, .. } if why.kind() == std::io::ErrorKind::InvalidData => {
-                Self::usage(error)
-            }
+            BuildError::Unreadable(read) => read.into(),
             _ => Self::failed(error),
         }
     }

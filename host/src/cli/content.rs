@@ -205,12 +205,11 @@ impl<'a> Node<'a> {
 }
 
 /// Offers a file to those who fetch it; gives its id.
-pub(super) fn offer(mesh: &Mesh, file: File) -> io::Result<Mcid> {
+pub(super) fn offer(mesh: &Mesh, file: File) -> io::Result<Arc<file::Offered>> {
     let offered = Arc::new(file::Offered::new(file)?);
-    let mcid = offered.mcid.clone();
-    mesh.set_content_source(Arc::new(file::Source(offered)));
-    mesh.provide(std::slice::from_ref(&mcid));
-    Ok(mcid)
+    mesh.set_content_source(Arc::new(file::Source(Arc::clone(&offered))));
+    mesh.provide(std::slice::from_ref(&offered.mcid));
+    Ok(offered)
 }
 
 fn say(mcid: &Mcid, done: &str, common: &CommonFlags) {

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use clap::Args;
 use indicatif::HumanBytes;
 use macula_node::{auth::ucan::Ipld, wire::Mcid};
@@ -17,6 +18,7 @@ use crate::{
     admin_rpc::plugins_procedure,
     config::{ClientSettings, Settings},
     failure::{Failure, Kind},
+    named_component::Named,
     output,
     registry::Asked,
 };
@@ -61,7 +63,7 @@ impl Inspect {
         let settings = Settings::load(common)?;
         let runs_here = self.running(&settings);
         let is_name = runs_here.iter().any(|plugin| plugin.name.as_str() == self.component);
-        let inspection = if is_name && !Path::new(&self.component).is_file() && !self.wit {
+        let inspection = if is_name && !Path::new(&self.component).exists() && !self.wit {
             self.told(&settings)?
         } else {
             let bytes = self.bytes(&settings, &runs_here)?;
@@ -123,23 +125,23 @@ impl Inspect {
         })
     }
 
-    fn bytes(&self, settings: &Settings, running: &[PluginStatus]) -> Result<Vec<u8>, Failure> {
+    fn bytes(&self, settings: &Settings, running: &[PluginStatus]) -> Result<Bytes, Failure> {
         let path = Path::new(&self.component);
-        let reads_as_path = self.component.contains('/') || self.component.ends_with(".wasm");
-        let named = running.iter().find(|plugin| plugin.name.as_str() == self.component);
-        if named.is_none() && path.is_dir() {
-            let text = "{0} is a folder; inspect the component in it, which `macula-host build {0}` names";
-            return Err(Failure::usage(text.replace("{0}", &self.component)));
-        }
-        if path.is_file() || reads_as_path {
-            return std::fs::read(path)
-                .map_err(|error| Failure::from(error).during(format!("cannot read {}", self.component)));
+        let named = Named::parse(path)?;
+        let plugin = running.iter().find(|plugin| plugin.name.as_str() == self.component);
+        match (&named, plugin) {
+            (Named::File, _) => return Ok(macula_runtime::read_component(path)?),
+            (Named::Folder, None) => {
+                let text = "{0} is a folder; inspect the component in it, which `macula-host build {0}` names";
+                return Err(Failure::usage(text.replace("{0}", &self.component)));
+            }
+            _ => {}
         }
         let client = settings.client(&self.client)?;
         client_runtime()?.block_on(async {
-            let mcid: Mcid = match named {
-                Some(plugin) => plugin.mcid.clone(),
-                None if self.component.contains('@') => {
+            let mcid: Mcid = match (plugin, named) {
+                (Some(plugin), _) => plugin.mcid.clone(),
+                (None, Named::Package(_)) => {
                     let mesh = client::connect(settings, &client).await?;
                     let asked = Asked::Find { package: self.component.clone() };
                     let found = registry::proved(&mesh, &asked, client.timeout).await;
@@ -147,8 +149,8 @@ impl Inspect {
                     let nothing = || Failure::not_found(format!("no version of {} fits", self.component));
                     found?.ok_or_else(nothing)?.mcid
                 }
-                None if self.component.starts_with("bafkr") => self.component.parse().map_err(Failure::usage)?,
-                None => {
+                (None, Named::Content(mcid)) => mcid,
+                (None, _) => {
                     return Err(Failure::not_found(format!(
                         "there is no file {0}, and no plugin named {0} runs here",
                         self.component
@@ -156,9 +158,9 @@ impl Inspect {
                 }
             };
             // What runs here from a file is either stored here, or nowhere.
-            let timeout = if named.is_some() { client.timeout.min(STORED_HERE) } else { client.timeout };
+            let timeout = if plugin.is_some() { client.timeout.min(STORED_HERE) } else { client.timeout };
             let client = ClientSettings { timeout, ..client };
-            content::fetch_bytes(settings, &client, &mcid).await.map_err(|failure| match named {
+            content::fetch_bytes(settings, &client, &mcid).await.map(Bytes::from).map_err(|failure| match plugin {
                 Some(_) if failure.kind() == Kind::NotFound => failure.during(format!(
                     "{} runs here from a file, which nobody has stored; name that file",
                     self.component

@@ -12,7 +12,7 @@ use crate::{
     compose::stop_signal,
     config::{self, Settings},
     failure::Failure,
-    output::{self, readable},
+    output::{self, Printer, Unread, readable},
     plugin_admin::Entries,
 };
 
@@ -39,16 +39,22 @@ impl Logs {
         client_runtime()?.block_on(async {
             let admin = client::Admin::of_plugin(&settings, &client, &self.host, &self.plugin).await?;
             let mut stop = std::pin::pin!(stop_signal()?);
+            let printer = Printer::to_stdout()?;
             let outcome = tokio::select! {
-                outcome = self.show(&admin, common) => outcome,
-                () = &mut stop => Ok(()),
+                outcome = self.show(&admin, &printer, common) => Some(outcome),
+                () = printer.unread() => Some(Ok(())),
+                () = &mut stop => None,
             };
             admin.mesh.close().await;
-            outcome
+            match outcome {
+                Some(_) => output::finish(printer).await,
+                None => output::finish_soon(printer).await,
+            }
+            outcome.unwrap_or(Ok(()))
         })
     }
 
-    async fn show(&self, admin: &client::Admin<'_>, common: &CommonFlags) -> Result<(), Failure> {
+    async fn show(&self, admin: &client::Admin<'_>, printer: &Printer, common: &CommonFlags) -> Result<(), Failure> {
         let mut from = 0;
         let mut waits = false;
         loop {
@@ -63,8 +69,8 @@ impl Logs {
             // A plugin that was started anew counts from the beginning.
             from = if entries.next < from { 0 } else { entries.next };
             for line in entries.lines.iter().filter(|line| line.level >= self.level) {
-                let is_read = if common.json { output::json(line) } else { output::line(text(line)) };
-                if !is_read {
+                let printed = if common.json { printer.json(line).await } else { printer.line(text(line)).await };
+                if printed == Err(Unread) {
                     return Ok(());
                 }
             }

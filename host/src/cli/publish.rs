@@ -89,7 +89,7 @@ impl Publish {
             let mesh = client::connect(&settings, &client).await.map_err(explained)?;
             let outcome = match one {
                 Some(payload) => self.publish_one(&mesh, &payload, &options, common).await,
-                None => self.publish_lines(&mesh, common).await,
+                None => self.publish_lines(&mesh, &options, common).await,
             };
             mesh.close().await;
             outcome.map_err(explained)
@@ -151,8 +151,8 @@ impl Publish {
         }
     }
 
-    async fn publish_lines(&self, mesh: &Mesh, common: &CommonFlags) -> Result<(), Failure> {
-        let mut publisher = mesh.publisher(&self.topic, &self.content_type);
+    async fn publish_lines(&self, mesh: &Mesh, options: &Options, common: &CommonFlags) -> Result<(), Failure> {
+        let mut publisher = mesh.publisher_with(&self.topic, options);
         let mut under_way = VecDeque::new();
         let progress = progress(&self.topic, common);
         let mut input = BufReader::with_capacity(256 << 10, tokio::io::stdin());

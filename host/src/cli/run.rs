@@ -12,6 +12,7 @@ use crate::{
     config::{self, Settings, Table},
     failure::Failure,
     given_plugins::{Component, GivenPlugin},
+    named_component::Named,
     output::Format,
     reload,
 };
@@ -63,18 +64,13 @@ impl Run {
 
 /// The component to run: a file as it is, a folder after building it, a content id as such.
 fn component(path: &Path) -> Result<Component, Failure> {
-    if path.is_dir() {
-        return Ok(Component::File(build::build(path, None)?.component));
-    }
-    if path.is_file() {
-        return Ok(Component::File(path.to_owned()));
-    }
-    let text = path.to_string_lossy();
-    if text.starts_with("bafkr") && !text.contains(['/', '.']) {
-        return text.parse().map(Component::Content).map_err(Failure::usage);
-    }
-    if text.contains('@') && !text.contains('/') && !text.ends_with(".wasm") {
-        return text.parse().map(Component::Package).map_err(Failure::usage);
-    }
-    Err(Failure::not_found(format!("there is no file or folder {}", path.display())))
+    Ok(match Named::parse(path)? {
+        Named::Folder => Component::File(build::build(path, None)?.component),
+        Named::File => Component::File(path.to_owned()),
+        Named::Content(mcid) => Component::Content(mcid),
+        Named::Package(query) => Component::Package(query),
+        Named::Nothing => {
+            return Err(Failure::not_found(format!("there is no file or folder {}", path.display())));
+        }
+    })
 }

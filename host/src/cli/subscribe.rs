@@ -4,17 +4,16 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use macula_node::{
-    LinkState, Subscribe as Options, Subscription,
+    LinkState, Mesh, Subscribe as Options, Subscription,
     wire::{Message, Operation, Pattern, Traceparent, WhenFull},
 };
 use serde::Serialize;
-use tokio::sync::watch;
 
 use super::{ClientFlags, CommonFlags, client, client_runtime};
 use crate::{
     config::{self, Settings},
     failure::{Failure, Kind},
-    output,
+    output::{self, Printer, Unread},
 };
 
 #[derive(Debug, Args)]
@@ -90,7 +89,8 @@ impl Subscribe {
             } else {
                 output::note(format!("subscribed to {} in {}", self.pattern, mesh.realm()));
             }
-            let outcome = self.print(&mut subscription, mesh.link(), common).await;
+            let printer = Printer::to_stdout()?;
+            let ended = self.print(&mut subscription, &mesh, &printer, common).await;
             let dropped = subscription.stats().dropped;
             if dropped > 0 {
                 output::note(format!(
@@ -102,18 +102,28 @@ impl Subscribe {
             if matches!(*mesh.link().borrow(), LinkState::Up(_)) {
                 mesh.close().await;
             }
-            outcome
+            match ended {
+                Ended::Interrupted => output::finish_soon(printer).await,
+                Ended::Done | Ended::Failed(_) => output::finish(printer).await,
+            }
+            match ended {
+                Ended::Failed(failure) => Err(failure),
+                Ended::Done | Ended::Interrupted => Ok(()),
+            }
         })
     }
 
     async fn print(
         &self,
         subscription: &mut Subscription,
-        mut link: watch::Receiver<LinkState>,
+        mesh: &Mesh,
+        printer: &Printer,
         common: &CommonFlags,
-    ) -> Result<(), Failure> {
+    ) -> Ended {
         let (mut printed, mut lost) = (0, None);
+        let mut link = mesh.link();
         link.mark_unchanged();
+        let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
         let end = async {
             match self.span {
                 Some(span) => tokio::time::sleep(span).await,
@@ -124,41 +134,62 @@ impl Subscribe {
         while self.count.is_none_or(|count| printed < count) {
             let message = tokio::select! {
                 biased;
-                _ = tokio::signal::ctrl_c() => return Ok(()),
+                _ = &mut interrupted => return Ended::Interrupted,
                 message = subscription.next() => message,
                 Ok(()) = link.changed() => {
-                    note_link(&link.borrow_and_update(), &mut lost, common);
+                    note_link(&link.borrow_and_update(), mesh.last_heard(), &mut lost, common);
                     continue;
                 }
+                () = printer.unread() => return Ended::Done,
                 () = &mut end => return self.ended(printed),
             };
             // The handle is here: what has ended is the right.
             let Some(message) = message else {
                 let denied = format!("the right to subscribe to {} has ended", self.pattern);
-                return Err(Failure::new(Kind::Denied, denied));
+                return Ended::Failed(Failure::new(Kind::Denied, denied));
             };
-            // Whoever read the output is gone: nothing is left to do.
-            if !print_message(&message, common) {
-                return Ok(());
+            // It waits for whoever reads, and with it the subscription; the link does not.
+            tokio::select! {
+                biased;
+                _ = &mut interrupted => return Ended::Interrupted,
+                outcome = print_message(&message, printer, common) => {
+                    // Whoever read the output is gone: nothing is left to do.
+                    if outcome == Err(Unread) {
+                        return Ended::Done;
+                    }
+                }
             }
             printed += 1;
         }
-        Ok(())
+        Ended::Done
     }
 
-    fn ended(&self, printed: u64) -> Result<(), Failure> {
+    fn ended(&self, printed: u64) -> Ended {
         match self.count {
-            Some(count) => Err(Failure::new(Kind::Unreachable, format!("{printed} of {count} messages came in time"))),
-            None => Ok(()),
+            Some(count) => {
+                let text = format!("{printed} of {count} messages came in time");
+                Ended::Failed(Failure::new(Kind::Unreachable, text))
+            }
+            None => Ended::Done,
         }
     }
 }
 
-/// What was published while there was no link may be missing, and whoever reads has to know.
-fn note_link(state: &LinkState, lost: &mut Option<Instant>, common: &CommonFlags) {
+/// Why no more messages are printed.
+enum Ended {
+    /// All were, or nobody reads any more.
+    Done,
+    /// By whoever started it.
+    Interrupted,
+    Failed(Failure),
+}
+
+/// What was published while there was no link may be missing, and whoever reads has to know. The time counts from when the
+/// relay was last heard: it may have been silent for a while before that was noticed.
+fn note_link(state: &LinkState, last_heard: Instant, lost: &mut Option<Instant>, common: &CommonFlags) {
     let text = match (state, &lost) {
         (LinkState::Down { reason, .. }, None) => {
-            *lost = Some(Instant::now());
+            *lost = Some(last_heard);
             format!("the link was lost: {reason}")
         }
         (LinkState::Up(_), Some(since)) => {
@@ -175,16 +206,16 @@ fn note_link(state: &LinkState, lost: &mut Option<Instant>, common: &CommonFlags
     }
 }
 
-fn print_message(message: &Message, common: &CommonFlags) -> bool {
+async fn print_message(message: &Message, printer: &Printer, common: &CommonFlags) -> Result<(), Unread> {
     let text = std::str::from_utf8(&message.payload).ok();
     if !common.json {
         return match text {
-            Some(text) => output::line(format_args!("{} {}", message.topic, output::readable(text))),
-            None => output::line(format_args!("{} <{} bytes>", message.topic, message.payload.len())),
+            Some(text) => printer.line(format_args!("{} {}", message.topic, output::readable(text))).await,
+            None => printer.line(format_args!("{} <{} bytes>", message.topic, message.payload.len())).await,
         };
     }
     let pairs = message.metadata.iter().flat_map(|metadata| metadata.pairs());
-    output::json(&MessageLine {
+    let line = MessageLine {
         topic: &message.topic,
         payload: text,
         payload_base64: text.is_none().then(|| base64(&message.payload)),
@@ -197,7 +228,8 @@ fn print_message(message: &Message, common: &CommonFlags) -> bool {
         retained: message.retained,
         metadata: pairs.map(|(name, value)| (name.as_str(), value.as_str())).collect(),
         traceparent: message.traceparent.as_ref().map(Traceparent::as_str),
-    })
+    };
+    printer.json(&line).await
 }
 
 fn base64(bytes: &[u8]) -> String {

@@ -9,12 +9,13 @@ use std::{
 };
 
 use clap::Args;
+use macula_files::{Draft, Mode};
 use macula_runtime::{Manifest, ManifestText};
 use macula_scenario::{Runner, Scenario, ScenarioError, junit};
 use serde::Serialize;
 
 use super::{ClientFlags, CommonFlags, HostFlags, build};
-use crate::{config, failure::Failure, output, whole_file::WholeFile};
+use crate::{config, failure::Failure, output};
 
 /// Where a project's scenarios are.
 const SCENARIOS: &str = "scenarios";
@@ -57,13 +58,13 @@ struct Played<'a> {
 impl Test {
     pub(super) fn run(self, common: &CommonFlags) -> Result<(), Failure> {
         let (component, folder) = self.component()?;
-        let bytes = fs::read(&component).map_err(|error| Failure::from(error).during(component.display()))?;
+        let bytes = macula_runtime::read_component(&component)?;
         let inspection =
             macula_runtime::inspect(&bytes).map_err(|refusal| Failure::failed(refusal).during(component.display()))?;
-        let report = self.junit.as_deref().map(WholeFile::at).transpose()?;
+        let report = self.junit.as_deref().map(|file| Draft::at(file, Mode::Default)).transpose()?;
         let name = component.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let beside = component.with_extension("toml");
-        let manifest = if beside.is_file() { Some(fs::read_to_string(&beside)?) } else { None };
+        let manifest = if beside.exists() { Some(macula_runtime::read_manifest_text(&beside)?) } else { None };
         if let Some(file) = &self.record {
             let origin = beside.display().to_string();
             let beside = manifest.as_deref().map(|text| ManifestText { origin: &origin, text });
@@ -72,10 +73,10 @@ impl Test {
             return record.run(&resolved, common);
         }
         let cache = super::home()?.path().join("build/native");
-        let runner = Runner::new(&name, bytes, manifest, Some(&cache)).with_patience(self.patience);
+        let runner = Runner::new(&name, bytes.into(), manifest, Some(&cache)).with_patience(self.patience);
         let cases = self.play(&runner, &self.files(&folder)?, common)?;
         if let Some(report) = report {
-            report.put(&junit::document(&name, &cases))?;
+            report.fill(junit::document(&name, &cases).as_bytes())?;
         }
         let failed = cases.iter().filter(|case| !case.failures.is_empty()).count();
         if failed > 0 {
@@ -89,7 +90,7 @@ impl Test {
 
     /// The component, and the folder that its scenarios are looked for in.
     fn component(&self) -> Result<(PathBuf, PathBuf), Failure> {
-        if self.plugin.is_file() {
+        if !self.plugin.is_dir() && self.plugin.exists() {
             let folder = self.plugin.parent().map(Path::to_owned).unwrap_or_default();
             return Ok((self.plugin.clone(), folder));
         }
@@ -166,12 +167,9 @@ fn show(name: &str, scenario: &Scenario, failures: &[String], log: &[String], to
 
 impl From<ScenarioError> for Failure {
     fn from(error: ScenarioError) -> Self {
-        match &error {
-            ScenarioError::Read { error: io, .. } if io.kind() == std::io::ErrorKind::NotFound => {
-                Self::not_found(error)
-            }
-            ScenarioError::Read { .. } => Self::failed(error),
-            _ => Self::usage(error),
+        match error {
+            ScenarioError::Read(read) => read.into(),
+            other => Self::usage(other),
         }
     }
 }

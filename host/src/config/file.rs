@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
+use macula_files::NotRead;
 use macula_node::Home;
 use serde::Deserialize;
 
-use crate::failure::{Failure, Kind};
+use crate::failure::Failure;
 
 /// More is no config file.
 const BYTES_MAX: u64 = 1 << 20;
@@ -90,7 +90,7 @@ impl File {
     pub(crate) fn read(given: Option<&Path>, home: &Home) -> Result<Self, Failure> {
         let default = home.path().join("macula.toml");
         let path = given.unwrap_or(&default);
-        match read(path) {
+        match macula_files::read_text(path, BYTES_MAX) {
             Ok(text) => {
                 let file: Self = toml::from_str(&text).map_err(|error| {
                     // The error's own text shows the line and points at the place.
@@ -98,26 +98,13 @@ impl File {
                 })?;
                 file.refuse_misplaced(path)
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound && given.is_none() => Ok(Self::default()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(Failure::new(Kind::NotFound, format!("there is no config file {}", path.display())))
-            }
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                Err(Failure::usage(format!("{} is no text in UTF-8", path.display())))
-            }
-            Err(error) => Err(Failure::failed(format!("cannot read {}: {error}", path.display()))),
+            Err(error) => match error.why {
+                NotRead::NotFound if given.is_none() => Ok(Self::default()),
+                NotRead::NotFound => Err(Failure::not_found(format!("there is no config file {}", path.display()))),
+                _ => Err(Failure::from(error)),
+            },
         }
     }
-}
-
-/// The file's text, if it is one of a size that settings have.
-fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > BYTES_MAX {
-        return Err(io::Error::other(format!("it has more than {BYTES_MAX} bytes")));
-    }
-    Ok(text)
 }
 
 #[cfg(test)]

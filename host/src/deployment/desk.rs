@@ -16,7 +16,7 @@ use macula_node::{
 use serde::{Deserialize, Serialize};
 
 use super::{Parts, deploy_procedure};
-use crate::{answering, compose::COMPONENT_BYTES_MAX};
+use crate::answering;
 
 /// How long a component is looked for.
 const FETCH_PATIENCE: Duration = Duration::from_secs(10);
@@ -98,7 +98,10 @@ async fn deploy(parts: &Parts, slot: &str, record: &str) -> Result<(), Fault> {
     if is_known(parts, slot, &new).await? {
         return Ok(());
     }
-    let obtained = parts.content.obtain(Owner::Operator, &new.held.mcid, FETCH_PATIENCE, COMPONENT_BYTES_MAX).await;
+    let obtained = parts
+        .content
+        .obtain(Owner::Operator, &new.held.mcid, FETCH_PATIENCE, macula_runtime::COMPONENT_BYTES_MAX)
+        .await;
     obtained.map_err(|error| error.fault())?;
     // One at a time from here on: another record may have come while this one's component was fetched.
     let _alone = parts.handing_in.lock().await;

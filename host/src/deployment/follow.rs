@@ -11,8 +11,8 @@ use macula_node::{
     wire::{Delivery, Fault, Mcid, Operation, Pattern, Topic},
 };
 use macula_runtime::{
-    CrashPolicy, Grant, ManifestSource, Metrics, PluginHandle, PluginSource, PluginState, Prepared, ReplaceError,
-    ReplaceOptions, Rights, StartError, StateTransfer, StopReason,
+    COMPONENT_BYTES_MAX, CrashPolicy, Grant, ManifestSource, Metrics, PluginHandle, PluginSource, PluginState,
+    Prepared, ReplaceError, ReplaceOptions, Rights, StartError, StateTransfer, StopReason,
 };
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{Order, Parts};
-use crate::{compose::COMPONENT_BYTES_MAX, failure::Failure};
+use crate::failure::Failure;
 
 /// How long a provider is looked for at a time.
 const FETCH_PATIENCE: Duration = Duration::from_secs(10);

@@ -58,7 +58,7 @@ pub(crate) fn write(files: Files, folder: &Path) -> io::Result<()> {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        std::fs::write(path, text)?;
+        macula_files::write(&path, text.as_bytes()).map_err(|error| error.error)?;
     }
     Ok(())
 }

@@ -8,11 +8,13 @@ mod types;
 
 use std::{
     ffi::OsString,
+    fs::File,
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
+use macula_files::{Draft, Mode};
 use serde::{Deserialize, Serialize};
 
 use self::{
@@ -100,7 +102,7 @@ fn is_unchanged(record: &Path, recipe: &Recipe) -> bool {
 fn remember(record: &Path, recipe: Recipe, inputs: Vec<PathBuf>) {
     let inputs = inputs.into_iter().filter_map(|path| digest_of(&path).map(|digest| (path, digest))).collect();
     if let Ok(bytes) = serde_json::to_vec(&Record { recipe, inputs }) {
-        let _ = std::fs::write(record, bytes);
+        let _ = macula_files::write(record, &bytes);
     }
 }
 
@@ -235,6 +237,13 @@ fn build_builder(kept: &Path, builder: &Path) -> Result<(), BuildError> {
         let path = path.to_owned();
         move |error| BuildError::Disk { path, error }
     };
+    // Of several processes that find no builder, one builds it, and the others wait.
+    std::fs::create_dir_all(kept).map_err(disk(kept))?;
+    let lock = kept.join("lock");
+    let held = File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_err(disk(&lock))?;
+    if builder.is_file() {
+        return Ok(());
+    }
     carried::write(carried::js_builder(), &source).map_err(disk(&source))?;
     let _ = writeln!(
         std::io::stderr().lock(),
@@ -253,10 +262,16 @@ fn build_builder(kept: &Path, builder: &Path) -> Result<(), BuildError> {
     if !status.success() {
         return Err(BuildError::Compile(source));
     }
-    let part = kept.join(format!("{BUILDER}.part"));
-    std::fs::copy(target.join("release").join(BUILDER), &part).map_err(disk(&part))?;
-    std::fs::rename(&part, builder).map_err(disk(builder))?;
+    let draft = Draft::at(builder, Mode::Default)?;
+    let built = target.join("release").join(BUILDER);
+    let copied = File::open(&built).and_then(|mut program| {
+        std::io::copy(&mut program, &mut draft.file())?;
+        draft.file().set_permissions(program.metadata()?.permissions())
+    });
+    copied.map_err(disk(&built))?;
+    draft.put()?;
     let _ = std::fs::remove_dir_all(&target);
+    drop(held);
     Ok(())
 }
 

@@ -21,14 +21,19 @@ mod toolchain;
 mod wit;
 
 use std::{
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
 };
+
+use macula_files::{NotRead, ReadError, WriteError};
 
 pub use language::{Language, UnknownLanguage};
 pub use scaffold::{ScaffoldError, Template, scaffold};
 pub use toolchain::Missing;
 pub use wit::world_of;
+
+/// A file that describes a project is text that a person writes.
+const PROJECT_FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Why a project gives no component. Nothing is left half done: a component that was there before stays.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +79,12 @@ pub enum BuildError {
     /// No host would take the manifest: in which file and line, and why.
     #[error("{0}")]
     ManifestRefused(String),
+    /// A file of the project cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] ReadError),
+    /// What was built cannot be written.
+    #[error(transparent)]
+    Unwritten(#[from] WriteError),
     /// The disk.
     #[error("{}: {error}", .path.display())]
     Disk {
@@ -135,10 +146,10 @@ struct Manifest {
 impl Manifest {
     fn read(folder: &Path) -> Result<Self, BuildError> {
         let file = folder.join("macula.toml");
-        let text = match std::fs::read_to_string(&file) {
+        let text = match macula_files::read_text(&file, PROJECT_FILE_BYTES_MAX) {
             Ok(text) => Some(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(BuildError::Disk { path: file, error }),
+            Err(ReadError { why: NotRead::NotFound, .. }) => None,
+            Err(error) => return Err(error.into()),
         };
         let table: toml::Table = text.as_deref().unwrap_or_default().parse().map_err(|error: toml::de::Error| {
             BuildError::Manifest { file, why: error.to_string().trim_end().to_owned() }
@@ -165,13 +176,7 @@ fn write_component(folder: &Path, name: &str, component: &[u8]) -> Result<PathBu
     let build = folder.join("build");
     std::fs::create_dir_all(&build).map_err(disk(&build))?;
     let path = build.join(format!("{name}.wasm"));
-    let part = build.join(format!("{name}.wasm.part"));
-    let written = std::fs::File::create(&part).and_then(|mut file| {
-        file.write_all(component)?;
-        file.sync_all()
-    });
-    written.map_err(disk(&part))?;
-    std::fs::rename(&part, &path).map_err(disk(&path))?;
+    macula_files::write(&path, component)?;
     Ok(path)
 }
 

@@ -516,9 +516,9 @@ mod tests {
         assert_eq!(home.running().unwrap(), [running], "a damaged neighbour does not hide a running node");
         assert_eq!(home.nodes().unwrap(), ["broken", "host"]);
         drop(node);
-        fs::write(home.path().join("nodes/host/key.draft-1-2"), "secret").unwrap();
+        fs::write(home.path().join("nodes/host/.key.0123456789abcdef.draft"), "secret").unwrap();
         drop(home.node("host").unwrap());
-        assert!(!home.path().join("nodes/host/key.draft-1-2").exists());
+        assert!(!home.path().join("nodes/host/.key.0123456789abcdef.draft").exists());
     }
 
     #[test]

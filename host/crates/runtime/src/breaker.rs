@@ -13,7 +13,7 @@ use std::{
 use macula_wire::Mcid;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{private, write_whole};
+use crate::cache::private;
 
 /// How crashes are answered. The defaults give up a plugin that crashes at every message within a few seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,7 +175,7 @@ pub(crate) fn store(file: &Path, bytes: &[u8]) -> io::Result<()> {
     if let Some(directory) = file.parent() {
         private::create_directory(directory)?;
     }
-    write_whole(file, bytes)
+    macula_files::write_private(file, bytes).map_err(|error| error.error)
 }
 
 /// A file that is missing or damaged counts as empty: crashes will be counted again soon enough.

@@ -13,6 +13,7 @@ use std::{
     time::SystemTime,
 };
 
+use macula_files::{Draft, Mode};
 use macula_wire::Mcid;
 use wasmtime::{Engine, component::Component};
 
@@ -43,7 +44,7 @@ impl CodeCache {
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
         private::create_directory(directory)?;
         let key = read_or_make_key(directory)?;
-        remove_parts(directory);
+        remove_drafts(directory);
         Ok(Self { directory: directory.to_owned(), key })
     }
 
@@ -118,7 +119,7 @@ impl CodeCache {
         let seal = self.seal(context, &code);
         code.extend_from_slice(seal.as_bytes());
         self.make_room(code.len() as u64)?;
-        write_whole(path, &code)
+        macula_files::write_private(path, &code).map_err(|error| error.error)
     }
 
     fn make_room(&self, needed: u64) -> io::Result<()> {
@@ -149,56 +150,19 @@ fn read_or_make_key(directory: &Path) -> io::Result<[u8; 32]> {
     if !path.exists() {
         let mut key = [0; 32];
         private::random(&mut key)?;
-        let beside = beside(&path)?;
-        let written = private::create_new(&beside).and_then(|mut file| {
-            file.write_all(&key)?;
-            file.sync_all()
-        });
-        // A link, not a rename: when two processes start at once, the first one's key stays.
-        let linked = written.and_then(|()| fs::hard_link(&beside, &path));
-        let _ = fs::remove_file(&beside);
-        match linked {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => private::sync_directory(directory)?,
-        }
+        // When two processes start at once, the first one's key stays.
+        let draft = Draft::at(&path, Mode::Private).map_err(|error| error.error)?;
+        draft.file().write_all(&key)?;
+        draft.put_new().map_err(|error| error.error)?;
     }
     let mut key = [0; 32];
     File::open(&path)?.read_exact(&mut key)?;
     Ok(key)
 }
 
-/// A name beside `path` that nobody else uses.
-fn beside(path: &Path) -> io::Result<PathBuf> {
-    let mut suffix = [0; 8];
-    private::random(&mut suffix)?;
-    Ok(path.with_extension(format!("{:016x}.part", u64::from_le_bytes(suffix))))
-}
-
-/// Writes a private file so that it is there whole or not at all.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = beside(path)?;
-    let written = private::create_new(&beside).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    if let Err(error) = written.and_then(|()| fs::rename(&beside, path)) {
-        // The first error is the one to report; a left-over file only costs space.
-        let _ = fs::remove_file(&beside);
-        return Err(error);
-    }
-    match path.parent() {
-        Some(directory) => private::sync_directory(directory),
-        None => Ok(()),
-    }
-}
-
 /// Files that only their owner can read.
 pub(crate) mod private {
-    use std::{
-        fs::{self, File, OpenOptions},
-        io,
-        path::Path,
-    };
+    use std::{fs, io, path::Path};
 
     /// Fills `bytes` from the operating system's generator.
     pub(crate) fn random(bytes: &mut [u8]) -> io::Result<()> {
@@ -217,37 +181,16 @@ pub(crate) mod private {
         Ok(())
     }
 
-    #[cfg(unix)]
-    pub(crate) fn create_new(path: &Path) -> io::Result<File> {
-        use std::os::unix::fs::OpenOptionsExt;
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
-    }
-
-    #[cfg(unix)]
-    pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
-    }
-
     #[cfg(not(unix))]
     pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
         fs::create_dir_all(path)
     }
-
-    #[cfg(not(unix))]
-    pub(crate) fn create_new(path: &Path) -> io::Result<File> {
-        OpenOptions::new().write(true).create_new(true).open(path)
-    }
-
-    #[cfg(not(unix))]
-    pub(crate) fn sync_directory(_path: &Path) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Removes what writes that were cut short left behind: the directory belongs to one host at a time.
-fn remove_parts(directory: &Path) {
+fn remove_drafts(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.path().extension().is_some_and(|extension| extension == "part") {
+        if macula_files::is_draft(&entry.file_name().to_string_lossy()) {
             // Tried again at the next start.
             let _ = fs::remove_file(entry.path());
         }

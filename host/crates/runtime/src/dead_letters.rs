@@ -225,12 +225,7 @@ fn create_private(folder: &Path) -> io::Result<()> {
 
 /// Payloads are nobody else's business.
 fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let part = path.with_extension("part");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(part, path)
+    macula_files::write_private(path, bytes).map_err(|error| error.error)
 }
 
 #[cfg(test)]

@@ -60,7 +60,8 @@ pub use plugin::{CanaryStatus, PluginHandle, StopReason};
 pub use program::ProgramError;
 pub use rights::Rights;
 pub use runtime::{
-    Grant, ManifestSource, PluginSource, Prepared, Runtime, RuntimeConfig, RuntimeError, StartError, StartOptions,
+    COMPONENT_BYTES_MAX, Grant, ManifestSource, PluginSource, Prepared, Runtime, RuntimeConfig, RuntimeError,
+    StartError, StartOptions, read_component, read_manifest_text,
 };
 pub use settings::{ReconfigureError, Reconfigured};
 pub use status::{Metrics, PluginState, PluginStatus, SubscriptionStatus};

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
+    io,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::{Arc, Weak},
@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt, future::join_all};
+use macula_files::ReadError;
 use macula_wire::{Fault, Mcid, Operation, Pattern, PluginName};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
@@ -25,7 +26,7 @@ use crate::{
     dead_letters::DeadLetters,
     engine::{EngineError, HostEngine, host_engine},
     host::{self, IN_FLIGHT_DEFAULT, InstanceState},
-    inspect::{Ability, Inspection},
+    inspect::{Ability, Inspection, MANIFEST_BYTES_MAX},
     log::LogLevel,
     manifest::{Manifest, ManifestError, ManifestText},
     mesh::{Inbox, MeshProvider, SubscribeOptions},
@@ -36,7 +37,7 @@ use crate::{
 };
 
 /// Largest component that is read: an interpreter with its libraries has a tenth of that.
-const COMPONENT_BYTES_MAX: u64 = 128 << 20;
+pub const COMPONENT_BYTES_MAX: u64 = 128 << 20;
 
 /// How plugins are run on this host.
 #[derive(Debug, Clone)]
@@ -175,13 +176,8 @@ pub enum RuntimeError {
 #[non_exhaustive]
 pub enum StartError {
     /// The component or its manifest cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What went wrong.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// It cannot run here.
     #[error("{what}: {source}")]
     Program {
@@ -597,23 +593,26 @@ fn check_ability(core: &PluginCore, ability: Ability, what: &str) -> Result<(), 
     Err(StartError::Unhandled { name: core.manifest.name.to_string(), what: what.to_owned(), ability })
 }
 
-fn read_component(path: &Path) -> Result<Bytes, StartError> {
-    let failed = |source| StartError::Read { path: path.to_owned(), source };
-    let size = fs::metadata(path).map_err(failed)?.len();
-    if size > COMPONENT_BYTES_MAX {
-        let text = format!("it has {size} bytes, and a component has at most {COMPONENT_BYTES_MAX}");
-        return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, text)));
-    }
-    fs::read(path).map(Bytes::from).map_err(failed)
+/// Reads a component from a file, without a look at what is in it.
+///
+/// # Errors
+/// It is not there, no regular file, or has more than [`COMPONENT_BYTES_MAX`] bytes.
+pub fn read_component(path: &Path) -> Result<Bytes, ReadError> {
+    macula_files::read(path, COMPONENT_BYTES_MAX).map(Bytes::from)
+}
+
+/// Reads a manifest from a file, without a look at what is in it.
+///
+/// # Errors
+/// It is not there, no regular file, no text, or has more than [`MANIFEST_BYTES_MAX`] bytes.
+pub fn read_manifest_text(path: &Path) -> Result<String, ReadError> {
+    macula_files::read_text(path, MANIFEST_BYTES_MAX as u64)
 }
 
 /// What to call a manifest in errors, and its text.
 fn read_manifest(source: ManifestSource) -> Result<(String, String), StartError> {
     match source {
         ManifestSource::Text { origin, text } => Ok((origin, text)),
-        ManifestSource::Path(path) => match fs::read_to_string(&path) {
-            Ok(text) => Ok((path.display().to_string(), text)),
-            Err(source) => Err(StartError::Read { path, source }),
-        },
+        ManifestSource::Path(path) => Ok((path.display().to_string(), read_manifest_text(&path)?)),
     }
 }

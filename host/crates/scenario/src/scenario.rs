@@ -2,11 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use macula_files::ReadError;
 use macula_runtime::HandlerOutcome;
 use macula_wire::{Operation, Pattern, Topic};
 use serde::{Deserialize, Serialize, de};
@@ -203,13 +203,8 @@ pub struct Timing(pub Duration);
 #[non_exhaustive]
 pub enum ScenarioError {
     /// It cannot be read.
-    #[error("cannot read {}: {error}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What went wrong.
-        error: io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// It is no TOML, or says something that scenarios do not have.
     #[error("{}: {why}", path.display())]
     Form {
@@ -236,12 +231,7 @@ impl Scenario {
     /// # Errors
     /// See [`ScenarioError`].
     pub fn read(path: &Path) -> Result<Self, ScenarioError> {
-        let failed = |error| ScenarioError::Read { path: path.to_owned(), error };
-        if fs::metadata(path).map_err(failed)?.len() > SCENARIO_BYTES_MAX {
-            let why = format!("a scenario has at most {SCENARIO_BYTES_MAX} bytes");
-            return Err(ScenarioError::Form { path: path.to_owned(), why });
-        }
-        Self::parse(&fs::read_to_string(path).map_err(failed)?, path)
+        Self::parse(&macula_files::read_text(path, SCENARIO_BYTES_MAX)?, path)
     }
 
     /// Reads one from its text; `path` is what it is called in errors.

@@ -4,11 +4,13 @@
 
 use std::{fs::File, io, path::Path, time::Duration};
 
+use macula_files::NotRead;
+
 use super::{Node, file, progress::Progress};
 use crate::{
     cli::{CommonFlags, home},
     content_admin::{Action, FetchReport},
-    failure::{Failure, Kind},
+    failure::Failure,
     output,
 };
 
@@ -16,13 +18,20 @@ use crate::{
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(node: &Node<'_>, common: &CommonFlags, path: &Path) -> Result<(), Failure> {
-    let mcid = super::offer(&node.admin.mesh, open(path)?)?;
-    let _: bool = node.ask(Action::Fetch, Some(&mcid)).await?;
+    let offered = super::offer(&node.admin.mesh, open(path)?)?;
+    let mcid = &offered.mcid;
+    let _: bool = node.ask(Action::Fetch, Some(mcid)).await?;
     let mut progress = Progress::new(common);
     loop {
-        match node.ask(Action::State, Some(&mcid)).await? {
+        match node.ask(Action::State, Some(mcid)).await? {
             FetchReport::Running { bytes, total, providers, rate } => progress.show(bytes, total, providers, rate),
             FetchReport::Done => break,
+            FetchReport::Failed { .. } if offered.has_changed() => {
+                // What the node has of it is no use to anybody: nobody has the rest.
+                let _: bool = node.ask(Action::Remove, Some(mcid)).await?;
+                let text = format!("{} changed while it was stored; nothing of it is kept; try again", path.display());
+                return Err(Failure::failed(text));
+            }
             FetchReport::Failed { fault } => return Err(Failure::from(fault).during("the node could not store it")),
         }
         tokio::time::sleep(ASK_INTERVAL).await;
@@ -31,7 +40,7 @@ pub(super) async fn run(node: &Node<'_>, common: &CommonFlags, path: &Path) -> R
     if common.json {
         output::json(&serde_json::json!({ "state": "done", "mcid": mcid }));
     } else {
-        output::line(&mcid);
+        output::line(mcid);
     }
     Ok(())
 }
@@ -42,13 +51,8 @@ fn open(path: &Path) -> Result<File, Failure> {
         io::copy(&mut io::stdin().lock(), &mut spooled)?;
         return Ok(spooled);
     }
-    let failed = |error: io::Error| {
-        let kind = if error.kind() == io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Failed };
-        Failure::new(kind, format!("{}: {error}", path.display()))
-    };
-    // Opening a pipe would wait for somebody to write to it.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(Failure::failed(format!("{} is no regular file; '-' reads standard input", path.display())));
-    }
-    File::open(path).map_err(failed)
+    macula_files::open(path).map_err(|error| match error.why {
+        NotRead::Kind(_) => Failure::failed(format!("{error}; '-' reads standard input")),
+        _ => error.into(),
+    })
 }

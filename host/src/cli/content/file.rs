@@ -1,25 +1,32 @@
 //! Files that content comes from and goes to.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{FileExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-    sync::Arc,
+    os::unix::fs::FileExt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
+use macula_files::{Draft, Mode};
 use macula_node::{
     ContentBytes, ContentSink, ContentSource,
     content::{Geometry, GroupSet, Node, OutboardBuilder, Parent},
     wire::{Fault, Mcid},
 };
 
+use crate::{failure::Failure, output};
+
 /// A file of which the id is known: others can fetch it from here.
-pub(super) struct Offered {
+pub(in crate::cli) struct Offered {
     file: File,
     size: u64,
-    pub(super) mcid: Mcid,
+    pub(in crate::cli) mcid: Mcid,
     parents: Vec<[u8; 64]>,
+    has_changed: AtomicBool,
 }
 
 impl Offered {
@@ -47,7 +54,14 @@ impl Offered {
         }
         let mut finished = builder.finish();
         keep(std::mem::take(&mut finished.parents));
-        Ok(Self { file, size: finished.size, mcid: finished.mcid(), parents })
+        Ok(Self { file, size: finished.size, mcid: finished.mcid(), parents, has_changed: AtomicBool::new(false) })
+    }
+}
+
+impl Offered {
+    /// Whether the file turned out to be another than when it was read: its id stands for something else.
+    pub(super) fn has_changed(&self) -> bool {
+        self.has_changed.load(Ordering::Relaxed)
     }
 }
 
@@ -77,98 +91,95 @@ impl ContentBytes for Source {
         let range = Geometry::of(self.0.size).bytes(group);
         let start = into.len();
         into.resize(start + (range.end - range.start) as usize, 0);
-        self.0.file.read_exact_at(&mut into[start..], range.start)
+        self.0.file.read_exact_at(&mut into[start..], range.start).inspect_err(|error| {
+            // It is shorter by now.
+            if error.kind() == io::ErrorKind::UnexpectedEof {
+                self.0.has_changed.store(true, Ordering::Relaxed);
+            }
+        })
     }
 
     fn damaged(&mut self, _node: Node) {
-        tracing::warn!("the file has changed since it was read; its content is another now");
+        self.0.has_changed.store(true, Ordering::Relaxed);
     }
 }
 
-/// Where standard input goes, whose end is not known: a file that nobody else sees.
-pub(super) fn unnamed(folder: &Path) -> io::Result<File> {
-    let path = folder.join(format!("draft-{}", std::process::id()));
-    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-    fs::remove_file(&path)?;
-    Ok(file)
+/// A file that nobody else sees, for what has to be there as a whole before it goes on.
+pub(super) fn unnamed(home: &Path) -> Result<File, Failure> {
+    // The home is on a disk, and the system's folder perhaps in memory; but a home need not take anything.
+    tempfile::tempfile_in(home).or_else(|_| tempfile::tempfile()).map_err(|error| {
+        let folder = std::env::temp_dir();
+        let text = format!("cannot make a file in {}: {error}; TMPDIR names another folder for it", folder.display());
+        Failure::failed(text)
+    })
 }
 
-/// Content that is fetched: beside its place until all of it is there.
-pub(super) struct Target {
-    file: File,
-    /// The draft, and its place; nothing for what goes to standard output.
-    names: Option<(PathBuf, PathBuf)>,
+/// Content that is fetched: at its place when all of it is there.
+pub(super) enum Target {
+    /// What is at the place stays until then.
+    File(Draft),
+    /// Nobody is shown content that is not complete.
+    Stdout(File),
 }
 
 impl Target {
-    /// For a file. What is at its place stays until the content is complete.
-    pub(super) fn at(path: &Path) -> io::Result<Self> {
-        let mut draft = path.as_os_str().to_owned();
-        draft.push(".part");
-        let draft = PathBuf::from(draft);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&draft)?;
-        Ok(Self { file, names: Some((draft, path.to_owned())) })
+    /// For a file, or standard output.
+    pub(super) fn at(path: Option<&Path>, home: &Path) -> Result<Self, Failure> {
+        Ok(match path {
+            Some(path) => Self::File(Draft::at(path, Mode::Default)?),
+            None => Self::Stdout(unnamed(home)?),
+        })
     }
 
-    /// For standard output.
-    pub(super) fn unnamed(folder: &Path) -> io::Result<Self> {
-        Ok(Self { file: unnamed(folder)?, names: None })
+    /// What a fetch writes to.
+    pub(super) fn sink(&self) -> io::Result<Sink> {
+        let file = match self {
+            Self::File(draft) => draft.file(),
+            Self::Stdout(file) => file,
+        };
+        Sink::new(file)
     }
 
-    pub(super) fn copy(&self) -> io::Result<Self> {
-        Ok(Self { file: self.file.try_clone()?, names: self.names.clone() })
-    }
-
-    /// Prints it, or puts it in its place.
-    pub(super) fn deliver(mut self) -> io::Result<()> {
-        match &self.names {
-            Some((draft, path)) => {
-                self.file.sync_all()?;
-                fs::rename(draft, path)
-            }
-            None => {
-                self.file.seek(SeekFrom::Start(0))?;
+    /// Puts it at its place, or prints it.
+    pub(super) fn deliver(self) -> Result<(), Failure> {
+        match self {
+            Self::File(draft) => Ok(draft.put()?),
+            Self::Stdout(mut file) => {
+                file.seek(SeekFrom::Start(0))?;
                 let mut out = io::stdout().lock();
-                io::copy(&mut self.file, &mut out)?;
-                out.flush()
+                output::noted(io::copy(&mut file, &mut out).and_then(|_| out.flush()));
+                Ok(())
             }
-        }
-    }
-
-    /// All bytes of it, at most so many.
-    pub(super) fn read(mut self, bytes_max: u64) -> io::Result<Vec<u8>> {
-        let size = self.file.seek(SeekFrom::End(0))?;
-        if size > bytes_max {
-            let text = format!("it has {size} bytes, and a component has at most {bytes_max}");
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
-        }
-        self.file.seek(SeekFrom::Start(0))?;
-        let mut bytes = Vec::new();
-        self.file.read_to_end(&mut bytes)?;
-        Ok(bytes)
-    }
-
-    /// Nothing comes of it.
-    pub(super) fn discard(self) {
-        if let Some((draft, _)) = &self.names {
-            let _ = fs::remove_file(draft);
         }
     }
 }
 
-/// The same, as a fetch writes to it.
+/// All bytes of a file, at most so many.
+pub(super) fn whole(mut file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let size = file.seek(SeekFrom::End(0))?;
+    if size > bytes_max {
+        let text = format!("it has {size} bytes, and a component has at most {bytes_max}");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
+    file.seek(SeekFrom::Start(0))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A file, as a fetch writes to it.
 pub(super) struct Sink {
-    target: Target,
+    file: File,
     size: u64,
 }
 
 impl Sink {
-    pub(super) fn new(target: Target) -> Self {
-        Self { target, size: 0 }
+    pub(super) fn new(file: &File) -> io::Result<Self> {
+        Ok(Self { file: file.try_clone()?, size: 0 })
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Fault> {
-        self.target.file.write_all_at(bytes, offset).map_err(|error| fault(&error))
+        self.file.write_all_at(bytes, offset).map_err(|error| fault(&error))
     }
 }
 
@@ -179,7 +190,7 @@ fn fault(error: &io::Error) -> Fault {
 impl ContentSink for Sink {
     fn set_size(&mut self, size: u64) -> Result<(), Fault> {
         self.size = size;
-        self.target.file.set_len(size).map_err(|error| fault(&error))
+        self.file.set_len(size).map_err(|error| fault(&error))
     }
 
     fn write_parent(&mut self, _parent: &Parent) -> Result<(), Fault> {

@@ -8,10 +8,12 @@ use macula_node::{
     wire::{Mcid, Operation},
 };
 
+use macula_runtime::COMPONENT_BYTES_MAX;
+
 use super::{file, progress::Progress};
 use crate::{
     cli::{CommonFlags, client},
-    compose::{COMPONENT_BYTES_MAX, stop_signal},
+    compose::stop_signal,
     config::{ClientSettings, Settings},
     failure::{Failure, Kind},
     output,
@@ -25,14 +27,11 @@ pub(super) async fn run(
     path: Option<&Path>,
 ) -> Result<(), Failure> {
     let explained = |failure| client::with_grantor(failure, settings, Operation::Fetch, mcid.as_str());
+    // A place that takes nothing is found out before anything is fetched.
+    let target = file::Target::at(path, settings.home.path())?;
     let mesh = client::connect(settings, client).await.map_err(explained)?;
-    let target = match path {
-        Some(path) => file::Target::at(path)
-            .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?,
-        None => file::Target::unnamed(settings.home.path())?,
-    };
     let options = FetchOptions { size: None, have: GroupSet::new(), patience: client.timeout };
-    let fetching = mesh.fetch(mcid, Box::new(file::Sink::new(target.copy()?)), options);
+    let fetching = mesh.fetch(mcid, Box::new(target.sink()?), options);
     let mut watched = fetching.progress();
     let mut progress = Progress::new(common);
     let finish = fetching.finish();
@@ -53,10 +52,7 @@ pub(super) async fn run(
     };
     drop(progress);
     mesh.close().await;
-    if let Err(failure) = outcome {
-        target.discard();
-        return Err(failure);
-    }
+    outcome?;
     target.deliver()?;
     if common.json && path.is_some() {
         output::json(&serde_json::json!({ "state": "done", "mcid": mcid }));
@@ -72,12 +68,12 @@ pub(in crate::cli) async fn fetch_bytes(
 ) -> Result<Vec<u8>, Failure> {
     let explained = |failure| client::with_grantor(failure, settings, Operation::Fetch, mcid.as_str());
     let mesh = client::connect(settings, client).await.map_err(explained)?;
-    let target = file::Target::unnamed(settings.home.path())?;
+    let file = file::unnamed(settings.home.path())?;
     let options = FetchOptions { size: None, have: GroupSet::new(), patience: client.timeout };
-    let outcome = mesh.fetch(mcid, Box::new(file::Sink::new(target.copy()?)), options).finish().await;
+    let outcome = mesh.fetch(mcid, Box::new(file::Sink::new(&file)?), options).finish().await;
     mesh.close().await;
     outcome.map_err(|error| explained(failure(&error)))?;
-    Ok(target.read(COMPONENT_BYTES_MAX)?)
+    Ok(file::whole(file, COMPONENT_BYTES_MAX)?)
 }
 
 fn failure(error: &FetchError) -> Failure {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
+use macula_files::{Draft, Mode};
 use macula_node::auth::ucan::Ipld;
 use macula_runtime::{Activity, Manifest};
 use macula_scenario::{Recording, SCENARIO_BYTES_MAX};
@@ -15,7 +16,6 @@ use crate::{
     failure::Failure,
     output,
     plugin_admin::{Activities, WAIT, settings_digest},
-    whole_file::WholeFile,
 };
 
 /// Events as they come, in JSON, which takes more room than the scenario that is made of them.
@@ -43,7 +43,7 @@ struct Heard {
 impl Record<'_> {
     pub(super) fn run(&self, manifest: &Manifest, common: &CommonFlags) -> Result<(), Failure> {
         let plugin = manifest.name.as_str();
-        let file = WholeFile::at(self.file)?;
+        let file = Draft::at(self.file, Mode::Default)?;
         let settings = Settings::load(common)?;
         let client = settings.client(self.client)?;
         let heard = client_runtime()?.block_on(async {
@@ -62,7 +62,7 @@ impl Record<'_> {
             return Err(Failure::not_found(format!("{plugin} was given nothing meanwhile; nothing is written")));
         }
         let text = recording.scenario.to_toml().map_err(Failure::failed)?;
-        file.put(&text)?;
+        file.fill(text.as_bytes())?;
         if common.json {
             output::json(&serde_json::json!({ "steps": count, "left_out": recording.left_out }));
         } else {

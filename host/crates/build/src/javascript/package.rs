@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::BuildError;
+use crate::{BuildError, PROJECT_FILE_BYTES_MAX};
 
 /// Modules that a project may begin with, when package.json does not say.
 const ENTRIES: [&str; 4] = ["src/index.ts", "src/index.js", "index.ts", "index.js"];
@@ -44,18 +44,16 @@ struct RawMacula {
 impl Package {
     pub(super) fn read(folder: &Path) -> Result<Self, BuildError> {
         let file = folder.join("package.json");
-        let text = std::fs::read_to_string(&file).map_err(|error| BuildError::Disk { path: file.clone(), error })?;
+        let text = macula_files::read_text(&file, PROJECT_FILE_BYTES_MAX)?;
         let wrong = |why: String| BuildError::Manifest { file: file.clone(), why };
-        // Some editors begin every text with one.
-        let text = text.trim_start_matches('\u{feff}');
-        let value: serde_json::Value = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         if !value.is_object() {
             return Err(wrong("is no object: what package.json says stands between { and }".into()));
         }
         if value.get("macula").is_some_and(|macula| !macula.is_object()) {
             return Err(wrong("\"macula\" is no object; it may be { \"engine\": \"quickjs\" }".into()));
         }
-        let raw: Raw = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        let raw: Raw = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         let engine = match raw.macula.engine.as_deref() {
             None => Engine::default(),
             Some("quickjs") => Engine::QuickJs,

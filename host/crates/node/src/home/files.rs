@@ -1,14 +1,15 @@
-//! Private files: made for this user alone, written beside their place, flushed and renamed.
+//! Private files: made for this user alone, and written as a whole.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
+    fs::{self, DirBuilder, File},
+    io::{Read, Write},
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::Path,
     time::Duration,
 };
 
 use ed25519_dalek::SigningKey;
+use macula_files::{Draft, Mode, WriteError, is_draft};
 use zeroize::Zeroizing;
 
 use super::HomeError;
@@ -20,7 +21,7 @@ pub(super) fn remove_drafts(directory: &Path, patience: Duration) {
         modified.and_then(|modified| modified.elapsed().ok()).is_some_and(|age| age >= patience)
     };
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().contains(".draft-") && (patience.is_zero() || is_old(&entry)) {
+        if is_draft(&entry.file_name().to_string_lossy()) && (patience.is_zero() || is_old(&entry)) {
             // Tried again at the next start.
             let _ = fs::remove_file(entry.path());
         }
@@ -50,17 +51,12 @@ pub(super) fn key_at(path: &Path) -> Result<SigningKey, HomeError> {
 
 /// Writes a private file if there is none; of several processes at once, one wins.
 pub(super) fn write_first(path: &Path, content: &[u8]) -> Result<(), HomeError> {
-    let draft = draft_of(path);
-    write_file(&draft, content)?;
-    // Unlike a rename, a link does not replace the file of another process that was faster.
-    let linked = fs::hard_link(&draft, path);
-    let _ = fs::remove_file(&draft);
-    match linked {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(HomeError::Io { action: "write", path: path.to_owned(), error })
-        }
-        _ => sync_directory(path),
-    }
+    let written = Draft::at(path, Mode::Private).and_then(|draft| {
+        let failed = |error| WriteError { path: path.to_owned(), error };
+        draft.file().write_all(content).map_err(failed)?;
+        draft.put_new()
+    });
+    written.map(drop).map_err(not_written)
 }
 
 pub(super) fn read_key(path: &Path) -> Result<SigningKey, HomeError> {
@@ -87,34 +83,10 @@ pub(super) fn read_key(path: &Path) -> Result<SigningKey, HomeError> {
     Ok(SigningKey::from_bytes(&seed))
 }
 
-fn draft_of(path: &Path) -> PathBuf {
-    path.with_extension(format!("draft-{}-{:x}", std::process::id(), getrandom::u32().unwrap_or_default()))
-}
-
 pub(super) fn write_private(path: &Path, content: &[u8]) -> Result<(), HomeError> {
-    let draft = draft_of(path);
-    write_file(&draft, content)?;
-    fs::rename(&draft, path).map_err(|error| {
-        let _ = fs::remove_file(&draft);
-        HomeError::Io { action: "write", path: path.to_owned(), error }
-    })?;
-    sync_directory(path)
+    macula_files::write_private(path, content).map_err(not_written)
 }
 
-fn write_file(path: &Path, content: &[u8]) -> Result<(), HomeError> {
-    let write = || {
-        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
-        file.write_all(content)?;
-        file.sync_all()
-    };
-    write().map_err(|error| {
-        let _ = fs::remove_file(path);
-        HomeError::Io { action: "write", path: path.to_owned(), error }
-    })
-}
-
-fn sync_directory(of: &Path) -> Result<(), HomeError> {
-    let directory = of.parent().unwrap_or(of);
-    let synced = File::open(directory).and_then(|directory| directory.sync_all());
-    synced.map_err(|error| HomeError::Io { action: "write", path: directory.to_owned(), error })
+fn not_written(WriteError { path, error }: WriteError) -> HomeError {
+    HomeError::Io { action: "write", path, error }
 }

@@ -145,8 +145,10 @@ impl Home {
     }
 
     fn read_pin(&self, path: &std::path::Path) -> Result<NodeId, HomeError> {
-        let text = fs::read_to_string(path);
-        let text = text.map_err(|error| HomeError::Io { action: "read", path: path.to_owned(), error })?;
+        /// An id has about sixty characters.
+        const PIN_BYTES_MAX: u64 = 4 << 10;
+        let text = macula_files::read_text(path, PIN_BYTES_MAX)
+            .map_err(|error| HomeError::Damaged { path: path.to_owned(), reason: error.why.to_string() })?;
         let damaged =
             |error: macula_wire::NodeIdError| HomeError::Damaged { path: path.to_owned(), reason: error.to_string() };
         text.trim().parse().map_err(damaged)

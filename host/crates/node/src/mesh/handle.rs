@@ -455,6 +455,12 @@ impl Mesh {
         self.shared().state.subscribe()
     }
 
+    /// When a relay was last heard: by now it may be gone, and nobody has noticed yet.
+    pub fn last_heard(&self) -> Instant {
+        let shared = self.shared();
+        shared.started + Duration::from_millis(shared.heard_ms.load(Ordering::Relaxed))
+    }
+
     /// Messages of this node that some subscriber did not get because its queue was full, since the link began.
     pub fn undelivered(&self) -> u64 {
         self.shared().undelivered.load(Ordering::Relaxed)
@@ -490,9 +496,15 @@ impl Mesh {
         self.shared().publish_now(&name, envelope(options, &extras), payload).ok()
     }
 
-    /// For publishing to one topic again and again.
+    /// For publishing to one topic again and again: `ordered`, at normal priority.
     pub fn publisher(&self, topic: &Topic, content_type: &ContentType) -> Publisher {
-        Publisher::new(Arc::clone(&self.owner.shared), self.topic_channel(topic, content_type))
+        self.publisher_with(topic, &Publish { content_type: content_type.clone(), ..Publish::default() })
+    }
+
+    /// For publishing to one topic again and again, each message with these options.
+    pub fn publisher_with(&self, topic: &Topic, options: &Publish) -> Publisher {
+        let name = self.topic_channel(topic, &options.content_type);
+        Publisher::new(Arc::clone(&self.owner.shared), name, options)
     }
 
     /// Waits until a relay has everything that was published so far.
@@ -633,7 +645,7 @@ impl Mesh {
     }
 }
 
-fn envelope<'a>(options: &Publish, extras: &'a [u8]) -> Envelope<'a> {
+pub(super) fn envelope<'a>(options: &Publish, extras: &'a [u8]) -> Envelope<'a> {
     Envelope {
         delivery: options.delivery,
         priority: options.priority,

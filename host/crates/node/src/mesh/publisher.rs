@@ -10,7 +10,7 @@ use macula_wire::{
 use tokio::{sync::watch, time::timeout};
 
 use super::{
-    handle::{Confirmed, Shared},
+    handle::{Confirmed, Publish, Shared, envelope},
     outbox::{ChannelKey, ChannelName, Envelope, NoRoom},
 };
 
@@ -20,30 +20,35 @@ pub struct Publisher {
     shared: Arc<Shared>,
     name: ChannelName,
     key: ChannelKey,
+    options: Publish,
+    /// The options' extras, as every message carries them.
+    extras: Vec<u8>,
 }
 
 impl Publisher {
-    pub(super) fn new(shared: Arc<Shared>, name: ChannelName) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, name: ChannelName, options: &Publish) -> Self {
         let key = shared.outbox.channel(&name);
-        Self { shared, name, key }
+        Self { shared, name, key, options: options.clone(), extras: options.extras.to_bytes() }
     }
 
-    /// Publishes `ordered`, at normal priority. Waits for room in this node's queue; what has been queued is sent even
-    /// when the future is dropped.
+    /// Publishes with this publisher's options. Waits for room in this node's queue; what has been queued is sent even
+    /// when the future is dropped. Also with [`Delivery::Acked`] it does not wait for a relay; [`confirm`](Self::confirm) does,
+    /// for many at once.
     ///
     /// # Errors
-    /// `denied`; `too-large`; `unavailable` when there is no room within the configured timeout.
+    /// `denied`; `invalid` (cause depth); `too-large`; `unavailable` when there is no room within the configured timeout.
     pub async fn publish(&mut self, payload: &[u8]) -> Result<Receipt, Fault> {
         check_size(payload)?;
-        let envelope = Envelope::default();
-        match self.try_publish(envelope, payload) {
-            Err(NoRoom::Full) => self.publish_when_room(envelope, payload).await,
+        check_depth(self.options.cause_depth)?;
+        match self.try_publish(payload) {
+            Err(NoRoom::Full) => self.publish_when_room(payload).await,
             outcome => receipt_of(&self.shared, &self.name, outcome),
         }
     }
 
     #[inline]
-    fn try_publish(&mut self, envelope: Envelope<'_>, payload: &[u8]) -> Result<u64, NoRoom> {
+    fn try_publish(&mut self, payload: &[u8]) -> Result<u64, NoRoom> {
+        let envelope = envelope(&self.options, &self.extras);
         match self.shared.outbox.publish(self.key, envelope, payload) {
             Err(NoRoom::Stale) => {
                 self.key = self.shared.outbox.channel(&self.name);
@@ -53,13 +58,18 @@ impl Publisher {
         }
     }
 
+    fn lane(&self) -> Lane {
+        envelope(&self.options, &[]).lane()
+    }
+
     #[cold]
-    async fn publish_when_room(&mut self, envelope: Envelope<'_>, payload: &[u8]) -> Result<Receipt, Fault> {
+    async fn publish_when_room(&mut self, payload: &[u8]) -> Result<Receipt, Fault> {
         let shared = Arc::clone(&self.shared);
+        let lane = self.lane();
         let until_room = async {
             loop {
-                match self.try_publish(envelope, payload) {
-                    Err(NoRoom::Full) => self.shared.outbox.room(envelope.lane()).await,
+                match self.try_publish(payload) {
+                    Err(NoRoom::Full) => shared.outbox.room(lane).await,
                     outcome => return outcome,
                 }
             }
@@ -68,13 +78,13 @@ impl Publisher {
         receipt_of(&shared, &self.name, outcome)
     }
 
-    /// Asks a relay to confirm everything published so far by this node at normal priority, without waiting: a stream
-    /// of messages that must not overrun its subscribers keeps a few confirmations under way.
+    /// Asks a relay to confirm everything published so far by this node at this publisher's priority, without waiting: a
+    /// stream of messages that must not overrun its subscribers keeps a few confirmations under way.
     ///
     /// # Errors
     /// `unavailable` when the handle was closed.
     pub fn confirm(&self) -> Result<Confirmation, Fault> {
-        self.shared.ask_confirmation(Lane::Normal)
+        self.shared.ask_confirmation(self.lane())
     }
 }
 
@@ -131,6 +141,16 @@ fn check_size(payload: &[u8]) -> Result<(), Fault> {
     if payload.len() > PAYLOAD_BYTES_MAX { Err(Fault::TooLarge(PAYLOAD_BYTES_MAX as u32)) } else { Ok(()) }
 }
 
+#[inline]
+fn check_depth(cause_depth: u8) -> Result<(), Fault> {
+    if cause_depth <= CAUSE_DEPTH_MAX {
+        return Ok(());
+    }
+    Err(Fault::Invalid(format!(
+        "{CAUSE_DEPTH_MAX} handlers have published because of one another; this looks like feedback"
+    )))
+}
+
 impl Shared {
     /// Publishes one message whose channel has to be looked up: at once, or [`NoRoom::Full`].
     pub(super) fn publish_now(
@@ -142,10 +162,8 @@ impl Shared {
         if let Err(fault) = check_size(payload) {
             return Ok(Err(fault));
         }
-        if envelope.cause_depth > CAUSE_DEPTH_MAX {
-            return Ok(Err(Fault::Invalid(format!(
-                "{CAUSE_DEPTH_MAX} handlers have published because of one another; this looks like feedback"
-            ))));
+        if let Err(fault) = check_depth(envelope.cause_depth) {
+            return Ok(Err(fault));
         }
         match self.outbox.publish(self.outbox.channel(name), envelope, payload) {
             Err(NoRoom::Full | NoRoom::Stale) => Err(NoRoom::Full),

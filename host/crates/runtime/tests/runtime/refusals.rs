@@ -48,7 +48,7 @@ async fn files_that_cannot_be_read() {
     let fixture = Fixture::new();
     let missing = fixture.home.path().join("missing.wasm");
     let error = fixture.runtime.start(PluginSource::Path(missing.clone()), Grant::AsAsked).await.unwrap_err();
-    assert!(matches!(&error, StartError::Read { path, .. } if *path == missing), "{error}");
+    assert!(matches!(&error, StartError::Read(read) if read.path == missing), "{error}");
 }
 
 #[tokio::test]
