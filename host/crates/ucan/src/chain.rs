@@ -5,7 +5,7 @@
 //!
 //! What holds of every [`Chain`]: it has one to eight links, none twice; the first is issued by the subject; each further
 //! one by the audience of the one before, about the same subject or, as a powerline, about whatever comes; and none has a
-//! command that the one before does not cover. So the last link's command is the chain's, while policies and times are
+//! command that the one before does not cover; and there is a second in which all are in force. So the last link's command is the chain's, while policies and times are
 //! those of all links together.
 
 use std::{
@@ -34,7 +34,7 @@ pub struct Clock {
 /// Delegations, the root's first, each passing on what the one before gave. Cheap to clone.
 ///
 /// What does not depend on time has been checked: the root's issuer is the subject, each issuer is the audience before,
-/// the subject stays, no command is wider than the one before. Times, revocations and policies are asked separately.
+/// the subject stays, no command is wider than the one before, no link begins after another has ended. Times, revocations and policies are asked separately.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chain {
     links: Arc<[Arc<Delegation>]>,
@@ -69,6 +69,9 @@ pub enum ChainError {
     /// A link whose command is wider than the one before.
     #[error("link {0} has a command that the one before does not cover")]
     Escalation(usize),
+    /// A link that begins after it, or another, has ended: there is no second in which all are in force.
+    #[error("link {0} begins after another link has ended: the chain is never in force")]
+    NeverInForce(usize),
     /// A link's time has passed, or the invocation's.
     #[error("it has expired")]
     Expired,
@@ -97,6 +100,7 @@ impl ChainError {
             Self::Audience(_) => "InvalidAudience",
             Self::Subject(_) => "InvalidSubject",
             Self::Escalation(_) => "Escalation",
+            Self::NeverInForce(_) => "InvalidTime",
             Self::Expired => "Expired",
             Self::TooEarly(_) => "TooEarly",
             Self::Revoked(_) => "Revoked",
@@ -134,7 +138,14 @@ impl Chain {
                 return Err(ChainError::Escalation(number));
             }
         }
-        Ok(Self { links: links.into(), subject })
+        let chain = Self { links: links.into(), subject };
+        if let Some(end) = chain.expires() {
+            let late = |link: &Arc<Delegation>| link.not_before().is_some_and(|not_before| not_before > end);
+            if let Some(index) = chain.links.iter().position(late) {
+                return Err(ChainError::NeverInForce(index + 1));
+            }
+        }
+        Ok(chain)
     }
 
     /// The delegations, the root's first; at least one.

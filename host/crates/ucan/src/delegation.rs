@@ -53,9 +53,10 @@ impl DelegationFields {
     ///
     /// # Errors
     /// When a bound is broken: [`TokenError::TooLarge`], [`TokenError::NonceTooLong`], [`TokenError::InvalidTime`],
-    /// [`TokenError::TooDeep`].
+    /// [`TokenError::NeverInForce`], [`TokenError::TooDeep`].
     pub fn sign(&self, issuer: &SigningKey) -> Result<Delegation, TokenError> {
         check_bounds(&self.nonce, [("exp", self.expires), ("nbf", self.not_before)])?;
+        self.check_span()?;
         let id = NodeId::from(issuer.verifying_key());
         let mut fields = Fields::default();
         fields.put("iss", principal_value(&id));
@@ -69,6 +70,16 @@ impl DelegationFields {
         fields.put_some("meta", (!self.meta.is_empty()).then(|| Ipld::Map(self.meta.clone())));
         // What was made is read back, so that nothing leaves that would not be taken.
         Delegation::decode(&envelope::seal(issuer, Kind::Delegation, fields)?)
+    }
+
+    /// What ends before it begins is never in force, whatever allowance a verifier makes for clocks that differ.
+    fn check_span(&self) -> Result<(), TokenError> {
+        match (self.not_before, self.expires) {
+            (Some(not_before), Some(expires)) if not_before > expires => {
+                Err(TokenError::NeverInForce { not_before, expires })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -112,6 +123,7 @@ impl Delegation {
             meta: taken.map_if_any("meta")?,
         };
         taken.end()?;
+        fields.check_span()?;
         opened.verify(&issuer)?;
         Ok(Self { issuer, fields, sealed: opened.sealed })
     }

@@ -64,6 +64,14 @@ pub enum TokenError {
     /// none, leaving it out says nothing.
     #[error("{0} is no time in whole seconds")]
     InvalidTime(&'static str),
+    /// A delegation whose `nbf` is after its `exp`.
+    #[error("it would begin at {not_before} (nbf) and end before that, at {expires} (exp): it is never in force")]
+    NeverInForce {
+        /// Its first second, in unix seconds.
+        not_before: u64,
+        /// Its last.
+        expires: u64,
+    },
     /// The signature does not verify.
     #[error("the signature does not verify")]
     InvalidSignature,
@@ -91,7 +99,7 @@ impl TokenError {
             Self::InvalidKey { .. } => "InvalidKey",
             Self::InvalidCommand(error) => error.name(),
             Self::InvalidPolicy(error) => error.name(),
-            Self::InvalidTime(_) => "InvalidTime",
+            Self::InvalidTime(_) | Self::NeverInForce { .. } => "InvalidTime",
             Self::InvalidSignature => "InvalidSignature",
             Self::NoRevocation => "NoRevocation",
         }

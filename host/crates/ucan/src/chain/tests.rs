@@ -96,6 +96,18 @@ fn the_second_that_is_named_belongs_to_the_time() {
     assert_eq!(at(u64::MAX, u64::MAX), Err(ChainError::Expired));
 }
 
+/// Goal: links whose times do not meet are no chain, so that no allowance for clocks that differ makes them one.
+#[test]
+fn links_that_are_never_in_force_together_are_no_chain() {
+    let from = |not_before| {
+        let late = DelegationFields { not_before: Some(not_before), expires: None, ..fields(5, "/mesh/publish") };
+        Chain::new(links().into_iter().chain([signed(4, &late)]).collect())
+    };
+    assert_eq!(from(600).map(|chain| chain.not_before()), Ok(Some(600)), "for one second");
+    assert_eq!(from(601), Err(ChainError::NeverInForce(4)));
+    assert_eq!(from(601).unwrap_err().name(), "InvalidTime");
+}
+
 #[test]
 fn every_policy_and_the_narrowest_command_count() {
     let chain = Chain::new(links()).unwrap();

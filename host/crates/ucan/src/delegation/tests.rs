@@ -266,13 +266,26 @@ fn times() {
     let last = (1 << 53) - 1;
     for field in ["exp", "nbf"] {
         for good in [0, 1, last] {
-            assert!(Delegation::decode(&with(field, Ipld::Integer(good))).is_ok(), "{field}: {good}");
+            // Without the other end, which it could contradict.
+            let mut fields = payload();
+            fields.remove("nbf");
+            fields.extend(map([("exp", Ipld::Null), (field, Ipld::Integer(good))]));
+            assert!(Delegation::decode(&token(&key(1), DELEGATION, fields)).is_ok(), "{field}: {good}");
         }
         for bad in [-1, last + 1, i128::from(u64::MAX), -1 - i128::from(u64::MAX)] {
             assert_eq!(refusal(&with(field, Ipld::Integer(bad))), "InvalidTime", "{field}: {bad}");
         }
         assert_eq!(refusal(&with(field, Ipld::Float(1000.0))), "InvalidTime", "{field}");
     }
+}
+
+/// Goal: what ends before it begins is refused, made or read, so that no allowance for clocks that differ puts it in force.
+#[test]
+fn what_is_never_in_force_is_refused() {
+    assert!(Delegation::decode(&with("nbf", Ipld::Integer(1000))).is_ok(), "one second");
+    assert_eq!(refusal(&with("nbf", Ipld::Integer(1001))), "InvalidTime");
+    let never = DelegationFields { not_before: Some(1001), expires: Some(1000), ..fields() };
+    assert_eq!(never.sign(&key(1)).unwrap_err(), TokenError::NeverInForce { not_before: 1001, expires: 1000 });
 }
 
 /// Any data that a token may hold.
@@ -337,6 +350,10 @@ proptest! {
     ) {
         let policy = Policy::new(vec![Statement::Equal(".x".parse().unwrap(), value)]).unwrap();
         let audience = id(audience);
+        let (not_before, expires) = match (not_before, expires) {
+            (Some(one), Some(other)) => (Some(one.min(other)), Some(one.max(other))),
+            other => other,
+        };
         let fields = DelegationFields { audience, subject, command, policy, expires, not_before, nonce, meta };
         let signed = fields.sign(&key(1)).unwrap();
         let read = Delegation::decode(signed.bytes()).unwrap();
