@@ -10,7 +10,7 @@ use std::{
 
 use macula_admin::{Check, Metric, MetricKind, Source};
 use macula_node::{
-    ContentUsage, IncomingCall, LinkState, Mesh, NodeContent, RelayServer, RelayUrl,
+    ContentUsage, IncomingCall, LinkState, Mesh, NodeContent, OutOfForce, RelayServer, RelayUrl,
     auth::ucan::Ipld,
     wire::{Fault, NodeId, Operation, Topic},
 };
@@ -197,6 +197,16 @@ impl NodeReport {
             .unwrap_or_default()
     }
 
+    /// What was subscribed to or offered here and is not in force, if anything.
+    fn out_of_force(&self) -> Option<String> {
+        let OutOfForce { subscriptions, offers } = self.mesh.out_of_force();
+        (subscriptions + offers > 0).then(|| {
+            format!(
+                "{subscriptions} subscriptions and {offers} offers are not in force: their right has expired, or the relay refuses them"
+            )
+        })
+    }
+
     fn link_trouble(&self) -> Option<String> {
         match &*self.mesh.link().borrow() {
             LinkState::Up(_) => None,
@@ -248,7 +258,11 @@ impl Source for NodeReport {
                 }
             }
         });
-        [node, link].into_iter().chain(plugins).collect()
+        let rights = match self.out_of_force() {
+            None => Check::passing("rights"),
+            Some(reason) => Check::failing("rights", reason),
+        };
+        [node, link, rights].into_iter().chain(plugins).collect()
     }
 
     fn metrics(&self) -> Vec<Metric> {
@@ -258,6 +272,13 @@ impl Source for NodeReport {
             "Whether this node has a link to a relay",
             u64::from(self.link_trouble().is_none()),
         )];
+        let OutOfForce { subscriptions, offers } = self.mesh.out_of_force();
+        metrics.push(Metric::new(
+            MetricKind::Gauge,
+            "macula_link_out_of_force",
+            "Subscriptions and offers of this node that are not in force",
+            (subscriptions + offers) as u64,
+        ));
         if let Some(relay) = self.relay() {
             metrics.extend(relay_metrics(&relay.stats()));
         }

@@ -3,6 +3,7 @@
 mod build;
 mod call;
 mod client;
+mod clock;
 mod content;
 mod deadletters;
 mod deploy;
@@ -147,6 +148,8 @@ enum Command {
     Realm(realm::Realm),
     /// Issue, inspect, verify and revoke delegations
     Token(token::Token),
+    /// Show the time that rights are held against, and reset it
+    Clock(clock::Clock),
 }
 
 /// Runs the command that was given.
@@ -175,6 +178,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Key(key) => key.run(&common),
         Command::Realm(realm) => realm.run(&common),
         Command::Token(token) => token.run(&common),
+        Command::Clock(clock) => clock.run(&common),
     }
 }
 
@@ -204,8 +208,15 @@ fn log_to_stderr(common: &CommonFlags, command: &Command) {
     }
 }
 
-/// The home that the environment names, or the platform's.
+/// The home that the environment names, or the platform's; from here on the time is not before what it has seen.
 fn home() -> Result<Home, Failure> {
+    let home = home_as_it_is()?;
+    config::begin_clock(&home)?;
+    Ok(home)
+}
+
+/// The same, whatever it knows of the time.
+fn home_as_it_is() -> Result<Home, Failure> {
     Ok(match config::Environment::read()?.home {
         Some(path) => Home::open(path)?,
         None => Home::open(Home::default_path()?)?,

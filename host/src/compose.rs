@@ -9,11 +9,11 @@ use std::{
 
 use macula_admin::{AdminServer, BindError as HealthBindError};
 use macula_node::{
-    Certificate, LOCAL_REALM, LinkState, Mesh, MeshConfig, NodeContent, NodeState, Outlook, RelayConfig, RelayServer,
-    RelayUrl, RunningNode,
-    auth::Slot,
+    Certificate, KeptClock, LOCAL_REALM, LinkState, Mesh, MeshConfig, NodeContent, NodeState, Outlook, RelayConfig,
+    RelayServer, RelayUrl, RunningNode,
+    auth::{Permissions, Slot},
     content::store::{Owner, StoreConfig},
-    wire::{NodeId, hello::Role},
+    wire::{NodeId, Operation, Pattern, hello::Role},
 };
 use macula_runtime::{
     COMPONENT_BYTES_MAX, Grant, LogLevel, Mcid, PluginHandle, PluginSource, Rights, Runtime, RuntimeConfig, StartError,
@@ -71,6 +71,8 @@ pub(crate) struct Node {
     relays: Vec<RelayUrl>,
     /// Realms that its own relay serves.
     serves: Vec<String>,
+    /// Keeps the time that was seen.
+    _clock: KeptClock,
 }
 
 /// What a node is for.
@@ -164,6 +166,7 @@ pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
 impl Node {
     async fn start(settings: &Settings, node: &NodeSettings, purpose: Purpose) -> Result<Self, Failure> {
         let state = settings.home.node(&node.name)?;
+        let clock = KeptClock::start(&settings.home)?;
         let embeds_relay = node.relays.is_empty() || matches!(purpose, Purpose::Relay);
         let relay = embeds_relay.then(|| start_relay(settings, &state, node, &purpose)).transpose()?.map(Arc::new);
         let relays = match &relay {
@@ -218,6 +221,7 @@ impl Node {
             health,
             relays,
             serves,
+            _clock: clock,
         };
         if let Purpose::Host { plugins, follow, project, publish_logs, .. } = purpose
             && let Err(failure) = started.start_plugins(settings, plugins, &follow, publish_logs, project).await
@@ -386,16 +390,24 @@ impl Node {
 /// What a component may do on this node: what is granted to it. In the realm of this machine, a file that the user names
 /// may do whatever the node may, which is what its manifest asks for.
 fn plugin_rights(mesh: &Mesh, mcid: &Mcid) -> Rights {
-    let permissions = mesh.permissions().borrow().clone();
     let is_local = mesh.realm().as_str() == LOCAL_REALM;
-    let (own, nodes) = (permissions.of_plugin(mcid), permissions.of_node());
-    Rights::of(|operation| {
-        let mut patterns = own.patterns(operation);
+    let permissions = mesh.permissions().borrow().clone();
+    rights_of(&permissions, |table, operation| {
+        let mut patterns = table.of_plugin(mcid).patterns(operation);
         if is_local {
-            patterns.extend(nodes.patterns(operation));
+            patterns.extend(table.of_node().patterns(operation));
         }
         patterns
     })
+}
+
+/// A plugin's rights as a table has them, with what has lapsed.
+pub(crate) fn rights_of(
+    permissions: &Permissions,
+    patterns: impl Fn(&Permissions, Operation) -> Vec<Pattern>,
+) -> Rights {
+    let kept = permissions.with_lapsed();
+    Rights::of(|operation| patterns(permissions, operation)).remembering(|operation| patterns(&kept, operation))
 }
 
 /// Puts the node's rights in force at its plugins whenever they change.

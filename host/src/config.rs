@@ -19,7 +19,7 @@ use macula_runtime::LogLevel;
 
 pub(crate) use environment::Environment;
 pub(crate) use file::File;
-pub(crate) use realm::token_failure;
+pub(crate) use realm::{begin_clock, check_wall_clock, token_failure};
 
 use crate::{
     cli::{ClientFlags, CommonFlags, NodeFlags},
@@ -85,6 +85,7 @@ impl Settings {
             Some(path) => Home::open(path)?,
             None => Home::open(Home::default_path()?)?,
         };
+        begin_clock(&home)?;
         let file = File::read(flags.config.as_deref(), &home)?;
         let name = realm::chosen(flags, &environment, &file)?;
         let tokens = if flags.token.is_empty() { file.node.token.clone() } else { flags.token.clone() };

@@ -149,3 +149,17 @@ pub(crate) fn print_failure(failure: &Failure, json: bool) {
     };
     note(serde_json::to_string(&FailureLine { error: &message, kind }).expect("two strings"));
 }
+
+/// A time in UTC, as RFC 3339 writes it. Days are counted from the first of March of the year 0, so that the leap day is
+/// the last of its year.
+pub(crate) fn utc(unix: u64) -> String {
+    let (days, second) = (unix / 86_400 + 719_468, unix % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+}

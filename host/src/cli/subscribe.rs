@@ -69,6 +69,14 @@ struct MessageLine<'a> {
     traceparent: Option<&'a str>,
 }
 
+/// Whether there is the right to what is subscribed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Right {
+    Held,
+    /// It has expired, or was revoked.
+    Missing,
+}
+
 impl Subscribe {
     pub(super) fn run(self, common: &CommonFlags) -> Result<(), Failure> {
         let settings = Settings::load(common)?;
@@ -120,9 +128,10 @@ impl Subscribe {
         printer: &Printer,
         common: &CommonFlags,
     ) -> Ended {
-        let (mut printed, mut lost) = (0, None);
-        let mut link = mesh.link();
+        let (mut printed, mut lost, mut right) = (0, None, Right::Held);
+        let (mut link, mut permissions) = (mesh.link(), mesh.permissions());
         link.mark_unchanged();
+        permissions.mark_unchanged();
         let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
         let end = async {
             match self.span {
@@ -140,12 +149,17 @@ impl Subscribe {
                     note_link(&link.borrow_and_update(), mesh.last_heard(), &mut lost, common);
                     continue;
                 }
+                Ok(()) = permissions.changed() => {
+                    let is_held = permissions.borrow_and_update().covers(Operation::Subscribe, &self.pattern);
+                    right = self.note_right(right, if is_held { Right::Held } else { Right::Missing }, common);
+                    continue;
+                }
                 () = printer.unread() => return Ended::Done,
                 () = &mut end => return self.ended(printed),
             };
             // The handle is here: what has ended is the right.
             let Some(message) = message else {
-                let denied = format!("the right to subscribe to {} has ended", self.pattern);
+                let denied = format!("the right to subscribe to {} has ended: it was revoked", self.pattern);
                 return Ended::Failed(Failure::new(Kind::Denied, denied));
             };
             // It waits for whoever reads, and with it the subscription; the link does not.
@@ -162,6 +176,22 @@ impl Subscribe {
             printed += 1;
         }
         Ended::Done
+    }
+
+    /// What is published meanwhile is missing, and whoever reads has to know.
+    fn note_right(&self, before: Right, now: Right, common: &CommonFlags) -> Right {
+        let text = match (before, now) {
+            (Right::Held, Right::Missing) => format!("the right to subscribe to {} has ended", self.pattern),
+            (Right::Missing, Right::Held) => {
+                format!(
+                    "the right to subscribe to {} is renewed; messages of the time between are missing",
+                    self.pattern
+                )
+            }
+            _ => return now,
+        };
+        note(&text, common);
+        now
     }
 
     fn ended(&self, printed: u64) -> Ended {
@@ -199,6 +229,10 @@ fn note_link(state: &LinkState, last_heard: Instant, lost: &mut Option<Instant>,
         }
         _ => return,
     };
+    note(&text, common);
+}
+
+fn note(text: &str, common: &CommonFlags) {
     if common.json {
         output::note(serde_json::json!({ "note": text }));
     } else {

@@ -10,7 +10,7 @@ use std::{
 use macula_node::{
     AuthLevel, Home, LOCAL_REALM, RealmAccess, StoredTokens, TokenSource,
     auth::{check_clock, ucan::Delegation},
-    unix_now,
+    unix_now, wall_now,
     wire::{NodeId, Operation, RealmName},
 };
 
@@ -44,7 +44,7 @@ pub(super) fn auth_min(file: &File, name: &RealmName) -> Result<AuthLevel, Failu
 pub(super) fn access(home: &Home, name: &RealmName, tokens: &[PathBuf]) -> Result<RealmAccess, Failure> {
     let local = home.local_realm()?;
     let is_local = name == local.name();
-    match clock(unix_now()) {
+    match check_wall_clock(wall_now()) {
         Err(behind) if is_local => tracing::warn!("{behind}; realm {name} is for this machine and goes on"),
         outcome => outcome?,
     }
@@ -107,20 +107,33 @@ fn useless(delegations: &[Arc<Delegation>], own: &[NodeId], now: u64) -> Option<
     why
 }
 
-/// The realms that a relay of this home may have a right to serve.
+/// The realms that a relay of this home may have a right to serve. Of realms that contradict one another none is served, as nobody
+/// knows which is meant; other realms are.
 pub(super) fn served(home: &Home, tokens: &[PathBuf]) -> Result<Vec<RealmAccess>, Failure> {
     let mut served = vec![home.local_realm()?];
-    for realm in home.realms()? {
+    let realms = home.realms()?;
+    for realm in &realms {
         if served.iter().any(|known| *known.name() == realm.name) {
             continue;
         }
-        if let Err(failure) = clock(unix_now()) {
+        if let Some(other) = realm.contradicted_by(&realms) {
+            tracing::error!(
+                "realm {} is not served: {} is its root here, and realm {} has {}; each realm has a root of its own, so take the wrong pin back: macula-host realm unpin NAME",
+                realm.name,
+                realm.root,
+                other.name,
+                other.root
+            );
+            continue;
+        }
+        if let Err(failure) = check_wall_clock(wall_now()) {
             tracing::error!("realm {} is not served: {failure}", realm.name);
             continue;
         }
-        served.push(match home.realm_key(&realm.name)? {
-            Some(key) if realm.has_key => RealmAccess::by_root(realm.name, key),
-            _ => by_tokens(home, &realm.name, realm.root, tokens)?,
+        let key = home.realm_key(&realm.name)?.filter(|_| realm.has_key);
+        served.push(match key {
+            Some(key) => RealmAccess::by_root(realm.name.clone(), key),
+            None => by_tokens(home, &realm.name, realm.root, tokens)?,
         });
     }
     Ok(served)
@@ -176,10 +189,19 @@ pub(crate) fn token_failure(path: &Path, error: &macula_node::TokenFileError) ->
     Failure::new(kind, format!("{}: {error} ({})", path.display(), error.name()))
 }
 
-/// A clock that is behind this program cannot tell what has expired.
-fn clock(now: u64) -> Result<(), Failure> {
-    let built = BUILT.parse().expect("the build script writes a number");
-    check_clock(now, built).map_err(|behind| Failure::failed(format!("{behind}; set it first")))
+/// When this program was built, in unix seconds.
+fn built() -> u64 {
+    BUILT.parse().expect("the build script writes a number")
+}
+
+/// From now on, the time is never before what the home has seen.
+pub(crate) fn begin_clock(home: &Home) -> Result<(), Failure> {
+    Ok(macula_node::begin_clock(home, built())?)
+}
+
+/// A wall clock that is behind this program is wrong, and what it says is worth nothing.
+pub(crate) fn check_wall_clock(now: u64) -> Result<(), Failure> {
+    check_clock(now, built()).map_err(|behind| Failure::failed(format!("{behind}; set it first")))
 }
 
 #[cfg(test)]
@@ -189,8 +211,36 @@ mod tests {
     /// What every realm but the one of this machine is refused for.
     #[test]
     fn a_clock_before_the_build_is_refused() {
-        let refused = clock(1).unwrap_err().to_string();
+        let refused = check_wall_clock(1).unwrap_err().to_string();
         assert!(refused.contains("before this program was built") && refused.contains("set it first"), "{refused}");
-        assert!(clock(unix_now()).is_ok());
+        assert!(check_wall_clock(wall_now()).is_ok());
+    }
+
+    /// Goal: two pins that contradict one another are of no realm that a relay serves; one that was made here is no matter of
+    /// somebody's pin, and other realms are served.
+    #[test]
+    fn what_contradicts_itself_is_not_served() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::open(directory.path()).unwrap();
+        let name = |text: &str| text.parse::<RealmName>().unwrap();
+        for (realm, seed) in [("io.example", "one"), ("io.other", "other")] {
+            home.pin_realm(&name(realm), &home.node_key(seed).unwrap()).unwrap();
+        }
+        home.new_realm(&name("io.own")).unwrap();
+        let names = || {
+            let served = served(&home, &[]).unwrap();
+            served.iter().map(|realm| realm.name().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(), ["local.dev", "io.example", "io.other", "io.own"]);
+        let realms = directory.path().join("realms");
+        std::fs::copy(realms.join("io.example.pin"), realms.join("io.copy.pin")).unwrap();
+        assert_eq!(names(), ["local.dev", "io.other", "io.own"]);
+        let own = home.pins().unwrap_err();
+        assert!(own.to_string().contains("io.example"), "{own}");
+        std::fs::remove_file(realms.join("io.copy.pin")).unwrap();
+        let own = home.realms().unwrap().into_iter().find(|realm| realm.name == name("io.own"));
+        let root = own.unwrap().root;
+        std::fs::write(realms.join("io.copy.pin"), root.to_string()).unwrap();
+        assert_eq!(names(), ["local.dev", "io.example", "io.other", "io.own"]);
     }
 }

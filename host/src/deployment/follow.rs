@@ -12,7 +12,7 @@ use macula_node::{
 };
 use macula_runtime::{
     COMPONENT_BYTES_MAX, CrashPolicy, Grant, ManifestSource, Metrics, PluginHandle, PluginSource, PluginState,
-    Prepared, ReplaceError, ReplaceOptions, Rights, StartError, StateTransfer, StopReason,
+    Prepared, ReplaceError, ReplaceOptions, StartError, StateTransfer, StopReason,
 };
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{Order, Parts};
-use crate::failure::Failure;
+use crate::{compose::rights_of, failure::Failure};
 
 /// How long a provider is looked for at a time.
 const FETCH_PATIENCE: Duration = Duration::from_secs(10);
@@ -513,15 +513,13 @@ fn counts(metrics: &Metrics) -> Counts {
 fn slot_grant(mesh: &Mesh, slot: &Slot, granted: &Arc<RwLock<Asks>>) -> Grant {
     let (mesh, slot, granted) = (mesh.clone(), slot.clone(), Arc::clone(granted));
     Grant::ByComponent(Arc::new(move |mcid| {
-        let permissions = mesh.permissions().borrow().clone();
         let is_local = mesh.realm().as_str() == LOCAL_REALM;
-        let (own, by_slot, nodes) =
-            (permissions.of_plugin(mcid), permissions.of_slot(&slot, mcid), permissions.of_node());
         let granted = granted.read();
-        Rights::of(|operation| {
-            let mut patterns = own.patterns(operation);
-            patterns.extend(by_slot.patterns(operation));
-            let nodes = nodes.patterns(operation);
+        let permissions = mesh.permissions().borrow().clone();
+        rights_of(&permissions, |table, operation| {
+            let mut patterns = table.of_plugin(mcid).patterns(operation);
+            patterns.extend(table.of_slot(&slot, mcid).patterns(operation));
+            let nodes = table.of_node().patterns(operation);
             if is_local {
                 patterns.extend(nodes);
             } else {

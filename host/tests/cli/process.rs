@@ -16,15 +16,24 @@ use serde_json::Value;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An empty `MACULA_HOME`, removed at the end.
-pub(crate) struct Home(tempfile::TempDir);
+pub(crate) struct Home {
+    folder: tempfile::TempDir,
+    /// Of all its processes.
+    environment: Vec<(&'static str, PathBuf)>,
+}
 
 impl Home {
     pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self::with_environment(&[])
+    }
+
+    /// One whose processes have these variables.
+    pub(crate) fn with_environment(environment: &[(&'static str, PathBuf)]) -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), environment: environment.to_vec() }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.0.path()
+        self.folder.path()
     }
 
     /// The binary with these arguments, in this home and nothing else of the environment's settings.
@@ -34,6 +43,7 @@ impl Home {
         for name in ["MACULA_NODE", "MACULA_QUIC_PORT", "MACULA_REALM", "HEALTH_PORT", "MACULA_TLS_MODE", "RUST_LOG"] {
             command.env_remove(name);
         }
+        command.envs(self.environment.iter().map(|(name, value)| (*name, value)));
         command
     }
 

@@ -249,12 +249,35 @@ async fn renewed_in_time_nothing_is_lost() {
     assert_eq!(up(&host, 0).await.generation, 1);
 }
 
-/// Goal: not renewed, the right drops, with what was held.
+/// Goal: not renewed, the right drops, with what was held. What stands on it waits, and goes on when it is renewed: the
+/// subscription under another number, of which the relay counts its credit anew.
 #[tokio::test(flavor = "multi_thread")]
 async fn not_renewed_the_right_drops() {
-    let (relay, _host, _tokens, _friend, mut own) = suspended().await;
-    assert!(soon(own.next()).await.is_none());
-    assert!(relay.audit().counts().any(|(kind, count)| kind == "lost" && count == 1));
+    let (relay, host, tokens, friend, mut own) = suspended().await;
+    let lost = |relay: &RelayServer| relay.audit().counts().any(|(kind, count)| kind == "lost" && count == 1);
+    soon(async {
+        while !lost(&relay) || host.out_of_force().subscriptions != 1 {
+            // The audit is a counter; there is no event for it.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    soon(friend.publish_with(&topic("a.in"), b"missed", &acked())).await.unwrap();
+    *tokens.lock() = granted(&key(ROOT), None, NODE, "/mesh", &["a.**"], None).links().to_vec();
+    soon(async {
+        while host.out_of_force() != macula_node::OutOfForce::default() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    // Answered after what was asked for before it.
+    soon(host.retained(&topic("a.in"))).await.unwrap();
+    for number in 0..1000 {
+        soon(friend.publish_with(&topic("a.in"), number.to_string().as_bytes(), &acked())).await.unwrap();
+    }
+    assert_eq!(payloads(&mut own, 3).await, ["0", "1", "2"], "neither what was held, nor what came meanwhile");
+    assert_eq!(payloads(&mut own, 997).await.last().unwrap(), "999");
+    assert_eq!(up(&host, 0).await.generation, 1, "over the same link");
 }
 
 /// Goal: an invocation counts once, for the node and the thing that it names, from the key that signed it.

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, hint::black_box, time::Instant};
 
 use ed25519_dalek::SigningKey;
 use macula_auth::{
-    Authority, AuthorityConfig, Issuing, MemberKey, Scope, Terms, issue, proof_of,
+    Authority, AuthorityConfig, Issuing, MemberKey, Moment, Scope, Terms, issue, proof_of,
     ucan::{Chain, Command},
 };
 use macula_wire::{NodeId, Operation, RealmId, Topic, control::Proof};
@@ -69,12 +69,12 @@ fn main() {
     let member = MemberKey { link: 0, slot: 0 };
     let proofs: Vec<Proof> = (0..4 * BATCHES as u64).map(proof).collect();
     measure("join with a chain of 3, from bytes", 4, |number| {
-        let joined = authority.join(NOW, member, &realm, id(4), &proofs[number as usize..=number as usize]);
+        let joined = authority.join(Moment::at(NOW), member, &realm, id(4), &proofs[number as usize..=number as usize]);
         assert!(joined.is_ok());
     });
     let known = &proofs[..1];
     measure("join with a chain of 3, verified before", 100, |_| {
-        assert!(authority.join(NOW, member, &realm, id(4), known).is_ok());
+        assert!(authority.join(Moment::at(NOW), member, &realm, id(4), known).is_ok());
     });
     let permissions = authority.permissions(member);
     let topics: Vec<Topic> = ["io.example.user.sensors.kitchen", "io.example.user.door", "io.example.other"]

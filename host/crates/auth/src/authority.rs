@@ -4,7 +4,8 @@
 //! bring more ([`Authority::present`]), and leaves. Its table of permissions changes when
 //!
 //! - a grant's time has passed: the member is *suspended* for [`AuthorityConfig::grace`], so that it can present a
-//!   renewed one and lose nothing; then the right drops;
+//!   renewed one and lose nothing; then the right drops. The grace begins when the end is noticed, and is counted by the
+//!   clock that only runs: a date that leaps beyond both takes nothing away unseen;
 //! - a revocation arrives, or the names it acts by get another owner: at once;
 //! - it presents more.
 //!
@@ -14,16 +15,17 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use cid::Cid;
 use macula_ucan::{Chain, ChainError, Clock, Revocation, TokenError};
-use macula_wire::{NodeId, RealmId, control::Proof};
+use macula_wire::{NodeId, Operation, RealmId, Topic, control::Proof};
 use rustc_hash::FxHashMap;
 
 use crate::{
-    AuditEvent, Grant, GrantError, OwnClaimError, Owners, Ownership, Permissions, RevocationRefused, Revocations,
-    Scope,
+    AuditEvent, Grant, GrantError, Moment, OwnClaimError, Owners, Ownership, Permissions, RevocationRefused,
+    Revocations, Scope,
     memo::Memo,
     owners::Learned,
     permissions::{Effective, earlier},
@@ -32,8 +34,12 @@ use crate::{
 /// Bounds and patience.
 #[derive(Debug, Clone)]
 pub struct AuthorityConfig {
-    /// Seconds that a member whose right has expired is suspended before it loses the right. 0 takes it at once.
+    /// Seconds that a member whose right has expired is suspended before it loses the right, from when that was noticed. 0
+    /// takes it at once.
     pub grace: u64,
+    /// Grants of one member that have dropped because nobody renewed them, and are remembered until they are renewed or
+    /// revoked ([`Permissions::with_lapsed`]); of more, the oldest are forgotten. 0 where nothing is kept for them.
+    pub lapsed_per_member_max: usize,
     /// Seconds by which `nbf` may lie ahead: clocks differ.
     pub skew: u64,
     /// Grants that one member may hold; of further proofs, the first that does not fit is refused.
@@ -53,6 +59,7 @@ impl Default for AuthorityConfig {
     fn default() -> Self {
         Self {
             grace: 30,
+            lapsed_per_member_max: 0,
             skew: 60,
             grants_per_member_max: 64,
             patterns_per_member_max: 256,
@@ -101,6 +108,20 @@ pub struct Checked {
     pub scope: Scope,
     /// Until when, with what it rests on.
     pub expires: Option<u64>,
+}
+
+impl Checked {
+    /// Whether it lets a node serve its realm: as a relay reads the whole realm, neither the owner of some names nor a plugin's
+    /// right is enough.
+    pub fn serves_realm(&self) -> bool {
+        let Self { grant, scope, .. } = self;
+        grant.operations().contains(Operation::Relay) && *scope == Scope::All && grant.binding().is_node()
+    }
+
+    /// Whether it reaches a name: the root's word for everything reaches the system's names, an owner's what it owns.
+    pub fn reaches(&self, topic: &Topic) -> bool {
+        self.scope == Scope::All || self.scope.contains(topic)
+    }
 }
 
 /// Why a proof does not count.
@@ -184,11 +205,28 @@ struct Realm {
 struct Member {
     realm: RealmId,
     node: NodeId,
-    grants: Vec<Grant>,
+    grants: Vec<Held>,
+    /// Those that have dropped because nobody renewed them.
+    lapsed: Vec<Grant>,
     standing: Standing,
     permissions: Arc<Permissions>,
-    /// When it is to be looked at again.
-    due: Option<u64>,
+    due: Due,
+}
+
+#[derive(Debug)]
+struct Held {
+    grant: Grant,
+    /// When its end was noticed, by the running clock.
+    noticed: Option<Duration>,
+}
+
+/// When a member is to be looked at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Due {
+    /// Something expires: by the date.
+    expiry: Option<u64>,
+    /// A grace is over: by the running clock.
+    drop: Option<Duration>,
 }
 
 /// What one link may still make this node do. It lasts as long as the link, whatever joins succeed or fail.
@@ -203,6 +241,7 @@ struct Budgets {
 struct Budget {
     left: u32,
     max: u32,
+    /// In whole seconds of the running clock.
     at: u64,
 }
 
@@ -225,7 +264,8 @@ pub struct Authority {
     members: FxHashMap<MemberKey, Member>,
     /// By link.
     budgets: FxHashMap<u32, Budgets>,
-    due: BTreeSet<(u64, MemberKey)>,
+    expiries: BTreeSet<(u64, MemberKey)>,
+    drops: BTreeSet<(Duration, MemberKey)>,
     changes: VecDeque<Change>,
     audit: VecDeque<AuditEvent>,
 }
@@ -239,7 +279,8 @@ impl Authority {
             realms: FxHashMap::default(),
             members: FxHashMap::default(),
             budgets: FxHashMap::default(),
-            due: BTreeSet::new(),
+            expiries: BTreeSet::new(),
+            drops: BTreeSet::new(),
             changes: VecDeque::new(),
             audit: VecDeque::new(),
         }
@@ -258,7 +299,7 @@ impl Authority {
     /// See [`Refusal`]: at least one proof has to hold.
     pub fn join(
         &mut self,
-        now: u64,
+        now: Moment,
         key: MemberKey,
         realm: &RealmId,
         node: NodeId,
@@ -269,7 +310,15 @@ impl Authority {
             return Err(Refusal::Realm);
         }
         let (permissions, standing) = (Arc::default(), Standing::Active);
-        let member = Member { realm: *realm, node, grants: Vec::new(), standing, permissions, due: None };
+        let member = Member {
+            realm: *realm,
+            node,
+            grants: Vec::new(),
+            lapsed: Vec::new(),
+            standing,
+            permissions,
+            due: Due::default(),
+        };
         self.leave(key);
         self.members.insert(key, member);
         let taken = match self.take_proofs(now, key, proofs) {
@@ -291,7 +340,7 @@ impl Authority {
     ///
     /// # Errors
     /// See [`Refusal`]; at least one proof has to hold.
-    pub fn present(&mut self, now: u64, key: MemberKey, proofs: &[Proof]) -> Result<(), Refusal> {
+    pub fn present(&mut self, now: Moment, key: MemberKey, proofs: &[Proof]) -> Result<(), Refusal> {
         self.take_proofs(now, key, proofs)?;
         self.refresh(now, key);
         Ok(())
@@ -299,10 +348,8 @@ impl Authority {
 
     /// A member is gone.
     pub fn leave(&mut self, key: MemberKey) {
-        if let Some(member) = self.members.remove(&key)
-            && let Some(due) = member.due
-        {
-            self.due.remove(&(due, key));
+        if let Some(member) = self.members.remove(&key) {
+            self.set_due(key, member.due, Due::default());
         }
         self.changes.retain(|change| change.member != key);
     }
@@ -322,7 +369,7 @@ impl Authority {
     ///
     /// # Errors
     /// See [`RevocationRefused`].
-    pub fn revoke(&mut self, now: u64, realm: &RealmId, bytes: &[u8]) -> Result<bool, RevocationRefused> {
+    pub fn revoke(&mut self, now: Moment, realm: &RealmId, bytes: &[u8]) -> Result<bool, RevocationRefused> {
         let known = self.realms.get_mut(realm).ok_or(RevocationRefused::Realm)?;
         if known.revocations.holds(bytes) {
             return Ok(false);
@@ -334,7 +381,9 @@ impl Authority {
         }
         let (cid, by) = (*revocation.revoked(), *revocation.issuer());
         self.note(AuditEvent::Revoked { realm: *realm, cid, by });
-        self.refresh_where(now, realm, |member| member.permissions.cids().binary_search(&cid).is_ok());
+        let rests_on_it = |member: &Member| member.permissions.cids().binary_search(&cid).is_ok();
+        // Few members have any that has lapsed.
+        self.refresh_where(now, realm, |member| rests_on_it(member) || !member.lapsed.is_empty());
         Ok(true)
     }
 
@@ -344,7 +393,7 @@ impl Authority {
     /// See [`RevocationRefused`].
     pub fn revoke_from(
         &mut self,
-        now: u64,
+        now: Moment,
         link: u32,
         realm: &RealmId,
         bytes: &[u8],
@@ -359,6 +408,13 @@ impl Authority {
         let known = self.realms.get(realm).ok_or(RevocationRefused::Realm)?;
         known.revocations.has_room_for(&known.root, Revocation::decode(bytes)?.issuer())?;
         self.revoke(now, realm, bytes)
+    }
+
+    /// Takes a delegation as revoked by `by`, who need not have signed that: to ask what would be.
+    pub fn suppose_revoked(&mut self, realm: &RealmId, cid: Cid, by: NodeId) {
+        if let Some(known) = self.realms.get_mut(realm) {
+            known.revocations.suppose(cid, by);
+        }
     }
 
     /// What has been revoked in a realm.
@@ -412,20 +468,34 @@ impl Authority {
         Ok(Checked { grant, scope, expires })
     }
 
-    /// When [`Authority::handle_timeout`] wants to be called, in unix seconds.
-    pub fn poll_timeout(&self) -> Option<u64> {
-        self.due.first().map(|(due, _)| *due)
+    /// When [`Authority::handle_timeout`] wants to be called, in unix seconds, if both clocks go on as fast as now.
+    pub fn poll_timeout(&self, now: Moment) -> Option<u64> {
+        let expiry = self.expiries.first().map(|(due, _)| *due);
+        let left = self.drops.first().map(|(due, _)| due.saturating_sub(now.running).as_secs_f64().ceil() as u64);
+        earlier(expiry, left.map(|left| now.unix.saturating_add(left)))
     }
 
     /// A deadline may have passed.
-    pub fn handle_timeout(&mut self, now: u64) {
-        while let Some((due, key)) = self.due.first().copied().filter(|(due, _)| *due <= now) {
-            self.due.remove(&(due, key));
-            if let Some(member) = self.members.get_mut(&key) {
-                member.due = None;
-            }
+    pub fn handle_timeout(&mut self, now: Moment) {
+        while let Some(key) = self.next_due(now) {
             self.refresh(now, key);
         }
+    }
+
+    /// A member whose deadline has passed; it is not told again.
+    fn next_due(&mut self, now: Moment) -> Option<MemberKey> {
+        let expired = self.expiries.first().filter(|(due, _)| *due <= now.unix).map(|(_, key)| *key);
+        let key = expired.or_else(|| self.drops.first().filter(|(due, _)| *due <= now.running).map(|(_, key)| *key))?;
+        let before = self.members.get_mut(&key).map(|member| std::mem::take(&mut member.due)).unwrap_or_default();
+        self.set_due(key, before, Due::default());
+        Some(key)
+    }
+
+    fn set_due(&mut self, key: MemberKey, before: Due, after: Due) {
+        before.expiry.map(|due| self.expiries.remove(&(due, key)));
+        before.drop.map(|due| self.drops.remove(&(due, key)));
+        self.expiries.extend(after.expiry.map(|due| (due, key)));
+        self.drops.extend(after.drop.map(|due| (due, key)));
     }
 
     /// The next member whose permissions have changed.
@@ -438,7 +508,8 @@ impl Authority {
         self.audit.pop_front()
     }
 
-    fn clock(&self, now: u64) -> Clock {
+    /// One for everything that is held against a time: what holds for a link holds for an invocation.
+    pub(crate) fn clock(&self, now: u64) -> Clock {
         Clock { now, skew: self.config.skew }
     }
 
@@ -449,7 +520,7 @@ impl Authority {
         self.audit.push_back(event);
     }
 
-    fn take_proofs(&mut self, now: u64, key: MemberKey, proofs: &[Proof]) -> Result<Taken, Refusal> {
+    fn take_proofs(&mut self, now: Moment, key: MemberKey, proofs: &[Proof]) -> Result<Taken, Refusal> {
         let (mut outcome, mut claimed) = (Err(Refusal::NoProof), false);
         // Claims to names first: what their owners grant counts only then.
         let (claims, grants): (Vec<_>, Vec<_>) = proofs
@@ -476,7 +547,7 @@ impl Authority {
         }
     }
 
-    fn decode(&mut self, now: u64, key: MemberKey, proof: &Proof) -> Result<Chain, ProofError> {
+    fn decode(&mut self, now: Moment, key: MemberKey, proof: &Proof) -> Result<Chain, ProofError> {
         let per_second = self.config.signatures_per_second;
         let mut budget = self.budgets(now, key.link).signatures;
         let mut pay = || if budget.pay(per_second, now) { Ok(()) } else { Err(ProofError::Busy) };
@@ -485,13 +556,13 @@ impl Authority {
         decoded
     }
 
-    fn budgets(&mut self, now: u64, link: u32) -> &mut Budgets {
-        let full = |max| Budget { left: max, max, at: now };
+    fn budgets(&mut self, now: Moment, link: u32) -> &mut Budgets {
+        let full = |max| Budget { left: max, max, at: now.running.as_secs() };
         let (signatures, revocations) = (full(self.config.signatures_max), full(self.config.revocations_max));
         self.budgets.entry(link).or_insert(Budgets { signatures, revocations })
     }
 
-    fn take_chain(&mut self, now: u64, key: MemberKey, chain: Chain) -> Result<Taken, ProofError> {
+    fn take_chain(&mut self, now: Moment, key: MemberKey, chain: Chain) -> Result<Taken, ProofError> {
         let Some(member) = self.members.get(&key) else { return Err(ProofError::NoMember) };
         let (realm, node) = (member.realm, member.node);
         if Ownership::is_claim(&chain) {
@@ -501,15 +572,16 @@ impl Authority {
                 return Ok(Taken::Claim);
             }
         }
-        let Checked { grant, .. } = self.check_chain(now, &realm, &node, chain)?;
+        let Checked { grant, .. } = self.check_chain(now.unix, &realm, &node, chain)?;
         let max = self.config.grants_per_member_max;
         let Some(member) = self.members.get_mut(&key) else { return Err(ProofError::NoMember) };
         let links = |grant: &Grant| grant.chain().links().iter().map(|link| *link.cid()).collect::<Vec<_>>();
-        if member.grants.iter().any(|held| held.cid() == grant.cid() && links(held) == links(&grant)) {
+        if member.grants.iter().any(|held| held.grant.cid() == grant.cid() && links(&held.grant) == links(&grant)) {
             return Ok(Taken::Grant);
         }
-        member.grants.retain(|held| !held.is_expired(now) || member.standing == Standing::Suspended);
-        let patterns: usize = member.grants.iter().chain([&grant]).map(|grant| grant.scope().len()).sum();
+        member.grants.retain(|held| !held.grant.is_expired(now.unix) || member.standing == Standing::Suspended);
+        let held = member.grants.iter().map(|held| &held.grant);
+        let patterns: usize = held.chain([&grant]).map(|grant| grant.scope().len()).sum();
         if member.grants.len() >= max || patterns > self.config.patterns_per_member_max {
             return Err(ProofError::Full);
         }
@@ -518,13 +590,13 @@ impl Authority {
             known.revocations.know(grant.chain().links().iter().map(|link| *link.issuer()));
         }
         let event = AuditEvent::Granted { node, realm, cid: *grant.cid(), expires: grant.expires() };
-        member.grants.push(grant);
+        member.grants.push(Held { grant, noticed: None });
         self.note(event);
         Ok(Taken::Grant)
     }
 
-    pub(crate) fn learn(&mut self, now: u64, realm: &RealmId, claim: &Ownership) -> Result<(), ProofError> {
-        let clock = self.clock(now);
+    pub(crate) fn learn(&mut self, now: Moment, realm: &RealmId, claim: &Ownership) -> Result<(), ProofError> {
+        let clock = self.clock(now.unix);
         let Some(known) = self.realms.get_mut(realm) else { return Ok(()) };
         if *claim.chain().subject() != known.root {
             return Err(GrantError::Subject(*claim.chain().subject()).into());
@@ -550,13 +622,16 @@ impl Authority {
             Err(_) => {}
         }
         // Who acts by the root's own word is not concerned by who owns names.
-        let is_concerned = |member: &Member| member.grants.iter().any(|grant| *grant.chain().subject() != root);
+        let is_concerned = |member: &Member| {
+            let mut held = member.grants.iter().map(|held| &held.grant).chain(&member.lapsed);
+            held.any(|grant| *grant.chain().subject() != root)
+        };
         self.refresh_where(now, realm, is_concerned);
         learned?;
         Ok(())
     }
 
-    fn refresh_where(&mut self, now: u64, realm: &RealmId, is_concerned: impl Fn(&Member) -> bool) {
+    fn refresh_where(&mut self, now: Moment, realm: &RealmId, is_concerned: impl Fn(&Member) -> bool) {
         let is_concerned = |member: &Member| member.realm == *realm && is_concerned(member);
         let members: Vec<MemberKey> =
             self.members.iter().filter(|(_, member)| is_concerned(member)).map(|(key, _)| *key).collect();
@@ -566,38 +641,51 @@ impl Authority {
     }
 
     /// Makes a member's table anew.
-    fn refresh(&mut self, now: u64, key: MemberKey) {
-        let clock = self.clock(now);
+    fn refresh(&mut self, now: Moment, key: MemberKey) {
+        let clock = self.clock(now.unix);
         let Some(member) = self.members.get_mut(&key) else { return };
         let Some(realm) = self.realms.get(&member.realm) else { return };
-        let grace = self.config.grace;
-        let drops_at = |effective: &Effective<'_>| effective.expires.map(|expires| expires.saturating_add(grace));
-        // What is revoked, or has been expired for longer than the grace, does not come back.
-        member.grants.retain(|grant| {
-            realm.effective(grant, &clock).is_ok_and(|held| drops_at(&held).is_none_or(|drops_at| now <= drops_at))
+        let grace = Duration::from_secs(self.config.grace);
+        // What is revoked does not come back. What has been expired for longer than the grace is remembered at most.
+        let lapsed = &mut member.lapsed;
+        member.grants.retain_mut(|held| {
+            let Ok(effective) = realm.effective(&held.grant, &clock) else { return false };
+            if effective.expires.is_none_or(|expires| now.unix <= expires) {
+                held.noticed = None;
+                return true;
+            }
+            let is_in_grace = now.running < held.noticed.get_or_insert(now.running).saturating_add(grace);
+            if !is_in_grace {
+                lapsed.push(held.grant.clone());
+            }
+            is_in_grace
         });
-        let held: Vec<Effective<'_>> =
-            member.grants.iter().filter_map(|grant| realm.effective(grant, &clock).ok()).collect();
-        let (current, lapsed): (Vec<_>, Vec<_>) =
-            held.into_iter().partition(|held| held.expires.is_none_or(|expires| now <= expires));
+        let (current, expired): (Vec<&Held>, Vec<&Held>) =
+            member.grants.iter().partition(|held| held.noticed.is_none());
+        let effective = |grant| realm.effective(grant, &clock).ok();
+        let current: Vec<Effective<'_>> = current.into_iter().filter_map(|held| effective(&held.grant)).collect();
         let table = Permissions::compile(current.iter().cloned());
-        let missing: Vec<&Effective<'_>> = lapsed.iter().filter(|lapsed| !table.includes(lapsed)).collect();
-        let (standing, table, due) = if missing.is_empty() {
-            let due = table.deadline().map(|deadline| deadline.saturating_add(1));
-            (Standing::Active, table, due)
+        // Nothing is taken away yet; what has expired and was not replaced is kept in the table until it drops.
+        let missing: Vec<(Duration, Effective<'_>)> = expired
+            .into_iter()
+            .filter_map(|held| Some((held.noticed?, effective(&held.grant)?)))
+            .filter(|(_, expired)| !table.includes(expired))
+            .collect();
+        let drop = missing.iter().map(|(noticed, _)| noticed.saturating_add(grace)).min();
+        let due = Due { expiry: table.deadline().map(|deadline| deadline.saturating_add(1)), drop };
+        let (standing, table) = if missing.is_empty() {
+            (Standing::Active, table)
         } else {
-            // Nothing is taken away yet; what has lapsed and was not replaced is kept in the table until it drops.
-            let due = missing.iter().filter_map(|held| drops_at(held)).min().map(|drops_at| drops_at.saturating_add(1));
-            let due = earlier(due, table.deadline().map(|deadline| deadline.saturating_add(1)));
-            let kept = missing.into_iter().cloned();
-            (Standing::Suspended, Permissions::compile(current.iter().cloned().chain(kept)), due)
+            let kept = missing.into_iter().map(|(_, expired)| expired);
+            (Standing::Suspended, Permissions::compile(current.into_iter().chain(kept)))
         };
-        if let Some(before) = std::mem::replace(&mut member.due, due) {
-            self.due.remove(&(before, key));
-        }
-        if let Some(due) = due {
-            self.due.insert((due, key));
-        }
+        member.lapsed.retain(|grant| realm.effective(grant, &clock).is_ok_and(|lapsed| !table.includes(&lapsed)));
+        let too_many = member.lapsed.len().saturating_sub(self.config.lapsed_per_member_max);
+        member.lapsed.drain(..too_many);
+        let table = table.remembering(member.lapsed.iter().filter_map(effective));
+        let before = std::mem::replace(&mut member.due, due);
+        self.set_due(key, before, due);
+        let Some(member) = self.members.get_mut(&key) else { return };
         if member.standing == standing && *member.permissions == table {
             return;
         }
@@ -653,7 +741,8 @@ impl Realm {
 
 impl Budget {
     /// Takes one, if there is one left.
-    fn pay(&mut self, per_second: u32, now: u64) -> bool {
+    fn pay(&mut self, per_second: u32, now: Moment) -> bool {
+        let now = now.running.as_secs();
         let back = now.saturating_sub(self.at).saturating_mul(u64::from(per_second));
         self.left = u64::from(self.left).saturating_add(back).min(u64::from(self.max)) as u32;
         self.at = now.max(self.at);

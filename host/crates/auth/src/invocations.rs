@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use cid::Cid;
-use macula_ucan::{Chain, ChainError, Clock, Delegation, Invocation, Ipld, TokenError};
+use macula_ucan::{Chain, ChainError, Delegation, Invocation, Ipld, TokenError};
 use macula_wire::{NodeId, Operation, RealmId, Topic};
 
 use crate::{Authority, GrantError, Scope, authority::ProofError, namespace::is_canonical};
@@ -45,6 +45,9 @@ pub enum InvocationRefused {
     /// Its proofs are for other names.
     #[error("the proofs are for other names")]
     Scope,
+    /// Its proofs are for a plugin on the node, and not for the node that signed it.
+    #[error("the proofs are for a plugin, and it was signed by its node")]
+    Bound,
     /// It does not expire, or later than this many seconds from when it was made.
     #[error("it must expire within {0} s")]
     Lifetime(u64),
@@ -66,7 +69,7 @@ impl InvocationRefused {
             Self::Audience => "InvalidAudience",
             Self::Sender(_) => "InvalidSender",
             Self::Command => "InvalidCommand",
-            Self::Scope => "MatchError",
+            Self::Scope | Self::Bound => "MatchError",
             Self::Lifetime(_) => "InvalidTime",
             Self::Replayed => "Replayed",
             Self::Full => "QuotaExceeded",
@@ -195,7 +198,7 @@ impl Authority {
         invocation: &Invocation,
         proofs: &[&[u8]],
     ) -> Result<(), InvocationRefused> {
-        let clock = Clock { now, skew: 0 };
+        let clock = self.clock(now);
         let proofs = proofs
             .iter()
             .map(|token| Delegation::decode(token).map(Arc::new))
@@ -211,7 +214,7 @@ impl Authority {
 
     /// Whether a key owns a name, by claims that are known and stand.
     fn owns(&self, now: u64, realm: &RealmId, key: &NodeId, topic: &Topic) -> bool {
-        let clock = Clock { now, skew: 0 };
+        let clock = self.clock(now);
         let holds = |chain: &Chain| {
             chain.check_time(&clock)?;
             chain.check_revoked(|cid, by| self.is_revoked(realm, cid, by))
@@ -234,12 +237,11 @@ impl Authority {
         if !checked.grant.operations().contains(operation) {
             return Err(InvocationRefused::Command);
         }
-        // The root's word for everything reaches the system's names; an owner's reaches what it owns.
-        if checked.scope == Scope::All || checked.scope.contains(topic) {
-            Ok(())
-        } else {
-            Err(InvocationRefused::Scope)
+        // A node signs invocations, and what is a plugin's is none of the node's own.
+        if !checked.grant.binding().is_node() {
+            return Err(InvocationRefused::Bound);
         }
+        if checked.reaches(topic) { Ok(()) } else { Err(InvocationRefused::Scope) }
     }
 }
 
@@ -329,6 +331,43 @@ mod tests {
         assert_eq!(desk.accept(&good), Err("Replayed"));
     }
 
+    /// Goal: a right that is for a plugin on a node is not the node's: what the node signs itself rests on none such.
+    #[test]
+    fn what_is_a_plugins_is_nothing_to_its_node() {
+        let mut desk = desk();
+        let component = macula_wire::Mcid::of(b"component");
+        let slot = "io.example.app/alerts".parse().unwrap();
+        let bindings =
+            [crate::Binding::plugin(component), crate::Binding { slot: Some(slot), ..crate::Binding::default() }];
+        for binding in bindings {
+            let bound = crate::testing::link_for(200, 1, "/mesh/admin", &[], binding);
+            let signed = desk.fields(&bound).sign(&key(1)).unwrap();
+            let tokens = [bound.bytes().to_vec(), signed.bytes().to_vec()];
+            assert_eq!(desk.accept(&tokens), Err("MatchError"));
+        }
+    }
+
+    /// Goal: what a link takes an invocation takes, and the other way round: a clock that is a little behind the one that
+    /// made a right.
+    #[test]
+    fn one_allowance_for_clocks_that_differ() {
+        let mut desk = desk();
+        let from = |not_before| {
+            let mut fields = crate::testing::owners_fields(200, 1, "/mesh/admin");
+            fields.not_before = Some(not_before);
+            fields.sign(&key(200)).unwrap()
+        };
+        let skew = AuthorityConfig::default().skew;
+        for (not_before, invoked) in [(NOW + skew, Ok(())), (NOW + skew + 1, Err("TooEarly"))] {
+            let proof = from(not_before);
+            let tokens = vec![proof.bytes().to_vec(), desk.fields(&proof).sign(&key(1)).unwrap().bytes().to_vec()];
+            assert_eq!(desk.accept(&tokens), invoked);
+            let shown = crate::testing::proof(&[&proof]);
+            let checked = desk.authority.check(NOW, &realm_id(), &id(1), &shown);
+            assert_eq!(checked.map(|_| ()).map_err(|refused| refused.name()), invoked);
+        }
+    }
+
     #[test]
     fn rests_on_the_right_and_on_nothing_revoked() {
         let mut desk = desk();
@@ -339,7 +378,7 @@ mod tests {
         assert!(desk.accept(&tokens(&other, &desk)).is_err());
         let proof = link(200, 1, "/mesh/admin", &[]);
         let revocation = macula_ucan::Revocation::sign(&key(200), proof.cid());
-        desk.authority.revoke(NOW, &realm_id(), revocation.bytes()).unwrap();
+        desk.authority.revoke(crate::Moment::at(NOW), &realm_id(), revocation.bytes()).unwrap();
         assert_eq!(desk.accept(&tokens(&proof, &desk)), Err("Revoked"));
     }
 }

@@ -31,7 +31,7 @@ mod slot;
 
 pub use audit::{AuditEvent, AuditLimiter};
 pub use authority::{Authority, AuthorityConfig, Change, Checked, MemberKey, ProofError, Refusal, Standing};
-pub use clock::{ClockBehind, check_clock};
+pub use clock::{AHEAD_PATIENCE, ClockBehind, ClockEvent, Moment, Reading, STEP_MAX, Timekeeper, check_clock};
 pub use grant::{Grant, GrantError, Operations};
 pub use invocations::{Expected, INVOCATION_LIFETIME_MAX, InvocationRefused, Invocations};
 pub use issue::{IssueError, Issuing, issue};

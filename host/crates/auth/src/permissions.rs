@@ -15,6 +15,8 @@ use crate::{Binding, Grant, Operations, Scope, Slot, namespace::is_canonical, sl
 pub struct Permissions {
     /// Most members hold one grant.
     entries: SmallVec<[Entry; 1]>,
+    /// What has expired and was not renewed; it allows nothing.
+    lapsed: Vec<Entry>,
     deadline: Option<u64>,
     cids: Vec<Cid>,
 }
@@ -39,21 +41,50 @@ pub(crate) struct Effective<'a> {
     pub(crate) claims: Vec<Cid>,
 }
 
+impl Effective<'_> {
+    fn entry(&self) -> Entry {
+        let Self { grant, scope, is_canonical, .. } = self;
+        let (operations, binding) = (grant.operations(), grant.binding().clone());
+        Entry { operations, scope: scope.clone(), is_canonical: *is_canonical, binding }
+    }
+}
+
 impl Permissions {
     /// The table of these grants, as they are: whether each is in force is for the caller to know.
     pub(crate) fn compile<'a>(grants: impl IntoIterator<Item = Effective<'a>>) -> Self {
         let mut table = Self::default();
-        for Effective { grant, scope, is_canonical, expires, claims } in grants {
-            let entry = Entry { operations: grant.operations(), scope, is_canonical, binding: grant.binding().clone() };
+        for effective in grants {
+            let entry = effective.entry();
             if !table.entries.contains(&entry) {
                 table.entries.push(entry);
             }
+            let Effective { grant, expires, claims, .. } = effective;
             table.deadline = earlier(table.deadline, expires);
             table.cids.extend(grant.chain().links().iter().map(|link| *link.cid()).chain(claims));
         }
         table.cids.sort_unstable();
         table.cids.dedup();
         table
+    }
+
+    /// The same table, which remembers beside what it allows that these grants have lapsed.
+    #[must_use]
+    pub(crate) fn remembering<'a>(mut self, lapsed: impl IntoIterator<Item = Effective<'a>>) -> Self {
+        for effective in lapsed {
+            let entry = effective.entry();
+            if !self.lapsed.contains(&entry) {
+                self.lapsed.push(entry);
+            }
+        }
+        self
+    }
+
+    /// As this table, with what has lapsed as if it were in force: what stands is kept for as long as this allows it, so that
+    /// it goes on when the right is renewed. What was revoked is in neither.
+    #[must_use]
+    pub fn with_lapsed(&self) -> Self {
+        let entries = self.entries.iter().chain(&self.lapsed).cloned().collect();
+        Self { entries, lapsed: Vec::new(), deadline: self.deadline, cids: self.cids.clone() }
     }
 
     /// What these grants say, whether or not it holds now: to ask what a token would allow.
@@ -152,8 +183,10 @@ impl Permissions {
     }
 
     fn filtered(&self, keeps: impl Fn(&Binding) -> bool) -> Self {
-        let entries = self.entries.iter().filter(|entry| keeps(&entry.binding)).cloned().collect();
-        Self { entries, deadline: self.deadline, cids: self.cids.clone() }
+        let kept = |entry: &&Entry| keeps(&entry.binding);
+        let entries = self.entries.iter().filter(kept).cloned().collect();
+        let lapsed = self.lapsed.iter().filter(kept).cloned().collect();
+        Self { entries, lapsed, deadline: self.deadline, cids: self.cids.clone() }
     }
 
     /// Whether this table allows all that `grant` does, whoever it is for.

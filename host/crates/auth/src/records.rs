@@ -10,7 +10,7 @@ use macula_ucan::{Delegation, Ipld};
 use macula_wire::{NodeId, Operation, RealmId, Topic};
 
 use crate::{
-    Authority, Ownership, claims_in,
+    Authority, Moment, Ownership, claims_in,
     invocations::{InvocationRefused, invocation_among},
 };
 
@@ -64,7 +64,7 @@ impl Authority {
     /// See [`InvocationRefused`].
     pub fn check_record(
         &mut self,
-        now: u64,
+        now: Moment,
         tokens: &[Vec<u8>],
         expected: ExpectedRecord<'_>,
     ) -> Result<SignedRecord, InvocationRefused> {
@@ -81,13 +81,13 @@ impl Authority {
         let issued = record.issued_at().ok_or(too_long.clone())?;
         // One made in the future could be made to last as long as one likes.
         let ends_in_time = record.expires().map_or(validity == Validity::Lasting, |expires| {
-            expires <= issued.min(now).saturating_add(RECORD_LIFETIME_MAX)
+            expires <= issued.min(now.unix).saturating_add(RECORD_LIFETIME_MAX)
         });
         if !ends_in_time {
             return Err(too_long);
         }
-        let at = if validity == Validity::Now { now } else { issued.min(now) };
-        self.learn_claims(at, realm, &proofs);
+        let at = if validity == Validity::Now { now.unix } else { issued.min(now.unix) };
+        self.learn_claims(Moment { unix: at, ..now }, realm, &proofs);
         self.check_invocation(at, realm, operation, topic, &record, &proofs)?;
         Ok(SignedRecord {
             id: *record.cid(),
@@ -99,7 +99,7 @@ impl Authority {
     }
 
     /// Owners of names may be unknown here: they come with what they say.
-    fn learn_claims(&mut self, now: u64, realm: &RealmId, proofs: &[&[u8]]) {
+    fn learn_claims(&mut self, now: Moment, realm: &RealmId, proofs: &[&[u8]]) {
         let tokens: Vec<Arc<Delegation>> =
             proofs.iter().filter_map(|token| Delegation::decode(token).ok().map(Arc::new)).collect();
         for claim in claims_in(&tokens).into_iter().filter_map(|chain| Ownership::read(chain).ok()) {
@@ -154,7 +154,7 @@ mod tests {
     ) -> Result<SignedRecord, &'static str> {
         let (topic, realm) = ("io.example.app".parse().unwrap(), realm_id());
         let expected = ExpectedRecord { realm: &realm, operation: Operation::Deploy, topic: &topic, validity };
-        authority.check_record(now, tokens, expected).map_err(|refused| refused.name())
+        authority.check_record(Moment::at(now), tokens, expected).map_err(|refused| refused.name())
     }
 
     #[test]
@@ -217,7 +217,7 @@ mod tests {
         let tokens = [proof.bytes().to_vec(), fields(&[&proof]).sign(&key(1)).unwrap().bytes().to_vec()];
         assert!(check(&mut authority, NOW, &tokens).is_ok());
         let revocation = Revocation::sign(&key(200), proof.cid());
-        authority.revoke(NOW, &realm_id(), revocation.bytes()).unwrap();
+        authority.revoke(Moment::at(NOW), &realm_id(), revocation.bytes()).unwrap();
         assert_eq!(check(&mut authority, NOW, &tokens), Err("Revoked"));
         let narrow = link(200, 1, "/mesh/deploy", &["io.other.**"]);
         let tokens = [narrow.bytes().to_vec(), fields(&[&narrow]).sign(&key(1)).unwrap().bytes().to_vec()];

@@ -90,6 +90,11 @@ impl Revocations {
         Ok(true)
     }
 
+    /// Takes a delegation as revoked by `by` without that being signed: to ask what would be.
+    pub(crate) fn suppose(&mut self, cid: Cid, by: NodeId) {
+        self.by_cid.entry(cid).or_default().push(by);
+    }
+
     /// A chain by these issuers was accepted: what they revoke matters.
     pub(crate) fn know(&mut self, issuers: impl IntoIterator<Item = NodeId>) {
         for issuer in issuers {

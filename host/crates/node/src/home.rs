@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! <home>/                       0700
+//!   clock                       0600  the time that was seen: see `home/clock.rs`
+//!   clock.lock                  0600  held while that is written
 //!   realms/<realm>.key          0600  root key of a realm that was made here, 32 bytes in hexadecimal
 //!   realms/<realm>.pin          0600  did:key of the root of a realm that was made elsewhere
 //!   realms/<realm>.revocations  0600  what was revoked from here: see `revocation_log.rs`
@@ -20,6 +22,7 @@
 //!
 //! Files are written beside their place, flushed and renamed, so a crash leaves the old or the new one.
 
+mod clock;
 mod files;
 mod realms;
 mod slots;
@@ -41,6 +44,7 @@ use serde::{Deserialize, Serialize};
 
 use self::files::{key_at, make_directory, read_key, remove_drafts, write_private};
 pub use self::{
+    clock::StoredClock,
     realms::{RealmEntry, RealmError},
     slots::{PackageFiles, StateFile},
     tokens::{StoredTokens, TokenFileError, read_tokens},

@@ -84,12 +84,12 @@ mod relay;
 mod revocation_log;
 
 pub use audit::Audit;
-pub use clock::unix_now;
+pub use clock::{KeptClock, begin as begin_clock, unix_now, wall_now};
 pub use content_store::{
     ContentReader, ContentUsage, ContentWriter, FetchState, NodeContent, OwnedContent, OwnedFetch, Pinner,
 };
 pub use home::{
-    Home, HomeError, LOCAL_REALM, NodeState, PackageFiles, RealmEntry, RealmError, RunningNode, StateFile,
+    Home, HomeError, LOCAL_REALM, NodeState, PackageFiles, RealmEntry, RealmError, RunningNode, StateFile, StoredClock,
     StoredTokens, TokenFileError, read_tokens,
 };
 pub use macula_auth as auth;
@@ -100,8 +100,8 @@ pub use macula_transport::{BindError, Certificate, DialError, LocalNode, RelayUr
 pub use macula_wire as wire;
 pub use mesh::{
     Advertise, AuthLevel, CallOptions, Confirmation, ConnectError, ContentBytes, ContentSink, ContentSource,
-    FetchError, FetchOptions, Fetching, IncomingCall, Link, LinkState, Mesh, MeshConfig, Offer, Outlook, Publish,
-    Publisher, Responder, Subscribe, Subscription, SubscriptionStats,
+    FetchError, FetchOptions, Fetching, IncomingCall, Link, LinkState, Mesh, MeshConfig, Offer, OutOfForce, Outlook,
+    Publish, Publisher, Responder, Subscribe, Subscription, SubscriptionStats,
 };
 pub use realm_access::{RealmAccess, TokenSource, nonce};
 pub use relay::{RelayConfig, RelayServer, RelayStartError};

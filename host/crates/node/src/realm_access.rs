@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use ed25519_dalek::SigningKey;
 use macula_auth::{
-    Grant, Issuing, Ownership, RECORD_LIFETIME_MAX, Scope, Terms, Validity, chains_for, claims_in, issue, proof_of,
+    Grant, Issuing, Moment, Ownership, RECORD_LIFETIME_MAX, Scope, Terms, Validity, chains_for, claims_in, issue,
+    proof_of,
     ucan::{Chain, Cid, Command, Delegation, InvocationFields, Ipld, TokenError, container},
 };
 use macula_wire::{
@@ -36,6 +37,7 @@ type PassedKey = (Vec<Cid>, NodeId);
 #[derive(Debug, Clone)]
 struct Passed {
     chain: Chain,
+    made_at: u64,
     renew_at: u64,
 }
 
@@ -122,12 +124,19 @@ impl RealmAccess {
     }
 
     /// How long until what is presented now should be renewed.
-    pub(crate) fn renewal(&self) -> Duration {
+    fn renewal(&self) -> Duration {
         match self.credentials {
             Credentials::Root(_) => self.lifetime / 2,
             // Who renews them puts a new file there some time.
             Credentials::Tokens { .. } => TOKENS_READ_INTERVAL.min(self.lifetime / 2),
         }
+    }
+
+    /// When what is presented at `now` should be renewed: by the date or by the clock that runs, whichever comes first. A date that
+    /// was reset does not put it off.
+    pub(crate) fn renewal_after(&self, now: Moment) -> Moment {
+        let lasts = self.renewal().max(Duration::from_secs(1));
+        Moment { unix: now.unix.saturating_add(lasts.as_secs()), running: now.running.saturating_add(lasts) }
     }
 
     /// What proves that `node` may do what it is for, as of `now` in unix seconds.
@@ -217,14 +226,18 @@ impl RealmAccess {
     /// whoever keeps count.
     fn passed_on(&self, holder: &SigningKey, proof: &Chain, node: NodeId, now: u64) -> Option<Chain> {
         let mut passed = self.passed.lock();
-        passed.retain(|_, passed| now < passed.renew_at);
+        // One that was made later than now is of a clock that was wrong.
+        passed.retain(|_, passed| (passed.made_at..passed.renew_at).contains(&now));
         let key = (proof.links().iter().map(|link| *link.cid()).collect(), node);
         if let Some(passed) = passed.get(&key) {
             return Some(passed.chain.clone());
         }
         let chain = self.pass_on(holder, Some(proof), node, proof.command().clone(), now)?;
         let left = chain.expires().map_or(self.lifetime.as_secs(), |expires| expires.saturating_sub(now));
-        passed.insert(key, Passed { chain: chain.clone(), renew_at: now.saturating_add((left / 2).max(1)) });
+        passed.insert(
+            key,
+            Passed { chain: chain.clone(), made_at: now, renew_at: now.saturating_add((left / 2).max(1)) },
+        );
         Some(chain)
     }
 

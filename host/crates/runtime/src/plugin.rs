@@ -373,15 +373,16 @@ impl PluginCore {
         self.counters.log_dropped.add(dropped);
     }
 
-    /// Puts new rights in force: what is no longer allowed ends at once. The same again changes nothing.
+    /// Puts new rights in force: what is no longer allowed ends at once, and what has lapsed waits. The same again changes
+    /// nothing.
     pub(crate) fn replace_rights(&self, rights: &Rights) {
         if *self.rights.current() == *rights {
             return;
         }
         self.rights.replace(rights.clone());
         self.mailbox.lock().retain_allowed(
-            |pattern: &Pattern| rights.allows_all(Operation::Subscribe, pattern),
-            |procedure: &Topic| rights.allows(Operation::Advertise, procedure),
+            |pattern: &Pattern| rights.keeps_subscription(pattern),
+            |procedure: &Topic| rights.keeps_offer(procedure),
         );
         self.denials.lock().clear();
         self.bell.ring_all();

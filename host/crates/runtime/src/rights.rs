@@ -18,54 +18,85 @@ use parking_lot::RwLock;
 use crate::manifest::Asks;
 
 /// What a plugin may do: patterns for each operation. The default allows nothing.
+///
+/// Beside these it may remember what has lapsed: that allows nothing, and yet what stands on it is kept, so that it goes on when
+/// the right is renewed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rights(Asks);
+pub struct Rights {
+    held: Asks,
+    lapsed: Asks,
+}
 
 impl Rights {
     /// Everything that was asked for.
     pub fn as_asked(asks: &Asks) -> Self {
-        Self(asks.clone())
+        Self { held: asks.clone(), lapsed: Asks::default() }
     }
 
     /// These patterns for each operation that is about names.
     pub fn of(patterns: impl Fn(Operation) -> Vec<Pattern>) -> Self {
-        Self(Asks {
-            subscribe: patterns(Operation::Subscribe),
-            publish: patterns(Operation::Publish),
-            advertise: patterns(Operation::Advertise),
-            call: patterns(Operation::Call),
-            fetch: patterns(Operation::Fetch),
-        })
+        Self { held: asks_of(patterns), lapsed: Asks::default() }
+    }
+
+    /// The same, where rights to these patterns were held until they expired, and may be renewed.
+    #[must_use]
+    pub fn remembering(self, lapsed: impl Fn(Operation) -> Vec<Pattern>) -> Self {
+        Self { lapsed: asks_of(lapsed), ..self }
     }
 
     /// The patterns as people read them, by operation; operations without any are left out.
     pub fn by_operation(&self) -> BTreeMap<String, Vec<String>> {
-        self.0.by_operation()
+        self.held.by_operation()
     }
 
     /// The part of these rights that `asks` asks for. Where neither pattern covers the other, nothing is left: an
     /// intersection of patterns is not always a pattern, and less is safe.
     pub fn within(&self, asks: &Asks) -> Self {
-        let both = |operation: Operation| {
-            let (held, asked) = (self.0.patterns(operation), asks.patterns(operation));
-            let narrower = |own: &Pattern, other: &Pattern| {
-                if own.covers(other) { Some(other.clone()) } else { other.covers(own).then(|| own.clone()) }
-            };
+        let narrower = |own: &Pattern, other: &Pattern| {
+            if own.covers(other) { Some(other.clone()) } else { other.covers(own).then(|| own.clone()) }
+        };
+        let both = |held: &[Pattern], operation: Operation| -> Vec<Pattern> {
+            let asked = asks.patterns(operation);
             held.iter().flat_map(|own| asked.iter().filter_map(move |other| narrower(own, other))).collect()
         };
-        Self::of(both)
+        Self::of(|operation| both(self.held.patterns(operation), operation))
+            .remembering(|operation| both(self.lapsed.patterns(operation), operation))
     }
 
     /// Whether `operation` on the one name `target` is allowed.
     pub fn allows(&self, operation: Operation, target: &Topic) -> bool {
         !(keeps_off_reserved(operation) && target.is_reserved())
-            && self.0.patterns(operation).iter().any(|pattern| pattern.matches(target))
+            && self.held.patterns(operation).iter().any(|pattern| pattern.matches(target))
     }
 
     /// Whether `operation` is allowed on every name of `target`.
     pub fn allows_all(&self, operation: Operation, target: &Pattern) -> bool {
         !(keeps_off_reserved(operation) && target.is_reserved())
-            && self.0.patterns(operation).iter().any(|pattern| pattern.covers(target))
+            && self.held.patterns(operation).iter().any(|pattern| pattern.covers(target))
+    }
+}
+
+impl Rights {
+    /// Whether an offer of `procedure` may stand: it is allowed, or was until the right expired.
+    pub(crate) fn keeps_offer(&self, procedure: &Topic) -> bool {
+        self.allows(Operation::Advertise, procedure)
+            || self.lapsed.advertise.iter().any(|pattern| pattern.matches(procedure))
+    }
+
+    /// Whether a subscription to `target` may stand.
+    pub(crate) fn keeps_subscription(&self, target: &Pattern) -> bool {
+        self.allows_all(Operation::Subscribe, target)
+            || self.lapsed.subscribe.iter().any(|pattern| pattern.covers(target))
+    }
+}
+
+fn asks_of(patterns: impl Fn(Operation) -> Vec<Pattern>) -> Asks {
+    Asks {
+        subscribe: patterns(Operation::Subscribe),
+        publish: patterns(Operation::Publish),
+        advertise: patterns(Operation::Advertise),
+        call: patterns(Operation::Call),
+        fetch: patterns(Operation::Fetch),
     }
 }
 
@@ -142,6 +173,28 @@ mod tests {
         for name in ["alerts.hall", "only.held", "only.asked", "a.b.c"] {
             assert!(!allows(name), "{name}");
         }
+    }
+
+    /// Goal: what has lapsed keeps what stands on it, as far as it was asked for, and allows nothing.
+    #[test]
+    fn what_has_lapsed_keeps_what_stands() {
+        let lapsed = |operation| match operation {
+            Operation::Subscribe => vec!["in.**".parse().unwrap()],
+            Operation::Advertise => vec!["math.add".parse().unwrap()],
+            _ => Vec::new(),
+        };
+        let asks = Asks {
+            subscribe: vec!["in.kitchen.*".parse().unwrap()],
+            advertise: vec!["math.**".parse().unwrap()],
+            ..Asks::default()
+        };
+        let rights = Rights::default().remembering(lapsed).within(&asks);
+        let (kitchen, hall): (Pattern, Pattern) = ("in.kitchen.a".parse().unwrap(), "in.hall.a".parse().unwrap());
+        assert!(rights.keeps_subscription(&kitchen) && !rights.keeps_subscription(&hall));
+        assert!(!rights.allows_all(Operation::Subscribe, &kitchen));
+        let add: Topic = "math.add".parse().unwrap();
+        assert!(rights.keeps_offer(&add) && !rights.allows(Operation::Advertise, &add));
+        assert_ne!(rights, Rights::default(), "and is another state");
     }
 
     #[test]

@@ -8,6 +8,8 @@ use macula_node::{
     wire::{NodeId, RealmName},
 };
 
+use crate::output::utc;
+
 /// One delegation, as the lines of a tree below `indent`.
 pub(super) fn delegation(delegation: &Delegation, realms: &Pins, now: u64, indent: &str) -> Vec<String> {
     let mut lines = vec![format!("{indent}{} on {}", delegation.command(), names(delegation.policy()))];
@@ -113,20 +115,6 @@ fn span(seconds: u64) -> String {
         7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} days", seconds / 86_400),
     }
-}
-
-/// A time in UTC, as RFC 3339 writes it. Days are counted from the first of March of the year 0, so that the leap day is
-/// the last of its year.
-fn utc(unix: u64) -> String {
-    let (days, second) = (unix / 86_400 + 719_468, unix % 86_400);
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 
 fn value_text(value: &Ipld) -> String {

@@ -1,9 +1,8 @@
-use macula_wire::{Operation, Topic};
-
 use super::*;
 use crate::testing::{EXPIRES, id, key, link, link_until, own_link, owners_link, proof, realm_id, root_id};
 
 const NOW: u64 = 1000;
+const START: Moment = Moment::at(NOW);
 const MEMBER: MemberKey = MemberKey { link: 1, slot: 0 };
 
 fn authority() -> Authority {
@@ -13,7 +12,7 @@ fn authority() -> Authority {
 }
 
 fn join(authority: &mut Authority, proofs: &[Proof]) -> Result<Arc<Permissions>, &'static str> {
-    authority.join(NOW, MEMBER, &realm_id(), id(9), proofs).map_err(|refusal| refusal.name())
+    authority.join(START, MEMBER, &realm_id(), id(9), proofs).map_err(|refusal| refusal.name())
 }
 
 fn may(permissions: &Permissions, name: &str) -> bool {
@@ -29,7 +28,7 @@ fn change(authority: &mut Authority) -> Option<(Standing, bool)> {
 
 fn revoke(authority: &mut Authority, by: u8, delegation: &macula_ucan::Delegation) -> bool {
     let revocation = Revocation::sign(&key(by), delegation.cid());
-    authority.revoke(NOW, &realm_id(), revocation.bytes()).unwrap()
+    authority.revoke(START, &realm_id(), revocation.bytes()).unwrap()
 }
 
 #[test]
@@ -86,32 +85,32 @@ fn each_refusal_has_its_name() {
 fn an_expired_right_is_suspended_and_then_dropped() {
     let mut authority = authority();
     join(&mut authority, &[proof(&[&link(200, 9, "/mesh/publish", &["io.example.user.**"])])]).unwrap();
-    assert_eq!(authority.poll_timeout(), Some(EXPIRES + 1));
-    authority.handle_timeout(EXPIRES);
+    assert_eq!(authority.poll_timeout(START), Some(EXPIRES + 1));
+    authority.handle_timeout(Moment::at(EXPIRES));
     assert_eq!(change(&mut authority), None, "its last second");
-    authority.handle_timeout(EXPIRES + 1);
+    authority.handle_timeout(Moment::at(EXPIRES + 1));
     assert_eq!(change(&mut authority), Some((Standing::Suspended, true)));
-    assert_eq!(authority.poll_timeout(), Some(EXPIRES + 31));
-    authority.handle_timeout(EXPIRES + 31);
+    assert_eq!(authority.poll_timeout(Moment::at(EXPIRES + 1)), Some(EXPIRES + 31));
+    authority.handle_timeout(Moment::at(EXPIRES + 31));
     assert_eq!(change(&mut authority), Some((Standing::Active, false)));
-    assert_eq!(authority.poll_timeout(), None);
+    assert_eq!(authority.poll_timeout(START), None);
 }
 
 #[test]
 fn renewed_in_time_nothing_is_lost() {
     let mut authority = authority();
     join(&mut authority, &[proof(&[&link(200, 9, "/mesh", &[])])]).unwrap();
-    authority.handle_timeout(EXPIRES + 10);
+    authority.handle_timeout(Moment::at(EXPIRES + 10));
     assert_eq!(change(&mut authority), Some((Standing::Suspended, true)));
     let renewed = proof(&[&link_until(200, 9, "/mesh", &[], 2 * EXPIRES)]);
-    authority.present(EXPIRES + 11, MEMBER, &[renewed]).unwrap();
+    authority.present(Moment::at(EXPIRES + 11), MEMBER, &[renewed]).unwrap();
     assert_eq!(change(&mut authority), Some((Standing::Active, true)));
-    authority.handle_timeout(EXPIRES + 100);
+    authority.handle_timeout(Moment::at(EXPIRES + 100));
     assert_eq!(change(&mut authority), None);
     // Renewed before the end, it is never suspended at all.
     let again = proof(&[&link_until(200, 9, "/mesh", &[], 3 * EXPIRES)]);
-    authority.present(2 * EXPIRES - 5, MEMBER, &[again]).unwrap();
-    authority.handle_timeout(2 * EXPIRES + 1);
+    authority.present(Moment::at(2 * EXPIRES - 5), MEMBER, &[again]).unwrap();
+    authority.handle_timeout(Moment::at(2 * EXPIRES + 1));
     while let Some((standing, may)) = change(&mut authority) {
         assert_eq!((standing, may), (Standing::Active, true));
     }
@@ -133,7 +132,7 @@ fn revoking_the_middle_takes_the_right_at_once() {
     assert!(revoke(&mut authority, 1, &operator));
     assert_eq!(change(&mut authority), Some((Standing::Active, false)));
     assert!(!revoke(&mut authority, 1, &operator), "once is enough");
-    let again = authority.join(NOW, MEMBER, &realm_id(), id(9), &[chain]).unwrap_err();
+    let again = authority.join(START, MEMBER, &realm_id(), id(9), &[chain]).unwrap_err();
     assert_eq!(again.name(), "Revoked");
 }
 
@@ -159,10 +158,10 @@ fn owners_grant_what_they_own_and_nothing_else() {
     assert!(!may(&permissions, "io.example.user.Door"), "names in an owned namespace are in lower case");
     // The name moves to another key, and what the old one granted ends.
     let moved = proof(&[&own_link(200, 1, "io.example", None), &own_link(1, 3, "io.example.user", Some(2))]);
-    authority.present(NOW, MEMBER, &[moved]).unwrap();
+    authority.present(START, MEMBER, &[moved]).unwrap();
     assert_eq!(change(&mut authority), Some((Standing::Active, false)));
     let forked = proof(&[&own_link(200, 1, "io.example", None), &own_link(1, 2, "io.example.user", Some(2))]);
-    authority.present(NOW, MEMBER, &[forked]).unwrap();
+    authority.present(START, MEMBER, &[forked]).unwrap();
     assert!(std::iter::from_fn(|| authority.poll_audit()).any(|event| event.kind() == "forked"));
     let user = "io.example.user".parse().unwrap();
     assert!(authority.owners(&realm_id()).unwrap().resolve(&user).is_none());
@@ -207,7 +206,7 @@ fn revocations_of_a_link_are_paid_for_and_known_ones_are_free() {
         Revocation::sign(&key(7), delegation.cid()).bytes().to_vec()
     };
     let bring = |authority: &mut Authority, number: u64| {
-        let brought = authority.revoke_from(NOW, 1, &realm_id(), &revocation(number));
+        let brought = authority.revoke_from(START, 1, &realm_id(), &revocation(number));
         brought.map_err(|refused| refused.name())
     };
     assert_eq!(bring(&mut authority, 0), Ok(true));
@@ -233,7 +232,7 @@ fn signatures_are_paid_for() {
     join(&mut authority, &[proof(&[&link(200, 9, "/mesh", &[])])]).unwrap();
     let fresh = |number: u64| proof(&[&link_until(200, 9, "/mesh/call", &[], EXPIRES + number)]);
     let present = |authority: &mut Authority, now: u64, number: u64| {
-        authority.present(now, MEMBER, &[fresh(number)]).map_err(|refusal| refusal.name())
+        authority.present(Moment::at(now), MEMBER, &[fresh(number)]).map_err(|refusal| refusal.name())
     };
     for number in 0..3 {
         assert_eq!(present(&mut authority, NOW, number), Ok(()));
@@ -250,10 +249,10 @@ fn grants_are_bounded() {
     authority.add_realm(realm_id(), root_id());
     let grant = |name: &str| proof(&[&link(200, 9, "/mesh/call", &[name])]);
     join(&mut authority, &[grant("a"), grant("b")]).unwrap();
-    assert_eq!(authority.present(NOW, MEMBER, &[grant("c")]).unwrap_err().name(), "QuotaExceeded");
+    assert_eq!(authority.present(START, MEMBER, &[grant("c")]).unwrap_err().name(), "QuotaExceeded");
     authority.leave(MEMBER);
     assert!(authority.permissions(MEMBER).is_empty());
-    assert_eq!(authority.poll_timeout(), None);
+    assert_eq!(authority.poll_timeout(START), None);
 }
 
 /// Goal: whoever presents claims old and new acts by the newest, in whatever order they come; others lose at once.
@@ -268,7 +267,71 @@ fn old_claims_beside_new_ones_change_nothing() {
         assert!(may(&permissions, "io.example.user.door"));
         let former = owners_link(2, 9, "/mesh/publish", &["io.example.user.**"]);
         let other = MemberKey { link: 2, slot: 0 };
-        let refused = authority.join(NOW, other, &realm_id(), id(9), &[proof(&[&old]), proof(&[&former])]);
+        let refused = authority.join(START, other, &realm_id(), id(9), &[proof(&[&old]), proof(&[&former])]);
         assert_eq!(refused.unwrap_err().name(), "InvalidSubject", "a claim alone lets nobody in");
     }
+}
+
+/// A date that has leapt by 25 hours beside a clock that has gone on for `seconds` since the start.
+const fn leapt(seconds: u64) -> Moment {
+    Moment { unix: NOW + 25 * 3600 + seconds, running: std::time::Duration::from_secs(NOW + seconds) }
+}
+
+/// Goal: a date that leaps beyond the end of a right and its grace takes nothing away at once: the grace begins when the end
+/// is noticed, and goes by the clock that runs.
+#[test]
+fn a_date_that_leaps_leaves_the_whole_grace() {
+    let mut authority = authority();
+    join(&mut authority, &[proof(&[&link(200, 9, "/mesh", &[])])]).unwrap();
+    authority.handle_timeout(leapt(1));
+    assert_eq!(change(&mut authority), Some((Standing::Suspended, true)));
+    assert_eq!(authority.poll_timeout(leapt(1)), Some(leapt(31).unix));
+    // It leaps again, back and ahead, and that is no matter of the grace.
+    authority.handle_timeout(Moment { unix: leapt(20).unix + 50 * 3600, ..leapt(20) });
+    authority.handle_timeout(leapt(30));
+    assert_eq!(change(&mut authority), None);
+    let renewed = proof(&[&link_until(200, 9, "/mesh", &[], leapt(1000).unix)]);
+    authority.present(leapt(30), MEMBER, &[renewed]).unwrap();
+    assert_eq!(change(&mut authority), Some((Standing::Active, true)));
+    authority.handle_timeout(leapt(900));
+    assert_eq!(change(&mut authority), None);
+    assert!(!std::iter::from_fn(|| authority.poll_audit()).any(|event| event.kind() == "lost"));
+}
+
+/// Goal: a right that nobody renewed is remembered as lapsed until it is renewed or revoked, and allows nothing meanwhile.
+#[test]
+fn what_has_lapsed_is_remembered_until_it_is_renewed_or_revoked() {
+    let config = AuthorityConfig { lapsed_per_member_max: 1, ..AuthorityConfig::default() };
+    let start = || {
+        let mut authority = Authority::new(config.clone());
+        authority.add_realm(realm_id(), root_id());
+        let lasting = proof(&[&link_until(200, 9, "/mesh/call", &[], 9 * EXPIRES)]);
+        let short = link(200, 9, "/mesh/publish", &["io.example.user.**"]);
+        join(&mut authority, &[lasting, proof(&[&short])]).unwrap();
+        authority.handle_timeout(Moment::at(EXPIRES + 1));
+        authority.handle_timeout(Moment::at(EXPIRES + 31));
+        (authority, short)
+    };
+    let may = |authority: &Authority| {
+        let permissions = authority.permissions(MEMBER);
+        let kept = permissions.with_lapsed();
+        (may(&permissions, "io.example.user.door"), may(&kept, "io.example.user.door"))
+    };
+    let (mut authority, _) = start();
+    assert_eq!(may(&authority), (false, true));
+    let renewed = proof(&[&link_until(200, 9, "/mesh/publish", &["io.example.user.**"], 2 * EXPIRES)]);
+    authority.present(Moment::at(EXPIRES + 500), MEMBER, &[renewed]).unwrap();
+    assert_eq!(may(&authority), (true, true));
+    assert_eq!(*authority.permissions(MEMBER), authority.permissions(MEMBER).with_lapsed(), "it is forgotten");
+    let (mut revoked, short) = start();
+    assert!(revoke(&mut revoked, 200, &short));
+    assert_eq!(may(&revoked), (false, false));
+    // Of more than are kept, the oldest are forgotten.
+    let (mut full, _) = start();
+    let other = proof(&[&link_until(200, 9, "/mesh/subscribe", &[], EXPIRES + 50)]);
+    full.present(Moment::at(EXPIRES + 40), MEMBER, &[other]).unwrap();
+    full.handle_timeout(Moment::at(EXPIRES + 51));
+    full.handle_timeout(Moment::at(EXPIRES + 81));
+    assert_eq!(may(&full), (false, false));
+    assert!(full.permissions(MEMBER).with_lapsed().allows(Operation::Subscribe, &"a".parse().unwrap()));
 }

@@ -28,6 +28,15 @@ pub struct RealmEntry {
     pub has_key: bool,
 }
 
+impl RealmEntry {
+    /// Another realm that has this one's root, or this one with another root, if there is any. Whoever holds a root key knows its
+    /// realm: a pin does not contradict that.
+    pub fn contradicted_by<'a>(&self, realms: &'a [Self]) -> Option<&'a Self> {
+        let counts = |other: &&Self| other.has_key || !self.has_key;
+        realms.iter().filter(counts).find(|other| (other.name == self.name) != (other.root == self.root))
+    }
+}
+
 /// Why a realm is not made or pinned. Nothing has changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

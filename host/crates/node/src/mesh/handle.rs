@@ -32,7 +32,7 @@ use super::{
     outbox::{ChannelName, Envelope, NoRoom, Outbox, SharedOutbox},
     own_rights::OwnRights,
     publisher::Publisher,
-    registry::Registry,
+    registry::{Hold, OutOfForce, Registry},
     subscription::{self, Subscription, SubscriptionOptions},
 };
 use crate::{
@@ -152,9 +152,16 @@ impl Shared {
     /// Puts what this node may do in force.
     pub(super) fn set_permissions(&self) {
         let permissions = self.rights.permissions().borrow().clone();
-        self.registry.end_where(
-            |pattern| !permissions.covers(Operation::Subscribe, pattern),
-            |procedure| !self.may_offer(&permissions, procedure),
+        // What has lapsed stands, and waits.
+        let kept = permissions.with_lapsed();
+        let hold = |is_allowed: &dyn Fn(&Permissions) -> bool| match (is_allowed(&permissions), is_allowed(&kept)) {
+            (true, _) => Hold::Allowed,
+            (false, true) => Hold::Lapsed,
+            (false, false) => Hold::Lost,
+        };
+        self.registry.hold(
+            |pattern| hold(&|table| table.covers(Operation::Subscribe, pattern)),
+            |procedure| hold(&|table| self.may_offer(table, procedure)),
         );
         self.outbox.set_permissions(permissions);
     }
@@ -464,6 +471,12 @@ impl Mesh {
     /// Messages of this node that some subscriber did not get because its queue was full, since the link began.
     pub fn undelivered(&self) -> u64 {
         self.shared().undelivered.load(Ordering::Relaxed)
+    }
+
+    /// Subscriptions and offers that no relay has, because their right has lapsed or it refuses them. They go on when that
+    /// changes. Those that only wait for a link are not counted.
+    pub fn out_of_force(&self) -> OutOfForce {
+        self.shared().registry.out_of_force()
     }
 
     /// Bytes that wait to be sent.

@@ -131,8 +131,8 @@ impl Inbound {
             channels.push((header.channel, Arc::clone(channel)));
         }
         // A subscription that has just ended may still get messages.
-        if let Some(subscription) = self.shared.registry.subscription(subscription) {
-            subscription.deliver(Batch { link: self.link, frames, count, channels });
+        if let Some(state) = self.shared.registry.subscription(subscription) {
+            state.deliver(Batch { link: self.link, number: subscription, frames, count, channels });
         }
         Ok(())
     }

@@ -206,10 +206,11 @@ fn check_relay(shared: &Shared, relay: &NodeId, shown: Option<&Proof>) -> Result
 /// the right does not hold any more.
 async fn watch_relay(shared: Arc<Shared>, relay: NodeId, shown: Shown) -> String {
     let Shown { mut proof, mut until } = shown;
+    // When the end of its right was noticed: a date that leaps beyond it leaves the relay its time to renew it.
+    let mut noticed: Option<Instant> = None;
     loop {
-        let left = until.map_or(RELAY_SHOW_INTERVAL, |until| Duration::from_secs(until.saturating_sub(unix_now()) / 2));
         tokio::select! {
-            () = sleep(left.clamp(TICK, RELAY_SHOW_INTERVAL)) => {}
+            () = until_half_over(until) => {}
             () = shared.rights.revoked() => {
                 if let Err(reason) = check_relay(&shared, &relay, Some(&proof)) {
                     return reason;
@@ -222,9 +223,28 @@ async fn watch_relay(shared: Arc<Shared>, relay: NodeId, shown: Shown) -> String
         let answer = timeout(HELLO_TIMEOUT, answer).await.ok();
         let renewed = answer.and_then(Result::ok).and_then(Result::ok).flatten();
         match check_relay(&shared, &relay, renewed.as_ref()) {
-            Ok(shown) => Shown { proof, until } = shown,
-            Err(reason) if OwnRights::is_over(until) => return reason,
-            Err(reason) => tracing::debug!(%reason, "the relay's right was not renewed"),
+            Ok(shown) => (Shown { proof, until }, noticed) = (shown, None),
+            Err(reason) => {
+                let is_over = until.is_some_and(|until| unix_now() > until);
+                if is_over && noticed.get_or_insert_with(Instant::now).elapsed() >= OwnRights::grace() {
+                    return reason;
+                }
+                tracing::debug!(%reason, "the relay's right was not renewed");
+            }
+        }
+    }
+}
+
+/// Waits until half of what is left of a relay's right is over: by the date, which may leap.
+async fn until_half_over(until: Option<u64>) {
+    let begin = unix_now();
+    let half = until.map(|until| begin.saturating_add(until.saturating_sub(begin) / 2));
+    let mut waited = Duration::ZERO;
+    loop {
+        sleep(TICK).await;
+        waited += TICK;
+        if waited >= RELAY_SHOW_INTERVAL || half.is_some_and(|half| unix_now() >= half) {
+            return;
         }
     }
 }
@@ -232,21 +252,32 @@ async fn watch_relay(shared: Arc<Shared>, relay: NodeId, shown: Shown) -> String
 /// A relay's right is looked at again after this long at the latest: it may have been revoked.
 const RELAY_SHOW_INTERVAL: Duration = Duration::from_secs(3600);
 
+/// What a relay has refused it is asked for again after so long, then after twice that, and so on: it writes each time down.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+const ASK_AGAIN_MAX: Duration = Duration::from_secs(600);
+
 /// Renews this node's rights, and puts in force what has changed, for as long as the handle lives.
 async fn keep_rights(shared: Arc<Shared>, mut close: watch::Receiver<bool>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut pause, mut ask_at) = (ASK_AGAIN, Instant::now() + ASK_AGAIN);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = until(&mut close) => return,
         }
         let ticked = shared.rights.tick();
-        if !ticked.proofs.is_empty() {
+        let is_new = !ticked.proofs.is_empty();
+        if is_new {
             shared.registry.present(ticked.proofs);
         }
         if ticked.changed {
             shared.set_permissions();
+        }
+        if is_new || Instant::now() >= ask_at {
+            shared.registry.ask_again();
+            pause = if is_new { ASK_AGAIN } else { (pause * 2).min(ASK_AGAIN_MAX) };
+            ask_at = Instant::now() + pause;
         }
     }
 }
@@ -363,7 +394,11 @@ async fn read_control(shared: Arc<Shared>, mut reader: ControlReader, farewell: 
                     }
                 }
             }
-            Control::Ended(ended) => shared.registry.ended(&ended),
+            Control::Ended(ended) => {
+                let stands = shared.registry.ended(&ended);
+                // This node may know better, or be about to: it says so once, and then now and then.
+                stands.then(|| shared.rights.renew_soon());
+            }
             Control::Refused(refused) => {
                 let operation = refused.operation.0;
                 tracing::warn!(%operation, name = %refused.name, "the relay does not forward this: the right is missing");

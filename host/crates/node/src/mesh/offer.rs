@@ -1,7 +1,10 @@
 //! Procedures that this node offers, and the calls that come for them.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -36,7 +39,7 @@ impl Default for Advertise {
 /// What the link's tasks and the [`Offer`] share.
 #[derive(Debug)]
 pub(super) struct OfferState {
-    pub(super) number: u32,
+    number: AtomicU32,
     pub(super) procedure: Topic,
     pub(super) options: Advertise,
     /// Gone when the offer has ended.
@@ -46,7 +49,17 @@ pub(super) struct OfferState {
 impl OfferState {
     pub(super) fn new(number: u32, procedure: Topic, options: Advertise) -> (Self, mpsc::Receiver<IncomingCall>) {
         let (queue, calls) = mpsc::channel(options.in_flight_max.clamp(1, 65_536) as usize);
-        (Self { number, procedure, options, queue: Mutex::new(Some(queue)) }, calls)
+        (Self { number: AtomicU32::new(number), procedure, options, queue: Mutex::new(Some(queue)) }, calls)
+    }
+
+    /// Its number at the relay. It changes under the registry's lock only.
+    pub(super) fn number(&self) -> u32 {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    /// It is made again under another number.
+    pub(super) fn renumber(&self, number: u32) {
+        self.number.store(number, Ordering::Relaxed);
     }
 
     /// Queues a call; one too many, or one after the end, is answered instead.
@@ -68,7 +81,7 @@ impl OfferState {
 }
 
 /// A procedure on offer: gives out the calls that come for it. Dropping it withdraws; calls already taken can still be
-/// answered. Like a subscription it outlives links.
+/// answered. Like a subscription it outlives links, and rights that expire.
 #[derive(Debug)]
 pub struct Offer {
     shared: Arc<Shared>,
@@ -86,7 +99,7 @@ impl Offer {
         &self.state.procedure
     }
 
-    /// The next call; `None` when the handle was closed, or the right to offer the procedure has ended. Dropping the future loses nothing.
+    /// The next call; `None` when the handle was closed, or the right to offer the procedure was revoked. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<IncomingCall> {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
@@ -104,7 +117,7 @@ impl Offer {
 
 impl Drop for Offer {
     fn drop(&mut self) {
-        self.shared.registry.withdraw(self.state.number);
+        self.shared.registry.withdraw(&self.state);
     }
 }
 

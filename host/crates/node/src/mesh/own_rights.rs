@@ -6,19 +6,22 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use macula_auth::{
-    AuditEvent, Authority, AuthorityConfig, Change, Checked, ExpectedRecord, GrantError, Invocations, MemberKey,
-    Permissions, ProofError, Refusal, Scope, SignedRecord, Standing, Validity, ucan::Ipld,
+    AuditEvent, Authority, AuthorityConfig, Change, ExpectedRecord, GrantError, Invocations, MemberKey, Moment,
+    Permissions, ProofError, Refusal, SignedRecord, Standing, Validity, ucan::Ipld,
 };
 use macula_wire::{NodeId, Operation, RealmId, control::Proof};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    Audit, RealmAccess, RevocationLog, clock::unix_now, realm_access::Purpose, revocation_log::LoggedRevocation,
+    Audit, RealmAccess, RevocationLog, clock, clock::unix_now, realm_access::Purpose, revocation_log::LoggedRevocation,
 };
 
 /// This node is the only member that it knows.
 const SELF: MemberKey = MemberKey { link: 0, slot: 0 };
+
+/// Grants that are remembered when nobody has renewed them: as many as a member may hold.
+const LAPSED_MAX: usize = 64;
 
 /// How often deadlines are looked at.
 pub(super) const TICK: Duration = Duration::from_secs(1);
@@ -40,9 +43,9 @@ pub(super) struct OwnRights {
 struct State {
     authority: Authority,
     invocations: Invocations,
-    /// What was presented last, and when more is to be looked for, in unix seconds.
+    /// What was presented last, and when more is to be looked for: by the date, or by the clock that runs.
     proofs: Vec<Proof>,
-    renew_at: u64,
+    renew_at: Moment,
     /// Why there are no rights at all.
     refusal: Option<Refusal>,
     /// Rights have expired a moment ago: a renewed proof is looked for at each tick.
@@ -50,8 +53,14 @@ struct State {
 }
 
 impl State {
-    fn is_due(&self, now: u64) -> bool {
-        self.is_suspended || now >= self.renew_at || self.authority.poll_timeout().is_some_and(|due| due <= now)
+    fn is_due(&self, now: Moment) -> bool {
+        let expires = || self.authority.poll_timeout(now).is_some_and(|due| due <= now.unix);
+        self.is_suspended || self.is_renewal(now) || expires()
+    }
+
+    /// A date that was reset does not put it off, nor one that has leapt.
+    fn is_renewal(&self, now: Moment) -> bool {
+        now.unix >= self.renew_at.unix || now.running >= self.renew_at.running
     }
 }
 
@@ -72,9 +81,10 @@ impl OwnRights {
         revocations: &[LoggedRevocation],
     ) -> Self {
         let realm = access.id();
-        let mut authority = Authority::new(AuthorityConfig::default());
+        let mut authority =
+            Authority::new(AuthorityConfig { lapsed_per_member_max: LAPSED_MAX, ..AuthorityConfig::default() });
         authority.add_realm(realm, access.root());
-        let now = unix_now();
+        let now = clock::now();
         for (_, revocation) in revocations.iter().filter(|(of, _)| *of == realm) {
             if let Err(error) = authority.revoke(now, &realm, revocation) {
                 tracing::warn!(%error, "a revocation on disk is left out");
@@ -82,13 +92,13 @@ impl OwnRights {
         }
         // They were news when they came.
         while authority.poll_audit().is_some() {}
-        let proofs = access.proofs(&node, Purpose::Member, now);
+        let proofs = access.proofs(&node, Purpose::Member, now.unix);
         let joined = authority.join(now, SELF, &realm, node, &proofs);
         let (permissions, refusal) = match joined {
             Ok(permissions) => (permissions, None),
             Err(refusal) => (Arc::default(), Some(refusal)),
         };
-        let renew_at = now.saturating_add(access.renewal().as_secs().max(1));
+        let renew_at = access.renewal_after(now);
         let invocations = Invocations::default();
         let state = State { authority, invocations, proofs, renew_at, refusal, is_suspended: false };
         let audit = Arc::new(Audit::new("host", [&access]));
@@ -114,7 +124,7 @@ impl OwnRights {
     /// What to present on a new link; why there is nothing, when there is nothing.
     pub(super) fn proofs(&self) -> Result<Vec<Proof>, Refusal> {
         let mut state = self.state.lock();
-        self.renew(&mut state, unix_now());
+        self.renew(&mut state, clock::now());
         match &state.refusal {
             Some(refusal) => Err(refusal.clone()),
             None => Ok(state.proofs.clone()),
@@ -131,24 +141,27 @@ impl OwnRights {
     /// Whether a relay may serve the realm, by what it has shown; until when.
     pub(super) fn check_relay(&self, relay: &NodeId, proof: &Proof) -> Result<Option<u64>, ProofError> {
         let mut state = self.state.lock();
-        let Checked { grant, scope, expires } = state.authority.check(unix_now(), &self.realm, relay, proof)?;
-        // A relay reads the whole realm: neither the owner of some names nor a plugin's right is enough.
-        if !grant.operations().contains(Operation::Relay) || scope != Scope::All || !grant.binding().is_node() {
-            return Err(GrantError::Command(grant.chain().command().clone()).into());
+        let checked = state.authority.check(unix_now(), &self.realm, relay, proof)?;
+        if !checked.serves_realm() {
+            return Err(GrantError::Command(checked.grant.chain().command().clone()).into());
         }
-        Ok(expires)
+        Ok(checked.expires)
     }
 
-    /// Whether a relay's right has been over for so long that its link has to go.
-    pub(super) fn is_over(until: Option<u64>) -> bool {
-        let grace = AuthorityConfig::default().grace;
-        until.is_some_and(|until| unix_now() > until.saturating_add(grace))
+    /// How long a relay may take to renew its right, from when it was noticed that it is over.
+    pub(super) fn grace() -> Duration {
+        Duration::from_secs(AuthorityConfig::default().grace)
+    }
+
+    /// Looks for newer proofs at the next tick, and presents them: a relay does not know of rights that are in force here.
+    pub(super) fn renew_soon(&self) {
+        self.state.lock().renew_at = Moment::at(0);
     }
 
     /// A look at the clock: renews what is half over, drops what has ended.
     pub(super) fn tick(&self) -> Ticked {
         let mut state = self.state.lock();
-        let now = unix_now();
+        let now = clock::now();
         let mut ticked = Ticked::default();
         if state.is_due(now) {
             ticked.proofs = self.renew(&mut state, now);
@@ -161,7 +174,7 @@ impl OwnRights {
     /// Takes a revocation in; whether the table has changed. What is new is kept on disk.
     pub(super) fn revoke(&self, revocation: &[u8]) -> bool {
         let mut state = self.state.lock();
-        match state.authority.revoke(unix_now(), &self.realm, revocation) {
+        match state.authority.revoke(clock::now(), &self.realm, revocation) {
             Ok(false) => return false,
             Ok(true) => {}
             Err(error) => {
@@ -220,17 +233,24 @@ impl OwnRights {
         validity: Validity,
     ) -> Result<SignedRecord, macula_auth::InvocationRefused> {
         let expected = ExpectedRecord { realm: &self.realm, operation, topic, validity };
-        self.state.lock().authority.check_record(unix_now(), tokens, expected)
+        let mut state = self.state.lock();
+        // What somebody has just signed confirms a clock that has jumped ahead.
+        if let Some(ahead) = clock::ahead()
+            && let Ok(record) = state.authority.check_record(ahead, tokens, expected)
+        {
+            clock::confirm(record.issued);
+        }
+        state.authority.check_record(clock::now(), tokens, expected)
     }
 
     /// Looks for new proofs; those that are new.
-    fn renew(&self, state: &mut State, now: u64) -> Vec<Proof> {
+    fn renew(&self, state: &mut State, now: Moment) -> Vec<Proof> {
         if !state.is_due(now) && state.refusal.is_none() {
             return Vec::new();
         }
-        let is_renewal = now >= state.renew_at;
-        state.renew_at = now.saturating_add(self.access.renewal().as_secs().max(1));
-        let found = self.access.proofs(&self.node, Purpose::Member, now);
+        let is_renewal = state.is_renewal(now);
+        state.renew_at = self.access.renewal_after(now);
+        let found = self.access.proofs(&self.node, Purpose::Member, now.unix);
         // Now and then all of them: what was refused or has dropped may hold by now, when a claim that it rests on is back.
         let is_new = |proof: &&Proof| is_renewal || !state.proofs.contains(proof);
         let new: Vec<Proof> = found.iter().filter(is_new).cloned().collect();

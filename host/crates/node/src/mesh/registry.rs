@@ -1,4 +1,9 @@
 //! Everything that has to be said again on a new link: subscriptions and offers; and requests that wait for an answer.
+//!
+//! A subscription or an offer *stands* from when its owner makes it until its owner ends it, or the right to it is revoked. In
+//! between it may be out of force: its right has lapsed, or a relay has ended or refused it. Then it waits, is counted
+//! ([`Registry::out_of_force`]), and is asked for again when the right is renewed, now and then, and on each new link. Each
+//! time it gets another number, so that what is still said of the one before means nothing.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -51,6 +56,53 @@ struct Entry<T> {
     state: Arc<T>,
     /// Told how the first try ended; gone afterwards.
     first: Option<oneshot::Sender<Result<(), Fault>>>,
+    force: Force,
+}
+
+/// Whether the relay has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Force {
+    /// It does, or has been asked, or will be on the next link.
+    Asked,
+    /// It has ended or refused it.
+    Refused,
+    /// Nobody may ask: the right has lapsed.
+    Lapsed,
+}
+
+/// What this node's rights say of something that stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// It is allowed.
+    Allowed,
+    /// It was, until the right expired; that may be renewed.
+    Lapsed,
+    /// It is not.
+    Lost,
+}
+
+/// What stands and is not in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OutOfForce {
+    /// Subscriptions.
+    pub subscriptions: usize,
+    /// Offers.
+    pub offers: usize,
+}
+
+impl<T> Entry<T> {
+    fn new(state: &Arc<T>, first: oneshot::Sender<Result<(), Fault>>) -> Self {
+        Self { state: Arc::clone(state), first: Some(first), force: Force::Asked }
+    }
+
+    /// The relay has answered; who waits for the first answer.
+    fn answered(&mut self, outcome: &Result<(), Fault>) -> Option<oneshot::Sender<Result<(), Fault>>> {
+        // What has lapsed meanwhile stays so.
+        if outcome.is_err() && self.force == Force::Asked {
+            self.force = Force::Refused;
+        }
+        self.first.take()
+    }
 }
 
 #[derive(Debug)]
@@ -82,12 +134,12 @@ impl State {
     }
 
     fn send_subscribe(&mut self, state: &SubscriptionState, resumed: bool) {
-        let id = self.request(Request::Subscription(state.number));
+        let id = self.request(Request::Subscription(state.number()));
         let options = &state.options;
         self.send(Control::Subscribe(control::Subscribe {
             id,
             slot: REALM_SLOT,
-            subscription: state.number,
+            subscription: state.number(),
             pattern: options.pattern.clone(),
             when_full: options.when_full,
             queue_messages: options.queue_messages,
@@ -112,15 +164,94 @@ impl State {
     }
 
     fn send_advertise(&mut self, state: &OfferState) {
-        let id = self.request(Request::Offer(state.number));
+        let id = self.request(Request::Offer(state.number()));
         self.send(Control::Advertise(control::Advertise {
             id,
             slot: REALM_SLOT,
-            offer: state.number,
+            offer: state.number(),
             procedure: state.procedure.clone(),
             in_flight_max: state.options.in_flight_max,
             metadata: state.options.metadata.clone(),
         }));
+    }
+}
+
+impl State {
+    fn hold_subscription(&mut self, number: u32, hold: Hold) {
+        let Some(entry) = self.subscriptions.get_mut(&number) else { return };
+        let pattern = &entry.state.options.pattern;
+        match (hold, entry.force) {
+            (Hold::Lost, _) => {
+                tracing::warn!(%pattern, "a subscription has ended: the right to it was taken back");
+                entry.state.close();
+                self.subscriptions.remove(&number);
+                self.tell_ended(|id| Control::Unsubscribe(Unsubscribe { id, subscription: number }));
+            }
+            (Hold::Lapsed, Force::Asked | Force::Refused) => {
+                tracing::warn!(%pattern, "a subscription waits: the right to it has expired");
+                entry.force = Force::Lapsed;
+                self.tell_ended(|id| Control::Unsubscribe(Unsubscribe { id, subscription: number }));
+            }
+            (Hold::Allowed, Force::Lapsed | Force::Refused) => self.subscribe_again(number),
+            (Hold::Lapsed, Force::Lapsed) | (Hold::Allowed, Force::Asked) => {}
+        }
+    }
+
+    fn hold_offer(&mut self, number: u32, hold: Hold) {
+        let Some(entry) = self.offers.get_mut(&number) else { return };
+        let procedure = &entry.state.procedure;
+        match (hold, entry.force) {
+            (Hold::Lost, _) => {
+                tracing::warn!(%procedure, "an offer has ended: the right to it was taken back");
+                entry.state.close();
+                self.procedures.remove(procedure);
+                self.offers.remove(&number);
+                self.tell_ended(|id| Control::Withdraw(Withdraw { id, offer: number }));
+            }
+            (Hold::Lapsed, Force::Asked | Force::Refused) => {
+                tracing::warn!(%procedure, "an offer waits: the right to it has expired");
+                entry.force = Force::Lapsed;
+                self.tell_ended(|id| Control::Withdraw(Withdraw { id, offer: number }));
+            }
+            (Hold::Allowed, Force::Lapsed | Force::Refused) => self.advertise_again(number),
+            (Hold::Lapsed, Force::Lapsed) | (Hold::Allowed, Force::Asked) => {}
+        }
+    }
+
+    /// Under another number. What came while there was no right to it is not asked for.
+    fn subscribe_again(&mut self, number: u32) {
+        let Some(mut entry) = self.subscriptions.remove(&number) else { return };
+        self.next_number += 1;
+        entry.force = Force::Asked;
+        entry.state.renumber(self.next_number);
+        let state = Arc::clone(&entry.state);
+        self.subscriptions.insert(self.next_number, entry);
+        if self.link.is_some() {
+            tracing::info!(pattern = %state.options.pattern, "a subscription is asked for again");
+            self.send_subscribe(&state, false);
+        }
+    }
+
+    fn advertise_again(&mut self, number: u32) {
+        let Some(mut entry) = self.offers.remove(&number) else { return };
+        self.next_number += 1;
+        entry.force = Force::Asked;
+        entry.state.renumber(self.next_number);
+        let state = Arc::clone(&entry.state);
+        self.procedures.insert(state.procedure.clone(), self.next_number);
+        self.offers.insert(self.next_number, entry);
+        if self.link.is_some() {
+            tracing::info!(procedure = %state.procedure, "an offer is made again");
+            self.send_advertise(&state);
+        }
+    }
+
+    /// In case the relay does not know yet.
+    fn tell_ended(&mut self, message: impl FnOnce(u64) -> Control) {
+        if self.link.is_some() {
+            let id = self.request(Request::Ended);
+            self.send(message(id));
+        }
     }
 }
 
@@ -131,15 +262,16 @@ impl Registry {
         registry.next_number += 1;
         let state = Arc::new(SubscriptionState::new(registry.next_number, options));
         let (first, waiting) = oneshot::channel();
-        registry.subscriptions.insert(state.number, Entry { state: Arc::clone(&state), first: Some(first) });
+        registry.subscriptions.insert(state.number(), Entry::new(&state, first));
         if registry.link.is_some() {
             registry.send_subscribe(&state, false);
         }
         (state, waiting)
     }
 
-    pub(super) fn unsubscribe(&self, number: u32) {
+    pub(super) fn unsubscribe(&self, subscription: &SubscriptionState) {
         let mut registry = self.0.lock();
+        let number = subscription.number();
         if registry.subscriptions.remove(&number).is_some() && registry.link.is_some() {
             let id = registry.request(Request::Ended);
             registry.send(Control::Unsubscribe(Unsubscribe { id, subscription: number }));
@@ -160,16 +292,17 @@ impl Registry {
         let (state, calls) = OfferState::new(registry.next_number, procedure.clone(), options);
         let state = Arc::new(state);
         let (first, waiting) = oneshot::channel();
-        registry.procedures.insert(procedure, state.number);
-        registry.offers.insert(state.number, Entry { state: Arc::clone(&state), first: Some(first) });
+        registry.procedures.insert(procedure, state.number());
+        registry.offers.insert(state.number(), Entry::new(&state, first));
         if registry.link.is_some() {
             registry.send_advertise(&state);
         }
         Ok((state, calls, waiting))
     }
 
-    pub(super) fn withdraw(&self, number: u32) {
+    pub(super) fn withdraw(&self, offer: &OfferState) {
         let mut registry = self.0.lock();
+        let number = offer.number();
         let Some(entry) = registry.offers.remove(&number) else { return };
         registry.procedures.remove(&entry.state.procedure);
         if registry.link.is_some() {
@@ -264,52 +397,66 @@ impl Registry {
         answers
     }
 
-    /// The relay has ended something, because the right to it has ended.
-    pub(super) fn ended(&self, ended: &Ended) {
+    /// The relay has ended something, because it knows of no right to it. Whether there is none, this node's own rights say
+    /// ([`Registry::hold`]); until then it waits. Whether it was anything that stands.
+    pub(super) fn ended(&self, ended: &Ended) -> bool {
         let mut registry = self.0.lock();
         match ended.what {
             EndedWhat::Subscription(number) => {
-                let Some(entry) = registry.subscriptions.remove(&number) else { return };
-                tracing::warn!(pattern = %entry.state.options.pattern, fault = %ended.fault, "a subscription has ended");
-                entry.state.close();
+                let Some(entry) = registry.subscriptions.get_mut(&number) else { return false };
+                tracing::warn!(pattern = %entry.state.options.pattern, fault = %ended.fault, "the relay has ended a subscription; it goes on when the right is renewed");
+                entry.force = Force::Refused;
             }
             EndedWhat::Offer(number) => {
-                let Some(entry) = registry.offers.remove(&number) else { return };
-                registry.procedures.remove(&entry.state.procedure);
-                tracing::warn!(procedure = %entry.state.procedure, fault = %ended.fault, "an offer has ended");
-                entry.state.close();
+                let Some(entry) = registry.offers.get_mut(&number) else { return false };
+                tracing::warn!(procedure = %entry.state.procedure, fault = %ended.fault, "the relay has ended an offer; it goes on when the right is renewed");
+                entry.force = Force::Refused;
             }
         }
+        true
     }
 
-    /// Ends what this node has no right to any more.
-    pub(super) fn end_where(&self, lost: impl Fn(&Pattern) -> bool, lost_offer: impl Fn(&Topic) -> bool) {
-        let (subscriptions, offers): (Vec<u32>, Vec<u32>) = {
-            let registry = self.0.lock();
-            let subscriptions = registry.subscriptions.values().map(|entry| &entry.state);
-            let offers = registry.offers.values().map(|entry| &entry.state);
-            (
-                subscriptions.filter(|state| lost(&state.options.pattern)).map(|state| state.number).collect(),
-                offers.filter(|state| lost_offer(&state.procedure)).map(|state| state.number).collect(),
-            )
-        };
-        let fault = || Fault::Denied("the right has ended".into());
-        for number in subscriptions {
-            self.ended(&Ended { what: EndedWhat::Subscription(number), fault: fault() });
-            self.tell_ended(|id| Control::Unsubscribe(Unsubscribe { id, subscription: number }));
-        }
-        for number in offers {
-            self.ended(&Ended { what: EndedWhat::Offer(number), fault: fault() });
-            self.tell_ended(|id| Control::Withdraw(Withdraw { id, offer: number }));
-        }
-    }
-
-    /// In case the relay does not know yet.
-    fn tell_ended(&self, message: impl FnOnce(u64) -> Control) {
+    /// Holds what stands to changed rights: what is lost ends, what has lapsed waits, and what is allowed is asked for, if the
+    /// relay does not have it.
+    pub(super) fn hold(&self, subscription: impl Fn(&Pattern) -> Hold, offer: impl Fn(&Topic) -> Hold) {
         let mut registry = self.0.lock();
-        if registry.link.is_some() {
-            let id = registry.request(Request::Ended);
-            registry.send(message(id));
+        let subscriptions: Vec<(u32, Hold)> = registry
+            .subscriptions
+            .iter()
+            .map(|(number, entry)| (*number, subscription(&entry.state.options.pattern)))
+            .collect();
+        for (number, hold) in subscriptions {
+            registry.hold_subscription(number, hold);
+        }
+        let offers: Vec<(u32, Hold)> =
+            registry.offers.iter().map(|(number, entry)| (*number, offer(&entry.state.procedure))).collect();
+        for (number, hold) in offers {
+            registry.hold_offer(number, hold);
+        }
+    }
+
+    /// Asks again for what the relay has refused: it may have room or rights by now.
+    pub(super) fn ask_again(&self) {
+        let mut registry = self.0.lock();
+        let refused = |force: Force| force == Force::Refused;
+        let subscriptions: Vec<u32> = registry
+            .subscriptions
+            .iter()
+            .filter(|(_, entry)| refused(entry.force))
+            .map(|(number, _)| *number)
+            .collect();
+        let offers: Vec<u32> =
+            registry.offers.iter().filter(|(_, entry)| refused(entry.force)).map(|(number, _)| *number).collect();
+        subscriptions.into_iter().for_each(|number| registry.subscribe_again(number));
+        offers.into_iter().for_each(|number| registry.advertise_again(number));
+    }
+
+    /// How much stands that no relay has, though there may be a link.
+    pub(super) fn out_of_force(&self) -> OutOfForce {
+        let registry = self.0.lock();
+        OutOfForce {
+            subscriptions: registry.subscriptions.values().filter(|entry| entry.force != Force::Asked).count(),
+            offers: registry.offers.values().filter(|entry| entry.force != Force::Asked).count(),
         }
     }
 
@@ -334,13 +481,30 @@ impl Registry {
         let mut portions = portions(proofs, Proof::bytes).into_iter();
         registry.send(Control::Join(join(id, portions.next().unwrap_or_default())));
         registry.send_presents(portions.flatten().collect());
-        let subscriptions: Vec<_> =
-            registry.subscriptions.values().map(|entry| (Arc::clone(&entry.state), entry.first.is_none())).collect();
+        let may_ask = |force: Force| force != Force::Lapsed;
+        let subscriptions: Vec<_> = registry
+            .subscriptions
+            .values_mut()
+            .filter(|entry| may_ask(entry.force))
+            .map(|entry| {
+                let was_in_force = entry.first.is_none() && entry.force == Force::Asked;
+                entry.force = Force::Asked;
+                (Arc::clone(&entry.state), was_in_force)
+            })
+            .collect();
         for (state, was_in_force) in subscriptions {
             state.link_up();
             registry.send_subscribe(&state, was_in_force);
         }
-        let offers: Vec<_> = registry.offers.values().map(|entry| Arc::clone(&entry.state)).collect();
+        let offers: Vec<_> = registry
+            .offers
+            .values_mut()
+            .filter(|entry| may_ask(entry.force))
+            .map(|entry| {
+                entry.force = Force::Asked;
+                Arc::clone(&entry.state)
+            })
+            .collect();
         for state in offers {
             registry.send_advertise(&state);
         }
@@ -372,8 +536,8 @@ impl Registry {
         registry.procedures.clear();
     }
 
-    /// A request has ended. A subscription or offer that is refused again on a later link is only logged: its owner
-    /// was told of its success long ago, and a later relay may take it.
+    /// A request has ended. A subscription or offer that is refused when it is asked for again waits: its owner was told of its
+    /// success long ago, and the relay or a later one may take it.
     pub(super) fn done(&self, done: Done) {
         let mut registry = self.0.lock();
         if let Some((_, said)) = registry.saying.take_if(|(last, _)| *last == done.id) {
@@ -386,9 +550,11 @@ impl Registry {
         };
         let (what, first) = match registry.requests.remove(&done.id) {
             Some(Request::Subscription(number)) => {
-                ("subscription", registry.subscriptions.get_mut(&number).map(|entry| entry.first.take()))
+                ("subscription", registry.subscriptions.get_mut(&number).map(|entry| entry.answered(&outcome)))
             }
-            Some(Request::Offer(number)) => ("offer", registry.offers.get_mut(&number).map(|entry| entry.first.take())),
+            Some(Request::Offer(number)) => {
+                ("offer", registry.offers.get_mut(&number).map(|entry| entry.answered(&outcome)))
+            }
             Some(Request::Join(answer) | Request::Revoke(answer)) => return drop(answer.send(outcome)),
             Some(Request::Show(answer)) => return drop(answer.send(outcome.map(|()| done.proof))),
             Some(Request::Present) => {
@@ -414,3 +580,6 @@ impl Registry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

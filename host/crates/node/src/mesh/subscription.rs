@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
 };
@@ -32,6 +32,8 @@ pub(super) struct SubscriptionOptions {
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) link: u64,
+    /// The subscription's number at the relay.
+    pub(super) number: u32,
     pub(super) frames: Bytes,
     pub(super) count: u32,
     /// The channels that its frames name.
@@ -41,7 +43,7 @@ pub(super) struct Batch {
 /// What the link's tasks and the [`Subscription`] share.
 #[derive(Debug)]
 pub(super) struct SubscriptionState {
-    pub(super) number: u32,
+    number: AtomicU32,
     pub(super) options: SubscriptionOptions,
     inbox: Mutex<Inbox>,
     dropped: AtomicU64,
@@ -58,7 +60,24 @@ struct Inbox {
 
 impl SubscriptionState {
     pub(super) fn new(number: u32, options: SubscriptionOptions) -> Self {
-        Self { number, options, inbox: Mutex::default(), dropped: AtomicU64::new(0), dropped_before: AtomicU64::new(0) }
+        Self {
+            number: AtomicU32::new(number),
+            options,
+            inbox: Mutex::default(),
+            dropped: AtomicU64::new(0),
+            dropped_before: AtomicU64::new(0),
+        }
+    }
+
+    /// Its number at the relay. It changes under the registry's lock only.
+    pub(super) fn number(&self) -> u32 {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    /// It is asked for again under another number, where the relay counts from 0.
+    pub(super) fn renumber(&self, number: u32) {
+        self.number.store(number, Ordering::Relaxed);
+        self.link_up();
     }
 
     /// Messages that may be on their way or wait here.
@@ -110,7 +129,8 @@ pub struct SubscriptionStats {
 
 /// Messages of one subscription, in order for each publisher and priority. Dropping it unsubscribes.
 ///
-/// It outlives links: when one is lost, it goes on with the next. What a relay could not keep meanwhile is lost, as its
+/// It outlives links: when one is lost, it goes on with the next. It outlives a right that expires, too: it waits until that is
+/// renewed, and ends when it is revoked. What a relay could not keep meanwhile is lost, as its
 /// [`WhenFull`] says.
 #[derive(Debug)]
 pub struct Subscription {
@@ -118,13 +138,22 @@ pub struct Subscription {
     state: Arc<SubscriptionState>,
     /// What is being decoded.
     current: Option<Batch>,
-    /// Messages taken on link number `.0`, and credit given there.
-    taken: (u64, u64, u64),
+    taken: Taken,
+}
+
+/// Messages taken, and credit given.
+#[derive(Debug, Default)]
+struct Taken {
+    /// On this link, under this number: the relay counts anew for each.
+    link: u64,
+    number: u32,
+    messages: u64,
+    credit: u64,
 }
 
 impl Subscription {
     pub(super) fn new(shared: Arc<Shared>, state: Arc<SubscriptionState>) -> Self {
-        Self { shared, state, current: None, taken: (0, 0, 0) }
+        Self { shared, state, current: None, taken: Taken::default() }
     }
 
     /// The pattern as given.
@@ -139,7 +168,7 @@ impl Subscription {
         SubscriptionStats { dropped: self.state.dropped.load(Ordering::Relaxed), queued: waiting + decoding }
     }
 
-    /// The next message; `None` once the handle was closed, or the right to subscribe has ended, and everything has been taken. Dropping the future loses
+    /// The next message; `None` once the handle was closed, or the right to subscribe was revoked, and everything has been taken. Dropping the future loses
     /// nothing.
     pub async fn next(&mut self) -> Option<Message> {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
@@ -204,22 +233,22 @@ impl Subscription {
     /// Lets the relay send as much again, in steps of half the window.
     fn give_credit(&mut self, batch: &Batch) {
         let window = self.state.window();
-        let (link, taken, given) = &mut self.taken;
-        if *link != batch.link {
-            (*link, *taken, *given) = (batch.link, 0, window);
+        let taken = &mut self.taken;
+        if (taken.link, taken.number) != (batch.link, batch.number) {
+            *taken = Taken { link: batch.link, number: batch.number, messages: 0, credit: window };
         }
-        *taken += u64::from(batch.count);
-        let total = *taken + window;
-        if total - *given >= window.div_ceil(2) {
-            *given = total;
-            self.shared.outbox.credit(*link, self.state.number, total);
+        taken.messages += u64::from(batch.count);
+        let total = taken.messages + window;
+        if total - taken.credit >= window.div_ceil(2) {
+            taken.credit = total;
+            self.shared.outbox.credit(taken.link, taken.number, total);
         }
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.shared.registry.unsubscribe(self.state.number);
+        self.shared.registry.unsubscribe(&self.state);
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use macula_auth::{AuditEvent, Authority, AuthorityConfig, Change, MemberKey, Standing};
+use macula_auth::{AuditEvent, Authority, AuthorityConfig, Change, MemberKey, Moment, Standing};
 use macula_relay::{LinkKey, Relay, Violation};
 use macula_wire::{
     Fault, NodeId, RealmId,
@@ -15,19 +15,18 @@ use rustc_hash::FxHashMap;
 use serde_bytes::ByteBuf;
 use smallvec::SmallVec;
 
-use crate::{LoggedRevocation, RealmAccess, RevocationLog, clock::unix_now};
+use crate::{LoggedRevocation, RealmAccess, RevocationLog, clock};
 
 /// The time, for links and for rights.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Now {
     instant: Instant,
-    /// In seconds since 1970.
-    unix: u64,
+    moment: Moment,
 }
 
 impl Now {
     pub(super) fn read() -> Self {
-        Self { instant: Instant::now(), unix: unix_now() }
+        Self { instant: Instant::now(), moment: clock::now() }
     }
 }
 
@@ -56,8 +55,8 @@ pub(super) struct Admission {
 struct Served {
     access: RealmAccess,
     proof: Option<Proof>,
-    /// When to look for a newer one, in unix seconds.
-    renew_at: u64,
+    /// When to look for a newer one: by the date, or by the clock that runs.
+    renew_at: Moment,
 }
 
 impl Admission {
@@ -66,11 +65,11 @@ impl Admission {
         let mut realms = FxHashMap::default();
         for access in rights.realms {
             authority.add_realm(access.id(), access.root());
-            realms.insert(access.id(), Served { access, proof: None, renew_at: 0 });
+            realms.insert(access.id(), Served { access, proof: None, renew_at: Moment::at(0) });
         }
         for (realm, revocation) in rights.revocations {
             if realms.contains_key(&realm)
-                && let Err(error) = authority.revoke(now.unix, &realm, &revocation)
+                && let Err(error) = authority.revoke(now.moment, &realm, &revocation)
             {
                 tracing::warn!(%error, "a revocation on disk is left out");
             }
@@ -113,7 +112,7 @@ impl Admission {
     }
 
     fn proof_for(&mut self, now: Now, realm: &RealmId) -> Option<Proof> {
-        self.realms.get_mut(realm)?.proof(&self.node, now.unix)
+        self.realms.get_mut(realm)?.proof(&self.node, now.moment)
     }
 
     fn join(&mut self, relay: &mut Relay, now: Now, key: LinkKey, node: NodeId, join: &Join) -> Result<(), Violation> {
@@ -150,7 +149,7 @@ impl Admission {
         proofs: &[Proof],
     ) -> Result<Arc<macula_auth::Permissions>, Fault> {
         check_count(proofs)?;
-        let joined = self.authority.join(now.unix, member, realm, node, proofs);
+        let joined = self.authority.join(now.moment, member, realm, node, proofs);
         // What exactly is wrong with a proof is the peer's own business; what others have is not in it.
         joined.map_err(|refusal| Fault::Denied(format!("{} ({})", refusal, refusal.name())))
     }
@@ -160,7 +159,7 @@ impl Admission {
             return Err(not_joined());
         }
         check_count(&present.proofs)?;
-        let presented = self.authority.present(now.unix, member_key(key, present.slot), &present.proofs);
+        let presented = self.authority.present(now.moment, member_key(key, present.slot), &present.proofs);
         presented.map_err(|refusal| Fault::Denied(format!("{} ({})", refusal, refusal.name())))
     }
 
@@ -172,7 +171,7 @@ impl Admission {
         let mut news = Vec::new();
         let mut outcome = Ok(());
         for revocation in &revoke.revocations {
-            match self.authority.revoke_from(now.unix, key.index() as u32, &realm, revocation) {
+            match self.authority.revoke_from(now.moment, key.index() as u32, &realm, revocation) {
                 Ok(true) => news.push(revocation.clone()),
                 Ok(false) => {}
                 Err(error) => outcome = Err(Fault::Invalid(format!("{error} ({})", error.name()))),
@@ -208,7 +207,7 @@ impl Admission {
 
     /// A look at the clock.
     pub(super) fn tick(&mut self, now: Now) {
-        self.authority.handle_timeout(now.unix);
+        self.authority.handle_timeout(now.moment);
     }
 
     /// Puts in force what has changed; whether a link may go on that was suspended.
@@ -246,10 +245,10 @@ impl Admission {
 
 impl Served {
     /// What shows that this relay may serve the realm, as long as it does. Looked for now and then, and not for whoever asks.
-    fn proof(&mut self, node: &NodeId, now: u64) -> Option<Proof> {
-        if now >= self.renew_at {
-            self.renew_at = now.saturating_add(self.access.renewal().as_secs().max(1));
-            self.proof = self.access.relay_proof(node, now);
+    fn proof(&mut self, node: &NodeId, now: Moment) -> Option<Proof> {
+        if now.unix >= self.renew_at.unix || now.running >= self.renew_at.running {
+            self.renew_at = self.access.renewal_after(now);
+            self.proof = self.access.relay_proof(node, now.unix);
         }
         self.proof.clone()
     }

@@ -76,6 +76,25 @@ async fn rights_change_while_running() {
     assert_eq!(fixture.ask("subscribe gone.*").await, "subscribed 2", "what ended may begin again");
 }
 
+/// Goal: a right that has lapsed allows nothing, and leaves the subscriptions and offers that rest on it, so that they go on when it
+/// is renewed; revoked, they end.
+#[tokio::test]
+async fn what_has_lapsed_leaves_what_stands() {
+    let fixture = Fixture::new();
+    let plugin = fixture.probe().await;
+    let asks = plugin.manifest().asks.clone();
+    let (patterns, procedures) = (fixture.mesh.patterns(), fixture.mesh.procedures());
+    assert!(!patterns.is_empty() && !procedures.is_empty());
+    plugin.replace_rights(&Rights::default().remembering(|operation| asks.patterns(operation).to_vec()));
+    assert_eq!((fixture.mesh.patterns(), fixture.mesh.procedures()), (patterns.clone(), procedures.clone()));
+    assert!(fixture.ask("publish out.x 1").await.contains("Denied"));
+    plugin.replace_rights(&Rights::as_asked(&asks));
+    assert!(fixture.ask("publish out.x 2").await.contains("Ok("));
+    assert_eq!((fixture.mesh.patterns(), fixture.mesh.procedures()), (patterns, procedures));
+    plugin.replace_rights(&Rights::default());
+    assert!(fixture.mesh.patterns().is_empty() && fixture.mesh.procedures().is_empty());
+}
+
 #[tokio::test]
 async fn two_plugins_feeding_each_other_come_to_an_end() {
     let fixture = Fixture::new();

@@ -41,12 +41,14 @@ impl Bench {
             revocations: Vec::new(),
             log: None,
         };
-        let now = Now { instant: Instant::now(), unix: START };
+        let now = Now { instant: Instant::now(), moment: Moment::at(START) };
         Self { admission: Admission::new(now, id(100), rights), relay: Relay::new(RelayConfig::default()), now }
     }
 
     fn pass(&mut self, time: Duration) {
-        self.now = Now { instant: self.now.instant + time, unix: self.now.unix + time.as_secs() };
+        let Moment { unix, running } = self.now.moment;
+        let moment = Moment { unix: unix + time.as_secs(), running: running + time };
+        self.now = Now { instant: self.now.instant + time, moment };
         self.admission.tick(self.now);
         self.admission.settle(&mut self.relay, self.now.instant);
     }
