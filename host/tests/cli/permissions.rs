@@ -219,6 +219,43 @@ fn every_refusal_of_a_token_has_its_name() {
     realm.relay.stop();
 }
 
+/// Goal: `token verify` says `valid` of what a node takes and of nothing else: what is bound to a plugin, what is not, and what is not
+/// in the mesh's own form.
+#[test]
+fn a_verdict_is_a_nodes() {
+    let owner = Home::new();
+    let root = did(&owner.output(&["realm", "new", "io.example"]).succeeded());
+    let key = did(&owner.output(&["key", "new", "ops"]).succeeded());
+    let (calculator, echo) = (mcid(&owner, &prebuilt("calculator")), mcid(&owner, &prebuilt("echo")));
+    let issue = |name: &str, more: &[&str]| {
+        let fixed = ["token", "issue", "--realm", "io.example", "--to", &key];
+        save(&owner, name, &owner.output(&[&fixed[..], more].concat()).succeeded())
+    };
+    let is = |file: &PathBuf, more: &[&str], name: &str| {
+        let finished = owner.output(&[&["token", "verify", text(file), "--root", &root], more].concat());
+        assert_eq!(finished.out.trim(), name, "{more:?}: {}", finished.err);
+    };
+    let nodes = issue("nodes.token", &["--can", "/mesh", "--topic", "a.**"]);
+    is(&nodes, &["--topic", "a.b"], "valid");
+    is(&nodes, &["--plugin", &calculator], "MatchError");
+    is(&nodes, &["--topic", "a.b", "--plugin", &calculator], "MatchError");
+    is(&nodes, &["--can", "/mesh/relay"], "MatchError");
+    is(&nodes, &["--can", "/mesh/admin", "--topic", "_mesh.admin.x.status"], "MatchError");
+    let bound = issue("bound.token", &["--can", "/mesh", "--topic", "a.**", "--plugin", &calculator]);
+    is(&bound, &["--plugin", &calculator, "--topic", "a.b"], "valid");
+    is(&bound, &["--plugin", &calculator, "--topic", "b"], "MatchError");
+    is(&bound, &["--plugin", &echo], "MatchError");
+    is(&bound, &["--plugin", &calculator, "--slot", "io.example.app/main"], "MatchError");
+    let slots = issue("slots.token", &["--can", "/mesh", "--topic", "a.**", "--slot", "io.example.app/main"]);
+    is(&slots, &["--plugin", &echo, "--slot", "io.example.app/main", "--topic", "a.b"], "valid");
+    is(&slots, &["--plugin", &echo, "--slot", "io.example.app/other"], "MatchError");
+    is(&slots, &["--plugin", &echo], "MatchError");
+    let relays = issue("relays.token", &["--can", "/mesh/relay"]);
+    is(&relays, &["--can", "/mesh/relay"], "valid");
+    let claim = issue("claim.token", &["--can", "/mesh/own", "--topic", "io.example.user"]);
+    is(&claim, &[], "valid");
+}
+
 /// Goal: what cannot be granted is refused when it is issued, with the way out.
 #[test]
 fn issuing_refuses_what_would_not_hold() {
