@@ -1,12 +1,15 @@
 //! Plugins that `run` was given, and where their settings come from: the manifest that was named or lies beside the component,
 //! with what the config file says of the plugin on top.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use macula_files::NotRead;
 use macula_node::{deploy::PackageQuery, wire::Mcid};
 use macula_runtime::{
-    Ability, Grant, ManifestSource, PluginHandle, Prepared, Reconfigured, Runtime, StartError, overlay,
+    Ability, Grant, ManifestLayer, ManifestSource, PluginHandle, Prepared, Reconfigured, Runtime, StartError,
     read_manifest_text,
 };
 
@@ -56,19 +59,21 @@ impl GivenPlugin {
             (None, beside) => beside.filter(|path| path.exists()),
         };
         let key = self.component.settings_key();
-        let Some(table) = file.plugin.get(&key) else { return Ok(base.map(ManifestSource::Path)) };
-        let mut merged = match &base {
-            None => toml::Table::new(),
-            Some(path) => match read_manifest_text(path) {
-                Ok(text) => text.parse().map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?,
-                Err(error) if matches!(error.why, NotRead::NotFound) && self.manifest.is_none() => toml::Table::new(),
-                Err(error) => return Err(error.into()),
-            },
+        if !file.plugin.contains_key(&key) {
+            return Ok(base.map(ManifestSource::Path));
+        }
+        let text = |path: &Path| match read_manifest_text(path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if matches!(error.why, NotRead::NotFound) && self.manifest.is_none() => Ok(None),
+            Err(error) => Err(Failure::from(error)),
         };
-        overlay(&mut merged, table);
-        let beside = base.map(|path| format!("{} with ", path.display())).unwrap_or_default();
-        let origin = format!("{beside}[plugin.{key:?}] of the config file");
-        Ok(Some(ManifestSource::Text { origin, text: merged.to_string() }))
+        let layer = |path: &Path, text, table| ManifestLayer { origin: path.display().to_string(), text, table };
+        let mut layers = Vec::new();
+        if let Some(path) = &base {
+            layers.extend(text(path)?.map(|text| layer(path, text, Vec::new())));
+        }
+        layers.push(layer(&file.path, file.text.clone(), vec!["plugin".to_owned(), key]));
+        Ok(Some(ManifestSource::Layers(layers)))
     }
 }
 
@@ -138,17 +143,30 @@ impl Given {
 mod tests {
     use std::fs;
 
+    use macula_runtime::Manifest;
+
     use super::*;
 
     fn file(text: &str) -> File {
-        toml::from_str(text).unwrap()
+        File { path: "macula.toml".into(), text: text.to_owned(), ..toml::from_str(text).unwrap() }
     }
 
-    fn text(plugin: &GivenPlugin, config: &str) -> Option<String> {
-        match plugin.manifest(&file(config)).unwrap()? {
-            ManifestSource::Path(path) => Some(fs::read_to_string(path).unwrap()),
-            ManifestSource::Text { text, .. } => Some(text),
-        }
+    fn manifest(plugin: &GivenPlugin, config: &str) -> Result<Manifest, String> {
+        let layers = match plugin.manifest(&file(config)).map_err(|failure| failure.to_string())? {
+            None => Vec::new(),
+            Some(ManifestSource::Layers(layers)) => layers,
+            Some(ManifestSource::Path(path)) => {
+                let text = fs::read_to_string(&path).unwrap();
+                vec![ManifestLayer { origin: path.display().to_string(), text, table: Vec::new() }]
+            }
+            Some(other) => panic!("{other:?}"),
+        };
+        Manifest::resolve_layers(None, &layers, "greeter").map_err(|error| error.to_string())
+    }
+
+    fn settings(plugin: &GivenPlugin, config: &str) -> Vec<String> {
+        let settings = manifest(plugin, config).unwrap().config;
+        settings.into_iter().map(|(key, value)| format!("{key}={value}")).collect()
     }
 
     #[test]
@@ -157,16 +175,44 @@ mod tests {
         let component = Component::File(folder.path().join("greeter.wasm"));
         let mut plugin = GivenPlugin { component, manifest: None };
         let config = "[plugin.greeter.config]\ngreeting = \"Hi\"\n";
-        assert_eq!(text(&plugin, ""), None);
-        assert_eq!(text(&plugin, config).unwrap(), "[config]\ngreeting = \"Hi\"\n");
+        assert!(plugin.manifest(&file("")).unwrap().is_none());
+        assert_eq!(settings(&plugin, config), ["greeting=Hi"]);
         fs::write(folder.path().join("greeter.toml"), "[config]\ngreeting = \"Hello\"\nloud = true\n").unwrap();
-        assert!(text(&plugin, "").unwrap().contains("Hello"));
-        assert_eq!(text(&plugin, config).unwrap(), "[config]\ngreeting = \"Hi\"\nloud = true\n");
+        assert_eq!(settings(&plugin, ""), ["greeting=Hello", "loud=true"]);
+        assert_eq!(settings(&plugin, config), ["greeting=Hi", "loud=true"]);
+        assert_eq!(
+            settings(&plugin, "[plugin.greeter.config.greeting]\nat = \"dawn\"\n"),
+            ["greeting.at=dawn", "loud=true"]
+        );
         let named = folder.path().join("named.toml");
         fs::write(&named, "[config]\nloud = false\n").unwrap();
         plugin.manifest = Some(named.clone());
-        assert_eq!(text(&plugin, config).unwrap(), "[config]\ngreeting = \"Hi\"\nloud = false\n");
+        assert_eq!(settings(&plugin, config), ["greeting=Hi", "loud=false"]);
         fs::remove_file(named).unwrap();
         assert!(plugin.manifest(&file(config)).unwrap_err().to_string().contains("named.toml"));
+    }
+
+    /// Goal: what is wrong is shown with the line on which its author has written it, in the file that has it.
+    #[test]
+    fn errors_have_the_lines_of_the_file_that_is_wrong() {
+        let folder = tempfile::tempdir().unwrap();
+        let component = Component::File(folder.path().join("greeter.wasm"));
+        let plugin = GivenPlugin { component, manifest: None };
+        let beside = folder.path().join("greeter.toml");
+        fs::write(&beside, "version = \"1\"\nsubscribe = [\"in.**\"]\n").unwrap();
+        let above = "# Mine\n[node]\nname = \"host\"\n\n[plugin.other.config]\na = 1\n\n";
+        for (table, line, what) in [
+            ("[plugin.greeter]\nversoin = \"2\"\n", 9, "versoin"),
+            ("[plugin.greeter]\nversion = 2\n", 9, "expected a string"),
+            ("[plugin.greeter]\npublish = [\n  \"a\",\n  \"b..c\",\n]\n", 11, "empty segment"),
+            ("[plugin.greeter]\n[[plugin.greeter.subscriptions]]\npattern = \"out.x\"\n", 10, "out.x"),
+            ("[plugin.greeter.limits]\nmemory-mib = \"much\"\n", 8, "[limits]"),
+        ] {
+            let error = manifest(&plugin, &format!("{above}{table}")).unwrap_err();
+            assert!(error.starts_with(&format!("macula.toml, line {line}: ")) && error.contains(what), "{error}");
+        }
+        fs::write(&beside, "version = \"1\"\n\nsubscribe = [\"in..x\"]\n").unwrap();
+        let error = manifest(&plugin, "[plugin.greeter.config]\na = 1\n").unwrap_err();
+        assert!(error.contains("greeter.toml, line 3: "), "{error}");
     }
 }

@@ -30,6 +30,12 @@ pub(crate) struct File {
     /// By the stem of the component's file: as the file beside a component, which it overrides.
     #[serde(default)]
     pub(crate) plugin: BTreeMap<String, PluginTable>,
+    /// Where it was read from.
+    #[serde(skip)]
+    pub(crate) path: PathBuf,
+    /// As it was read, for the lines of what is wrong in a plugin's table.
+    #[serde(skip)]
+    pub(crate) text: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -92,10 +98,11 @@ impl File {
         let path = given.unwrap_or(&default);
         match macula_files::read_text(path, BYTES_MAX) {
             Ok(text) => {
-                let file: Self = toml::from_str(&text).map_err(|error| {
+                let mut file: Self = toml::from_str(&text).map_err(|error| {
                     // The error's own text shows the line and points at the place.
                     Failure::usage(format!("{}: {}", path.display(), error.to_string().trim_end()))
                 })?;
+                (file.path, file.text) = (path.to_owned(), text);
                 file.refuse_misplaced(path)
             }
             Err(error) => match error.why {

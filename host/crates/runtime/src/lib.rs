@@ -55,7 +55,9 @@ pub use latency::{Histogram, Latencies, latency_bounds_us};
 pub use log::{LogLevel, LogLine, LogSource, PluginLog};
 pub use log_topic::{log_pattern, log_topic};
 pub use macula_wire::{Mcid, McidError, Operation};
-pub use manifest::{Asks, Limits, Manifest, ManifestError, ManifestSubscription, ManifestText, SECTION, overlay};
+pub use manifest::{
+    Asks, Limits, Manifest, ManifestError, ManifestLayer, ManifestSubscription, ManifestText, SECTION, overlay,
+};
 pub use plugin::{CanaryStatus, PluginHandle, StopReason};
 pub use program::ProgramError;
 pub use rights::Rights;

@@ -108,6 +108,17 @@ pub struct ManifestText<'a> {
     pub text: &'a str,
 }
 
+/// A manifest as whoever runs a plugin writes it: a file, or a table of one that holds other things too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestLayer {
+    /// What to call it in errors, for example the file's path.
+    pub origin: String,
+    /// The whole file, TOML: errors have its lines.
+    pub text: String,
+    /// The keys that lead to the table; none for the file as a whole. Where they lead to none, nothing is said.
+    pub table: Vec<String>,
+}
+
 impl Manifest {
     /// Puts the embedded section and the file beside the component together; `stem` names a plugin without a name.
     ///
@@ -118,18 +129,38 @@ impl Manifest {
         beside: Option<ManifestText<'_>>,
         stem: &str,
     ) -> Result<Self, ManifestError> {
+        let beside = beside.map(|beside| raw::read(beside, &[])).transpose()?;
+        Self::of(embedded, beside, stem)
+    }
+
+    /// The same with several layers of whoever runs the plugin, of which each sets what it says in place of those before.
+    ///
+    /// # Errors
+    /// The first rule that is broken, with the line of the layer that breaks it.
+    pub fn resolve_layers(embedded: Option<&str>, layers: &[ManifestLayer], stem: &str) -> Result<Self, ManifestError> {
+        let mut beside: Option<raw::Raw> = None;
+        for ManifestLayer { origin, text, table } in layers {
+            let layer = raw::read(ManifestText { origin, text }, table)?;
+            beside = Some(match beside {
+                None => layer,
+                Some(before) => before.overlaid_by(layer),
+            });
+        }
+        Self::of(embedded, beside, stem)
+    }
+
+    fn of(embedded: Option<&str>, beside: Option<raw::Raw>, stem: &str) -> Result<Self, ManifestError> {
         let embedded =
-            embedded.map(|text| raw::read(ManifestText { origin: "the embedded manifest", text })).transpose()?;
-        let beside = beside.map(raw::read).transpose()?;
+            embedded.map(|text| raw::read(ManifestText { origin: "the embedded manifest", text }, &[])).transpose()?;
         match (embedded, beside) {
             (Some(base), Some(over)) => base.narrowed_by(over)?.validate(stem),
             (Some(only), None) | (None, Some(only)) => only.validate(stem),
-            (None, None) => raw::read(ManifestText { origin: "", text: "" })?.validate(stem),
+            (None, None) => raw::read(ManifestText { origin: "", text: "" }, &[])?.validate(stem),
         }
     }
 }
 
-/// Puts the values of one manifest over those of another, tables within tables: settings of whoever runs a plugin over those
+/// Puts the values of one table over those of another, tables within tables: settings of whoever runs a plugin over those
 /// of whoever wrote it.
 pub fn overlay(base: &mut toml::Table, over: &toml::Table) {
     for (key, value) in over {

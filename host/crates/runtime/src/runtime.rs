@@ -28,7 +28,7 @@ use crate::{
     host::{self, IN_FLIGHT_DEFAULT, InstanceState},
     inspect::{Ability, Inspection, MANIFEST_BYTES_MAX},
     log::LogLevel,
-    manifest::{Manifest, ManifestError, ManifestText},
+    manifest::{Manifest, ManifestError, ManifestLayer},
     mesh::{Inbox, MeshProvider, SubscribeOptions},
     plugin::{PluginCore, PluginHandle, PluginParts, StopReason},
     program::{Program, ProgramError},
@@ -90,6 +90,8 @@ pub enum ManifestSource {
         /// TOML.
         text: String,
     },
+    /// Several, of which each sets what it says in place of those before.
+    Layers(Vec<ManifestLayer>),
 }
 
 impl From<PathBuf> for ManifestSource {
@@ -272,9 +274,8 @@ impl Prepared {
         what: String,
         stem: &str,
     ) -> Result<Self, StartError> {
-        let beside = beside.map(read_manifest).transpose()?;
-        let beside = beside.as_ref().map(|(origin, text)| ManifestText { origin, text });
-        let manifest = Manifest::resolve(program.inspection().manifest.as_deref(), beside, stem)
+        let layers = beside.map(read_manifest).transpose()?.unwrap_or_default();
+        let manifest = Manifest::resolve_layers(program.inspection().manifest.as_deref(), &layers, stem)
             .map_err(|source| StartError::Manifest { what, source })?;
         Ok(Self { program, manifest })
     }
@@ -609,10 +610,12 @@ pub fn read_manifest_text(path: &Path) -> Result<String, ReadError> {
     macula_files::read_text(path, MANIFEST_BYTES_MAX as u64)
 }
 
-/// What to call a manifest in errors, and its text.
-fn read_manifest(source: ManifestSource) -> Result<(String, String), StartError> {
+/// What to call manifests in errors, and their texts.
+fn read_manifest(source: ManifestSource) -> Result<Vec<ManifestLayer>, StartError> {
+    let whole = |origin, text| vec![ManifestLayer { origin, text, table: Vec::new() }];
     match source {
-        ManifestSource::Text { origin, text } => Ok((origin, text)),
-        ManifestSource::Path(path) => Ok((path.display().to_string(), read_manifest_text(&path)?)),
+        ManifestSource::Text { origin, text } => Ok(whole(origin, text)),
+        ManifestSource::Layers(layers) => Ok(layers),
+        ManifestSource::Path(path) => Ok(whole(path.display().to_string(), read_manifest_text(&path)?)),
     }
 }

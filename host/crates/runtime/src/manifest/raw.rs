@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use macula_wire::{Mcid, Operation, Pattern, PluginName, Topic, WhenFull};
 use serde::Deserialize;
-use toml::{Spanned, Table, Value};
+use toml::{
+    Spanned, Table, Value,
+    de::{DeTable, DeValue, ValueDeserializer},
+};
 
-use super::{Asks, Limits, Manifest, ManifestSubscription, ManifestText, NAME_BYTES_MAX, name_from_stem};
+use super::{Asks, Limits, Manifest, ManifestSubscription, ManifestText, NAME_BYTES_MAX, name_from_stem, overlay};
 
 /// Why a manifest was refused. Every text says where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,7 +55,7 @@ pub enum ManifestError {
 
 type Texts = Option<Vec<Spanned<String>>>;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Document {
     name: Option<Spanned<String>>,
@@ -121,18 +124,34 @@ pub(super) struct Raw {
     procedures: Option<Vec<Placed<Topic>>>,
 }
 
-/// Reads one manifest.
-pub(super) fn read(source: ManifestText<'_>) -> Result<Raw, ManifestError> {
+/// Reads one manifest: the text, or the table of it that these keys lead to.
+pub(super) fn read(source: ManifestText<'_>, table: &[String]) -> Result<Raw, ManifestError> {
     let place = |offset: usize| Place {
         origin: source.origin.to_owned(),
         line: source.text.as_bytes()[..offset.min(source.text.len())].iter().filter(|byte| **byte == b'\n').count() + 1,
     };
-    let document: Document = toml::from_str(source.text).map_err(|error| {
+    let document = document(source.text, table).map_err(|error| {
         let message = error.message().replace('\n', "; ");
         place(error.span().map_or(0, |span| span.start)).malformed(message)
     })?;
     let reader = Reader { place: &place };
     reader.read(document)
+}
+
+/// Values keep their places in the whole text.
+fn document(text: &str, table: &[String]) -> Result<Document, toml::de::Error> {
+    let mut found = DeTable::parse(text)?;
+    for key in table {
+        let span = found.span();
+        found = match found.into_inner().remove(key.as_str()).map(|value| (value.span(), value.into_inner())) {
+            Some((span, DeValue::Table(inner))) => Spanned::new(span, inner),
+            // Whoever reads the whole file has refused what is no table.
+            Some(_) => return Ok(Document::default()),
+            None => Spanned::new(span, DeTable::new()),
+        };
+    }
+    let span = found.span();
+    Document::deserialize(ValueDeserializer::from(Spanned::new(span, DeValue::Table(found.into_inner()))))
 }
 
 struct Reader<'a> {
@@ -262,6 +281,25 @@ impl Reader<'_> {
 }
 
 impl Raw {
+    /// Lays another manifest of the same person over this one: it sets what it says.
+    pub(super) fn overlaid_by(mut self, over: Self) -> Self {
+        self.patterns.extend(over.patterns);
+        // A value takes the place of a table, and a table that of a value.
+        let is_below = |key: &str, above: &str| key.strip_prefix(above).is_some_and(|rest| rest.starts_with('.'));
+        self.config.retain(|key, _| !over.config.keys().any(|new| is_below(key, new) || is_below(new, key)));
+        self.config.extend(over.config);
+        overlay(&mut self.limits, &over.limits);
+        Self {
+            name: over.name.or(self.name),
+            version: over.version.or(self.version),
+            description: over.description.or(self.description),
+            limits_place: over.limits_place.or(self.limits_place),
+            subscriptions: over.subscriptions.or(self.subscriptions),
+            procedures: over.procedures.or(self.procedures),
+            ..self
+        }
+    }
+
     /// Lays the file beside the component over what the component asks: it may set and narrow, not widen.
     pub(super) fn narrowed_by(mut self, over: Self) -> Result<Self, ManifestError> {
         for (key, patterns) in over.patterns {
