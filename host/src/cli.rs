@@ -4,6 +4,7 @@ mod build;
 mod call;
 mod client;
 mod clock;
+mod completion;
 mod content;
 mod deadletters;
 mod deploy;
@@ -23,16 +24,21 @@ mod subscribe;
 mod test;
 mod token;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use macula_node::{
     Home, RelayUrl,
     wire::{Priority, RealmName},
 };
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::{config, failure::Failure};
+pub(crate) use self::completion::answer_shell;
+use crate::{
+    config,
+    failure::{Failure, Kind},
+    output,
+};
 
 /// A node of a relay mesh over HTTP/3, and a host for sandboxed WebAssembly handlers.
 #[derive(Debug, Parser)]
@@ -45,7 +51,7 @@ pub(crate) struct Arguments {
 }
 
 /// Flags of all commands.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct CommonFlags {
     /// Realm to act in [default: local.dev, env: MACULA_REALM]
     #[arg(long, global = true, value_name = "NAME")]
@@ -82,7 +88,7 @@ pub(crate) struct NodeFlags {
 }
 
 /// Flags of commands that talk to a running node.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct ClientFlags {
     /// Node to talk to: quic://HOST[:PORT][#NODE-ID] [default: the one that runs here, env: MACULA_NODE]
     #[arg(long, value_name = "URL")]
@@ -150,6 +156,39 @@ enum Command {
     Token(token::Token),
     /// Show the time that rights are held against, and reset it
     Clock(clock::Clock),
+    /// Print what makes a shell complete commands, topics, plugins and slots
+    Completion(completion::Completion),
+    /// Write manual pages
+    Man(completion::Man),
+}
+
+/// Prints why the arguments are none, or what they ask for in place of a command: help, or the version. With `--json` among
+/// them it is a line of JSON, except for help, which is for people.
+pub(crate) fn say_usage(error: &clap::Error) -> ExitCode {
+    let is_json =
+        std::env::args_os().skip(1).take_while(|argument| argument != "--").any(|argument| argument == "--json");
+    let written = match error.kind() {
+        ErrorKind::DisplayVersion if is_json => {
+            let version = serde_json::json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") });
+            output::json(&version)
+        }
+        ErrorKind::DisplayVersion | ErrorKind::DisplayHelp => output::noted(error.print()),
+        _ if is_json => {
+            output::print_failure(&Failure::usage(usage_text(error)), output::Format::Json);
+            true
+        }
+        _ => output::noted(error.print()),
+    };
+    let exit = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Kind::Usage as u8));
+    if written { exit } else { output::check().map_or_else(|failure| failure.exit_code(), |()| exit) }
+}
+
+/// What clap says of wrong arguments, without the reminder of how they would be right: one line.
+fn usage_text(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let told = text.split("\n\n").take_while(|part| !part.starts_with("Usage:") && !part.starts_with("For more"));
+    let words: Vec<&str> = told.flat_map(str::split_whitespace).collect();
+    words.join(" ").trim_start_matches("error: ").to_owned()
 }
 
 /// Runs the command that was given.
@@ -179,6 +218,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Realm(realm) => realm.run(&common),
         Command::Token(token) => token.run(&common),
         Command::Clock(clock) => clock.run(&common),
+        Command::Completion(completion) => completion.run(),
+        Command::Man(man) => man.run(&common),
     }
 }
 
@@ -203,12 +244,13 @@ fn log_to_stderr(common: &CommonFlags, command: &Command) {
     if common.json {
         registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).init();
     } else {
-        let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let ansi = output::has_colors();
         registry.with(tracing_subscriber::fmt::layer().compact().with_ansi(ansi).with_writer(std::io::stderr)).init();
     }
 }
 
-/// The home that the environment names, or the platform's; from here on the time is not before what it has seen.
+/// The home that the environment names, or the platform's; made where it is not there. From here on the time is not before
+/// what it has seen.
 fn home() -> Result<Home, Failure> {
     let home = home_as_it_is()?;
     config::begin_clock(&home)?;
@@ -217,10 +259,35 @@ fn home() -> Result<Home, Failure> {
 
 /// The same, whatever it knows of the time.
 fn home_as_it_is() -> Result<Home, Failure> {
-    Ok(match config::Environment::read()?.home {
-        Some(path) => Home::open(path)?,
-        None => Home::open(Home::default_path()?)?,
-    })
+    Ok(Home::open(config::Environment::read()?.home_path()?)?)
+}
+
+/// The same for commands that only read there: a home that is not there holds nothing.
+fn home_to_read() -> Result<Home, Failure> {
+    let home = Home::at(config::Environment::read()?.home_path()?);
+    config::begin_clock(&home)?;
+    Ok(home)
+}
+
+/// A folder for what is worth keeping from one run to the next. Where the home takes nothing, it goes with this process: what is
+/// kept saves time, and nothing depends on it.
+struct Cache {
+    path: PathBuf,
+    _temporary: Option<tempfile::TempDir>,
+}
+
+impl Cache {
+    /// The folder of this name below the home.
+    fn named(name: &str) -> Result<Self, Failure> {
+        let kept = config::Environment::read()?.home_path()?.join(name);
+        // Who may write is found out by writing.
+        let takes_files = std::fs::create_dir_all(&kept).and_then(|()| tempfile::tempfile_in(&kept));
+        if takes_files.is_ok() {
+            return Ok(Self { path: kept, _temporary: None });
+        }
+        let temporary = tempfile::tempdir()?;
+        Ok(Self { path: temporary.path().to_owned(), _temporary: Some(temporary) })
+    }
 }
 
 /// A runtime for commands that talk to a node and end. The command itself runs on the thread that waits for it, and the link

@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -284,6 +284,7 @@ impl Node {
                     mesh: self.mesh.clone(),
                     content,
                     runtime,
+                    host_name: self.state.name().to_owned(),
                     records: Records::default(),
                     handing_in: Arc::default(),
                 },
@@ -474,10 +475,26 @@ fn start_relay(
         config.certificate = Certificate::Files { chain: chain.clone(), key: key.clone() };
     }
     RelayServer::start(config).map_err(|error| {
-        let in_use = error.to_string().contains("in use");
-        let hint = if in_use { "; is another node running? join it with --relay quic://127.0.0.1:9443, or choose another port with --listen 127.0.0.1:0" } else { "" };
-        Failure::failed(format!("{error}{hint}"))
+        if !error.is_address_in_use() {
+            return Failure::failed(error);
+        }
+        let listen = node.listen;
+        let joined = SocketAddr::new(reachable(listen.ip()), listen.port());
+        let free = SocketAddr::new(listen.ip(), 0);
+        Failure::failed(format!(
+            "{error}; is another node running there? join it with --relay quic://{joined}, or choose another port with --listen \
+             {free}"
+        ))
     })
+}
+
+/// Where somebody on this machine reaches what listens on `address`.
+pub(crate) fn reachable(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        address => address,
+    }
 }
 
 async fn start_mesh(

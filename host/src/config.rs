@@ -81,10 +81,7 @@ impl Settings {
     /// Reads environment and file, opens the home, and finds the realm.
     pub(crate) fn load(flags: &CommonFlags) -> Result<Self, Failure> {
         let environment = Environment::read()?;
-        let home = match environment.home.clone() {
-            Some(path) => Home::open(path)?,
-            None => Home::open(Home::default_path()?)?,
-        };
+        let home = Home::open(environment.home_path()?)?;
         begin_clock(&home)?;
         let file = File::read(flags.config.as_deref(), &home)?;
         let name = realm::chosen(flags, &environment, &file)?;

@@ -37,6 +37,8 @@ pub(crate) struct Parts {
     pub(crate) mesh: Mesh,
     pub(crate) content: NodeContent,
     pub(crate) runtime: Runtime,
+    /// What people call this host.
+    pub(crate) host_name: String,
     pub(crate) records: Records,
     /// Held by whoever gives a record to the relay.
     pub(crate) handing_in: Arc<tokio::sync::Mutex<()>>,

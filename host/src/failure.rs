@@ -31,8 +31,9 @@ pub(crate) enum Kind {
 }
 
 impl Failure {
+    /// `message` becomes one line, whatever libraries and names of files have brought into it.
     pub(crate) fn new(kind: Kind, message: impl fmt::Display) -> Self {
-        Self { kind, message: message.to_string() }
+        Self { kind, message: one_line(&message.to_string()) }
     }
 
     pub(crate) fn failed(message: impl fmt::Display) -> Self {
@@ -57,8 +58,16 @@ impl Failure {
 
     /// With what was being done in front.
     pub(crate) fn during(self, what: impl fmt::Display) -> Self {
-        Self { message: format!("{what}: {}", self.message), ..self }
+        Self::new(self.kind, format_args!("{what}: {}", self.message))
     }
+}
+
+fn one_line(text: &str) -> String {
+    if !text.contains(|c: char| c.is_control()) {
+        return text.to_owned();
+    }
+    let lines = text.split(|c: char| c.is_control()).map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" ")
 }
 
 impl fmt::Display for Failure {
@@ -152,5 +161,16 @@ impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         let kind = if error.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Failed };
         Self::new(kind, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_one_line() {
+        let failure = Failure::failed("magic header not detected:\n  bad number\n\n").during("a\nfile.wasm");
+        assert_eq!(failure.to_string(), "a file.wasm: magic header not detected: bad number");
     }
 }

@@ -30,12 +30,16 @@ fn main() -> ExitCode {
     // SAFETY: called before any other thread is there; ignoring a signal touches no memory. A file that has reached its
     // limit is then an error of the write, like a full disk, and not the end of the node.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
-    let arguments = cli::Arguments::parse();
-    let json = arguments.common.json;
+    cli::answer_shell();
+    let arguments = match cli::Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return cli::say_usage(&error),
+    };
+    let format = output::Format::of(arguments.common.json);
     match cli::run(arguments).and_then(|()| output::check()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            output::print_failure(&failure, json);
+            output::print_failure(&failure, format);
             failure.exit_code()
         }
     }

@@ -122,6 +122,14 @@ pub(crate) fn note(text: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// Whether text on standard error may be coloured: on a terminal that knows colours, unless `NO_COLOR` says otherwise
+/// (no-color.org).
+pub(crate) fn has_colors() -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    io::stderr().is_terminal() && !is_set("NO_COLOR") && !is_dumb
+}
+
 /// Whether somebody watches: then notes and progress are welcome.
 pub(crate) fn is_watched() -> bool {
     std::io::stderr().is_terminal()
@@ -133,11 +141,11 @@ struct FailureLine<'a> {
     kind: &'static str,
 }
 
-pub(crate) fn print_failure(failure: &Failure, json: bool) {
+pub(crate) fn print_failure(failure: &Failure, format: Format) {
     let message = failure.to_string();
-    if !json {
-        // Texts of others may be part of it. Ours may have several lines.
-        let shown = if is_watched() { readable_with(&message, |c| c == '\n') } else { message.as_str().into() };
+    if format == Format::Text {
+        // Texts of others may be part of it.
+        let shown = if is_watched() { wire::readable(&message) } else { message.as_str().into() };
         return note(format_args!("macula-host: {shown}"));
     }
     let kind = match failure.kind() {

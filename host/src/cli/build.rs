@@ -47,10 +47,10 @@ impl Build {
 
 /// Builds the plugin in `directory`. The compiler's messages go to standard error as they are.
 pub(super) fn build(directory: &Path, language: Option<Language>) -> Result<Built, Failure> {
-    let tools = super::home()?.path().join("build");
-    let built = project::build(directory, language, &tools)?;
+    let tools = super::Cache::named("build")?;
+    let built = project::build(directory, language, &tools.path)?;
     let bytes = macula_runtime::read_component(&built.component)?;
-    let inspection = macula_runtime::inspect(&bytes)
+    let inspection = macula_runtime::examine(&bytes)
         .map_err(|refusal| Failure::failed(refusal).during(built.component.display()))?;
     let uses = inspection.capabilities().join(", ");
     Ok(Built {

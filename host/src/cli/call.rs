@@ -11,12 +11,13 @@ use macula_node::{
 };
 use tokio::io::AsyncReadExt;
 
-use super::{ClientFlags, CommonFlags, client, client_runtime};
+use super::{ClientFlags, CommonFlags, client, client_runtime, completion};
 use crate::{config::Settings, failure::Failure, output};
 
 #[derive(Debug, Args)]
 pub(super) struct Call {
     /// What to call, for example math.add
+    #[arg(add = completion::procedures())]
     procedure: Topic,
     /// The arguments as JSON, for example '[1, 2]'; '-' reads them from standard input
     #[arg(allow_hyphen_values = true)]

@@ -12,6 +12,7 @@ use macula_node::{
 use super::HostFlags;
 use crate::{
     admin_rpc::plugins_procedure,
+    compose::reachable,
     config::{ClientSettings, Settings},
     failure::{Failure, Kind},
 };
@@ -207,10 +208,7 @@ fn running_relays(settings: &Settings) -> Result<Vec<RelayUrl>, Failure> {
 fn relays_of(node: &RunningNode) -> Vec<RelayUrl> {
     match node.relay {
         Some(mut address) => {
-            if address.ip().is_unspecified() {
-                let is_v4 = address.is_ipv4();
-                address.set_ip(if is_v4 { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
-            }
+            address.set_ip(reachable(address.ip()));
             vec![RelayUrl::local(address, node.node)]
         }
         None => node.relays.iter().filter_map(|url| url.parse().ok()).collect(),

@@ -7,7 +7,7 @@ use macula_node::auth::ucan::Ipld;
 use macula_runtime::DeadLetter;
 use serde::Serialize;
 
-use super::{ClientFlags, CommonFlags, HostFlags, client, client_runtime};
+use super::{ClientFlags, CommonFlags, HostFlags, client, client_runtime, completion};
 use crate::{
     admin_rpc::plugins_procedure,
     config::Settings,
@@ -45,6 +45,7 @@ struct Ls {
 #[derive(Debug, Args)]
 struct One {
     /// The plugin's name
+    #[arg(add = completion::plugins())]
     plugin: String,
     /// The letter's number
     id: u64,
@@ -57,6 +58,7 @@ struct One {
 #[derive(Debug, Args)]
 struct Replay {
     /// The plugin's name
+    #[arg(add = completion::plugins())]
     plugin: String,
     /// The letter's number
     #[arg(required_unless_present = "all")]

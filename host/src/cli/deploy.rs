@@ -21,7 +21,7 @@ pub(super) use self::{
     component::Component,
     rollouts::{Rollouts, describe},
 };
-use super::{ClientFlags, CommonFlags, client, client_runtime};
+use super::{ClientFlags, CommonFlags, client, client_runtime, completion};
 use crate::{
     config::{ClientSettings, Settings},
     deployment::{Asked, Current, deploy_procedure},
@@ -35,6 +35,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug, Args)]
 pub(super) struct Deploy {
     /// The slot: a namespace and a label, like io.example.app/alerts
+    #[arg(add = completion::slots())]
     slot: Slot,
     /// A component (FILE.wasm), a folder with its source, which is built first, a content id, or a package of the registry
     #[arg(value_name = "FILE.wasm|DIR|MCID|NAME@VERSION")]
@@ -55,6 +56,7 @@ pub(super) struct Deploy {
 #[derive(Debug, Args)]
 pub(super) struct Rollback {
     /// The slot
+    #[arg(add = completion::slots())]
     slot: Slot,
     /// Show how far each host is, and wait until all are done
     #[arg(long)]

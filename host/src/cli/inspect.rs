@@ -10,7 +10,7 @@ use bytes::Bytes;
 use clap::Args;
 use indicatif::HumanBytes;
 use macula_node::{auth::ucan::Ipld, wire::Mcid};
-use macula_runtime::{Inspection, Limits, Manifest, PluginStatus};
+use macula_runtime::{Inspection, Limits, Manifest, PluginStatus, Refusal};
 use serde::Serialize;
 
 use super::{ClientFlags, CommonFlags, HostFlags, client, client_runtime, content, registry, status};
@@ -60,20 +60,33 @@ struct Report<'a> {
 
 impl Inspect {
     pub(super) fn run(self, common: &CommonFlags) -> Result<(), Failure> {
-        let settings = Settings::load(common)?;
-        let runs_here = self.running(&settings);
+        let named = Named::parse(Path::new(&self.component))?;
+        let settings = match (Settings::load(common), &named) {
+            (Ok(settings), _) => Some(settings),
+            // A file is read without a home.
+            (Err(failure), Named::File) if failure.kind() == Kind::Failed => None,
+            (Err(failure), _) => return Err(failure),
+        };
+        let runs_here = settings.as_ref().map(|settings| self.running(settings)).unwrap_or_default();
         let is_name = runs_here.iter().any(|plugin| plugin.name.as_str() == self.component);
-        let inspection = if is_name && !Path::new(&self.component).exists() && !self.wit {
-            self.told(&settings)?
+        let inspection = if let (Some(settings), true, false) = (&settings, is_name && named != Named::File, self.wit) {
+            self.told(settings)?
         } else {
-            let bytes = self.bytes(&settings, &runs_here)?;
+            let bytes = self.bytes(named, settings.as_ref(), &runs_here)?;
             let refused = |refusal: &dyn std::fmt::Display| Failure::failed(refusal).during(&self.component);
             if self.wit {
+                // A file that is no component has no world, and says so in the same words.
+                if let Err(
+                    refusal @ (Refusal::NotWasm | Refusal::CoreModule | Refusal::Damaged(_) | Refusal::NoInstance(_)),
+                ) = macula_runtime::inspect(&bytes)
+                {
+                    return Err(refused(&refusal));
+                }
                 let world = macula_build::world_of(&bytes).map_err(|why| refused(&why))?;
                 output::line(world.trim_end());
                 return Ok(());
             }
-            macula_runtime::inspect(&bytes).map_err(|refusal| refused(&refusal))?
+            macula_runtime::examine(&bytes).map_err(|refusal| refused(&refusal))?
         };
         let stem = Path::new(&self.component).file_stem().map(|stem| stem.to_string_lossy().into_owned());
         let text = inspection.manifest.as_deref();
@@ -125,18 +138,17 @@ impl Inspect {
         })
     }
 
-    fn bytes(&self, settings: &Settings, running: &[PluginStatus]) -> Result<Bytes, Failure> {
+    fn bytes(&self, named: Named, settings: Option<&Settings>, running: &[PluginStatus]) -> Result<Bytes, Failure> {
         let path = Path::new(&self.component);
-        let named = Named::parse(path)?;
         let plugin = running.iter().find(|plugin| plugin.name.as_str() == self.component);
-        match (&named, plugin) {
-            (Named::File, _) => return Ok(macula_runtime::read_component(path)?),
-            (Named::Folder, None) => {
+        let settings = match (&named, plugin, settings) {
+            (Named::File, _, _) | (_, _, None) => return Ok(macula_runtime::read_component(path)?),
+            (Named::Folder, None, _) => {
                 let text = "{0} is a folder; inspect the component in it, which `macula-host build {0}` names";
                 return Err(Failure::usage(text.replace("{0}", &self.component)));
             }
-            _ => {}
-        }
+            (_, _, Some(settings)) => settings,
+        };
         let client = settings.client(&self.client)?;
         client_runtime()?.block_on(async {
             let mcid: Mcid = match (plugin, named) {

@@ -6,7 +6,7 @@ use clap::Args;
 use macula_node::auth::ucan::Ipld;
 use macula_runtime::{LogLevel, LogLine};
 
-use super::{ClientFlags, CommonFlags, HostFlags, client, client_runtime};
+use super::{ClientFlags, CommonFlags, HostFlags, client, client_runtime, completion};
 use crate::{
     admin_rpc::plugins_procedure,
     compose::stop_signal,
@@ -19,6 +19,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct Logs {
     /// The plugin's name
+    #[arg(add = completion::plugins())]
     plugin: String,
     /// Go on as entries come
     #[arg(short, long)]

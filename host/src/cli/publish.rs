@@ -14,7 +14,7 @@ use macula_node::{
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
-use super::{ClientFlags, CommonFlags, client, client_runtime};
+use super::{ClientFlags, CommonFlags, client, client_runtime, completion};
 use crate::{config::Settings, failure::Failure, output};
 
 /// Lines between two confirmations, and confirmations under way: a fast source does not overrun slow subscribers that
@@ -25,6 +25,7 @@ const CONFIRMATIONS_UNDER_WAY: usize = 4;
 #[derive(Debug, Args)]
 pub(super) struct Publish {
     /// Where to, for example sensors.kitchen.temperature
+    #[arg(add = completion::topics())]
     topic: Topic,
     /// The message; '-' reads it from standard input
     #[arg(allow_hyphen_values = true, conflicts_with = "lines")]

@@ -9,7 +9,7 @@ use macula_node::{
 };
 
 use super::{
-    ClientFlags, CommonFlags, client, client_runtime,
+    ClientFlags, CommonFlags, client, client_runtime, completion,
     deploy::{Rollouts, describe},
 };
 use crate::{
@@ -37,6 +37,7 @@ enum Verb {
 #[derive(Debug, Args)]
 struct Grant {
     /// The slot
+    #[arg(add = completion::slots())]
     slot: Slot,
     #[command(flatten)]
     client: ClientFlags,

@@ -44,7 +44,7 @@ impl Status {
                         let failure =
                             failure.during(format!("node {} (process {}) does not answer", node.name, node.pid));
                         if let Some(earlier) = first.replace(failure) {
-                            output::print_failure(&earlier, common.json);
+                            output::print_failure(&earlier, output::Format::of(common.json));
                         }
                     }
                 }

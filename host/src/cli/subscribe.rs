@@ -9,7 +9,7 @@ use macula_node::{
 };
 use serde::Serialize;
 
-use super::{ClientFlags, CommonFlags, client, client_runtime};
+use super::{ClientFlags, CommonFlags, client, client_runtime, completion};
 use crate::{
     config::{self, Settings},
     failure::{Failure, Kind},
@@ -19,6 +19,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct Subscribe {
     /// Which topics, for example 'alerts.*' or 'sensors.**' (quote it for the shell)
+    #[arg(add = completion::patterns())]
     pattern: Pattern,
     /// End after so many messages
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]

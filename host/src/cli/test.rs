@@ -15,7 +15,7 @@ use macula_scenario::{Runner, Scenario, ScenarioError, junit};
 use serde::Serialize;
 
 use super::{ClientFlags, CommonFlags, HostFlags, build};
-use crate::{config, failure::Failure, output};
+use crate::{config, failure::Failure, named_component::Named, output};
 
 /// Where a project's scenarios are.
 const SCENARIOS: &str = "scenarios";
@@ -60,7 +60,7 @@ impl Test {
         let (component, folder) = self.component()?;
         let bytes = macula_runtime::read_component(&component)?;
         let inspection =
-            macula_runtime::inspect(&bytes).map_err(|refusal| Failure::failed(refusal).during(component.display()))?;
+            macula_runtime::examine(&bytes).map_err(|refusal| Failure::failed(refusal).during(component.display()))?;
         let report = self.junit.as_deref().map(|file| Draft::at(file, Mode::Default)).transpose()?;
         let name = component.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let beside = component.with_extension("toml");
@@ -72,8 +72,8 @@ impl Test {
             let record = record::Record { file, time: self.r#for, host: &self.host, client: &self.client };
             return record.run(&resolved, common);
         }
-        let cache = super::home()?.path().join("build/native");
-        let runner = Runner::new(&name, bytes.into(), manifest, Some(&cache)).with_patience(self.patience);
+        let cache = super::Cache::named("build/native")?;
+        let runner = Runner::new(&name, bytes.into(), manifest, Some(&cache.path)).with_patience(self.patience);
         let cases = self.play(&runner, &self.files(&folder)?, common)?;
         if let Some(report) = report {
             report.fill(junit::document(&name, &cases).as_bytes())?;
@@ -90,7 +90,7 @@ impl Test {
 
     /// The component, and the folder that its scenarios are looked for in.
     fn component(&self) -> Result<(PathBuf, PathBuf), Failure> {
-        if !self.plugin.is_dir() && self.plugin.exists() {
+        if Named::parse(&self.plugin)? == Named::File {
             let folder = self.plugin.parent().map(Path::to_owned).unwrap_or_default();
             return Ok((self.plugin.clone(), folder));
         }

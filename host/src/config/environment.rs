@@ -2,7 +2,7 @@
 
 use std::{env, path::PathBuf};
 
-use macula_node::{RelayUrl, TlsMode, wire::RealmName};
+use macula_node::{Home, RelayUrl, TlsMode, wire::RealmName};
 
 use crate::failure::Failure;
 
@@ -39,6 +39,11 @@ impl Environment {
                 .filter(|name| env::var_os(name).is_some())
                 .collect(),
         })
+    }
+
+    /// Where the home is: there, or the platform's place.
+    pub(crate) fn home_path(&self) -> Result<PathBuf, Failure> {
+        self.home.clone().map_or_else(|| Ok(Home::default_path()?), Ok)
     }
 
     pub(crate) fn warn_of_what_is_not_in_force(&self) {

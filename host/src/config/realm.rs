@@ -7,6 +7,7 @@ use std::{
     time::SystemTime,
 };
 
+use macula_files::NotRead;
 use macula_node::{
     AuthLevel, Home, LOCAL_REALM, RealmAccess, StoredTokens, TokenSource,
     auth::{check_clock, ucan::Delegation},
@@ -182,7 +183,7 @@ fn source(home: &Home, tokens: &[PathBuf]) -> TokenSource {
 /// Why a file that somebody named gives no tokens.
 pub(crate) fn token_failure(path: &Path, error: &macula_node::TokenFileError) -> Failure {
     let kind = match error {
-        macula_node::TokenFileError::Io(error) if error.kind() == std::io::ErrorKind::NotFound => Kind::NotFound,
+        macula_node::TokenFileError::Io(NotRead::NotFound) => Kind::NotFound,
         macula_node::TokenFileError::Io(_) => Kind::Failed,
         _ => Kind::Denied,
     };

@@ -258,8 +258,14 @@ impl Follow {
         }
     }
 
+    /// With what people call this host, and what runs on it.
+    fn named(&self, rollout: Rollout) -> Rollout {
+        let plugin = self.plugin.as_ref().map(|plugin| format!("{} {}", plugin.name(), plugin.manifest().version));
+        Rollout { host: Some(self.parts.host_name.clone()), plugin, ..rollout }
+    }
+
     async fn tell(&self) {
-        let rollout = self.rollout.borrow().clone();
+        let rollout = self.named(self.rollout.borrow().clone());
         let bytes = serde_json::to_vec(&rollout).expect("plain data");
         if let Err(fault) = publish_retained(&self.parts.mesh, &self.topics.rollout, &bytes).await {
             tracing::debug!(slot = %self.slot, %fault, "how far the deployment is could not be told");
@@ -303,7 +309,8 @@ impl Follow {
                 }
                 Action::Tell(rollout) => {
                     log(&self.rollout.borrow(), &rollout);
-                    self.rollout.send_replace(*rollout);
+                    let rollout = self.named(*rollout);
+                    self.rollout.send_replace(rollout);
                     self.tell().await;
                 }
             }

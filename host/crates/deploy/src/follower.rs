@@ -613,6 +613,8 @@ impl Follower {
         Rollout {
             slot: self.slot.to_string(),
             node: self.node,
+            host: None,
+            plugin: None,
             state,
             seq: accepted.map_or(0, |accepted| accepted.version.seq),
             mcid: accepted.map(|accepted| accepted.version.held.mcid.clone()),

@@ -45,6 +45,12 @@ pub struct Rollout {
     pub slot: String,
     /// The host.
     pub node: NodeId,
+    /// What people call it: its name in its own home. Its own word, and for reading only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The plugin that runs, by name and version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
     /// What it does about record `seq`.
     pub state: RolloutState,
     /// The newest record that was taken; 0 when there is none.

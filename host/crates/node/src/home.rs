@@ -70,8 +70,16 @@ pub enum HomeError {
     /// No place to put it.
     #[error("there is no home directory; set MACULA_HOME to a folder")]
     Nowhere,
+    /// It is not there, and cannot be made.
+    #[error("cannot use {} as MACULA_HOME: {error}; set MACULA_HOME to a folder that this user can write to", path.display())]
+    Unusable {
+        /// Where it was to be.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// Reading or writing failed.
-    #[error("{action} {path}: {error}")]
+    #[error("cannot {action} {path}: {error}")]
     Io {
         /// What was tried.
         action: &'static str,
@@ -160,9 +168,17 @@ impl Home {
     /// # Errors
     /// When it cannot be made or is no directory that this user can write to.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, HomeError> {
-        let path = path.into();
-        make_directory(&path)?;
-        Ok(Self { path })
+        let home = Self::at(path);
+        make_directory(&home.path).map_err(|error| match error {
+            HomeError::Io { path, error, .. } => HomeError::Unusable { path, error },
+            other => other,
+        })?;
+        Ok(home)
+    }
+
+    /// The home at `path`, whether it is there or not: what is not there holds nothing.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
     }
 
     /// The default place: the platform's data directory.

@@ -17,6 +17,8 @@ use macula_files::{Draft, Mode};
 use macula_wire::Mcid;
 use wasmtime::{Engine, component::Component};
 
+use crate::program::{ProgramError, compile};
+
 const KEY_FILE: &str = "seal.key";
 const EXTENSION: &str = "native";
 const SEAL_BYTES: usize = 32;
@@ -55,7 +57,7 @@ impl CodeCache {
         compatibility: &str,
         mcid: &Mcid,
         bytes: &[u8],
-    ) -> wasmtime::Result<Component> {
+    ) -> Result<Component, ProgramError> {
         let path = self.path(mcid, compatibility);
         match self.lookup(engine, &path, &self.seal_context(mcid, compatibility)) {
             Lookup::Found(component) => return Ok(*component),
@@ -64,7 +66,7 @@ impl CodeCache {
                 tracing::warn!(path = %path.display(), reason, "native code in the cache is not used; compiling again");
             }
         }
-        let component = Component::new(engine, bytes)?;
+        let component = compile(engine, bytes)?;
         if let Err(error) = component
             .serialize()
             .map_err(io::Error::other)

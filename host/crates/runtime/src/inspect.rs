@@ -1,7 +1,8 @@
 //! What a component is, told from its bytes before anything of it is compiled or run.
 //!
 //! Reads imports, exports and the embedded manifest, and refuses what could not run here with one sentence that names
-//! the culprit. Types are checked later, when the component is linked. The rules stand in `docs/plugins/runtime.md`.
+//! the culprit. That the rest of the file is whole, and the types of its handlers, is looked at by [`examine`] and before the
+//! component is compiled. The rules stand in `docs/plugins/runtime.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +10,7 @@ use macula_wire::Mcid;
 use serde::{Deserialize, Serialize};
 use wasmparser::{ComponentExternalKind, CustomSectionReader, Encoding, KnownCustom, Parser, Payload};
 
-use crate::manifest;
+use crate::{conformance, manifest};
 
 /// The package this host speaks, and the versions of it.
 const PACKAGE: &str = "macula:plugin/";
@@ -167,6 +168,19 @@ pub enum Refusal {
         "this component imports {0}, which plugins do not get: of WASI there are clocks, randomness, and an empty file system and environment, in version 0.2"
     )]
     Wasi(String),
+    /// A function, or something else, under the name of an interface.
+    #[error("{0} is the name of an interface, and in this component it is something else")]
+    NoInstance(String),
+    /// A handler's function has another type than in the contract.
+    #[error("this component does not fit macula:plugin@0.1.0, in {handler}'s {function}: {why}")]
+    HandlerType {
+        /// The handler's interface.
+        handler: &'static str,
+        /// Its function.
+        function: String,
+        /// What differs.
+        why: String,
+    },
     /// An interface that this host has never heard of.
     #[error("this component imports {0}, which this host does not offer")]
     UnknownImport(String),
@@ -199,6 +213,17 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Refusal> {
     })
 }
 
+/// Looks at all of a component: as [`inspect`], and that no part of it is damaged, and that its handlers have the types of the
+/// contract. Takes some milliseconds for each megabyte.
+///
+/// # Errors
+/// When it could not run on this host.
+pub fn examine(bytes: &[u8]) -> Result<Inspection, Refusal> {
+    let inspection = inspect(bytes)?;
+    conformance::check(bytes)?;
+    Ok(inspection)
+}
+
 /// What stands at the outermost level of a component.
 #[derive(Default)]
 struct Outline<'a> {
@@ -227,13 +252,16 @@ impl<'a> Outline<'a> {
                         let import = import.map_err(|error| damaged(&error))?;
                         // Types alone bring nothing in; they only name what an instance has.
                         if import.ty.kind() != ComponentExternalKind::Type {
+                            check_is_instance(import.name.name, import.ty.kind())?;
                             outline.imports.push(import.name.name.to_owned());
                         }
                     }
                 }
                 Payload::ComponentExportSection(exports) if depth == 0 => {
                     for export in exports {
-                        outline.exports.push(export.map_err(|error| damaged(&error))?.name.name.to_owned());
+                        let export = export.map_err(|error| damaged(&error))?;
+                        check_is_instance(export.name.name, export.kind)?;
+                        outline.exports.push(export.name.name.to_owned());
                     }
                 }
                 Payload::CodeSectionStart { size, .. } => outline.core_bytes += u64::from(size),
@@ -269,11 +297,32 @@ impl<'a> Outline<'a> {
 
 /// Names are for people: no control characters, and not longer than a line.
 fn readable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(80).collect()
+    readable_up_to(text, 80)
 }
 
-fn damaged(error: &wasmparser::BinaryReaderError) -> Refusal {
-    Refusal::Damaged(format!("{} at byte {}", error.message(), error.offset()))
+fn readable_up_to(text: &str, length: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(length).collect()
+}
+
+/// What the library says of damage may have several lines, and quote the file.
+pub(crate) fn damaged(error: &wasmparser::BinaryReaderError) -> Refusal {
+    let why = error.message().lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    Refusal::Damaged(format!("{} at byte {}", readable_up_to(&why, 200), error.offset()))
+}
+
+/// The name of an interface in the contract's package, and its version.
+pub(crate) fn interface_of(name: &str) -> Option<(&str, &str)> {
+    name.strip_prefix(PACKAGE)?.split_once('@')
+}
+
+/// A name like `namespace:package/interface` is that of an interface, and what bears it is an instance of one. Libraries
+/// that read components rest on that.
+fn check_is_instance(name: &str, kind: ComponentExternalKind) -> Result<(), Refusal> {
+    let is_interface = name.contains(':') && name.contains('/');
+    if is_interface && kind != ComponentExternalKind::Instance {
+        return Err(Refusal::NoInstance(readable(name)));
+    }
+    Ok(())
 }
 
 fn check_import(import: &str) -> Result<(), Refusal> {
@@ -295,9 +344,7 @@ fn check_import(import: &str) -> Result<(), Refusal> {
 fn abilities(exports: &[String]) -> Result<Vec<Ability>, Refusal> {
     let mut abilities = Vec::new();
     for export in exports {
-        let Some((interface, version)) = export.strip_prefix(PACKAGE).and_then(|rest| rest.split_once('@')) else {
-            continue;
-        };
+        let Some((interface, version)) = interface_of(export) else { continue };
         let Some(ability) = Ability::ALL.into_iter().find(|ability| ability.interface() == interface) else { continue };
         if !version.starts_with(VERSION_PREFIX) {
             return Err(Refusal::HandlerVersion(export.clone()));

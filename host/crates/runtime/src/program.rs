@@ -1,11 +1,15 @@
 //! A component made ready to run: inspected, compiled, linked, its handlers looked up.
 
 use macula_wire::Mcid;
-use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::{
+    Engine,
+    component::{Component, InstancePre, Linker},
+};
 
 use crate::{
     bindings::{call_handler, config_handler, lifecycle, message_handler, state_handler, timer_handler},
     cache::CodeCache,
+    conformance,
     engine::HostEngine,
     host::InstanceState,
     inspect::{Ability, Inspection, Refusal, inspect},
@@ -54,9 +58,8 @@ impl Program {
         let inspection = inspect(bytes)?;
         let component = match cache {
             Some(cache) => cache.component(&host.engine, &host.compatibility, &inspection.mcid, bytes),
-            None => Component::new(&host.engine, bytes),
-        }
-        .map_err(|error| ProgramError::Compile(one_line(&error)))?;
+            None => compile(&host.engine, bytes),
+        }?;
         let pre = linker.instantiate_pre(&component).map_err(|error| ProgramError::Link(one_line(&error)))?;
         let exports = ExportIndices::find(&pre, &inspection).map_err(|error| ProgramError::Link(one_line(&error)))?;
         Ok(Self { inspection, pre, exports })
@@ -119,7 +122,14 @@ impl ExportIndices {
     }
 }
 
+/// Compiles a component that is whole and whose handlers fit: the rest is refused before that takes its time.
+pub(crate) fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, ProgramError> {
+    conformance::check(bytes)?;
+    Component::new(engine, bytes).map_err(|error| ProgramError::Compile(one_line(&error)))
+}
+
 /// An error with its causes, in one line.
 pub(crate) fn one_line(error: &wasmtime::Error) -> String {
-    format!("{error:#}").replace('\n', "; ")
+    let text = format!("{error:#}");
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }

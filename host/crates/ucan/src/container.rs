@@ -37,7 +37,7 @@ pub enum Encoding {
 #[non_exhaustive]
 pub enum ContainerError {
     /// Nothing, or a first byte that says no known packing.
-    #[error("not a container of tokens (it begins with {0:?})")]
+    #[error("it is not a container of tokens: {}", begins(*.0))]
     Header(Option<char>),
     /// Not the base64 that the first byte announces.
     #[error("the container's base64 is malformed")]
@@ -54,6 +54,13 @@ pub enum ContainerError {
     /// Its CBOR is not in order.
     #[error("the container is not in order: {0}")]
     Form(TokenError),
+}
+
+fn begins(with: Option<char>) -> String {
+    match with {
+        Some(first) => format!("it begins with {first:?}, and one begins with @, B, C, M, O or P"),
+        None => "it is empty".to_owned(),
+    }
 }
 
 impl ContainerError {

@@ -27,8 +27,8 @@ pub(super) async fn run(node: &Node<'_>, common: &CommonFlags, path: &Path) -> R
             FetchReport::Running { bytes, total, providers, rate } => progress.show(bytes, total, providers, rate),
             FetchReport::Done => break,
             FetchReport::Failed { .. } if offered.has_changed() => {
-                // What the node has of it is no use to anybody: nobody has the rest.
-                let _: bool = node.ask(Action::Remove, Some(mcid)).await?;
+                // What the node has of it, if anything, is no use to anybody: nobody has the rest.
+                drop(node.ask::<bool>(Action::Remove, Some(mcid)).await);
                 let text = format!("{} changed while it was stored; nothing of it is kept; try again", path.display());
                 return Err(Failure::failed(text));
             }

@@ -42,7 +42,7 @@ impl Component {
         let bytes = macula_runtime::read_component(&file)?;
         // What no host would run is refused here and now.
         let inspection =
-            macula_runtime::inspect(&bytes).map_err(|refusal| Failure::failed(refusal).during(file.display()))?;
+            macula_runtime::examine(&bytes).map_err(|refusal| Failure::failed(refusal).during(file.display()))?;
         let beside = Some(file.with_extension("toml")).filter(|beside| beside.exists() && !path.is_dir());
         let path = manifest.map(Path::to_owned).or(beside);
         let manifest = path.as_deref().map(read).transpose()?;

@@ -145,11 +145,20 @@ fn show(rollout: &Rollout, common: &CommonFlags) {
     }
 }
 
+/// What a host is called: its name, and the end of its id, as there may be several of one name.
+fn host(rollout: &Rollout) -> String {
+    match &rollout.host {
+        Some(name) => format!("{} ({})", output::readable(name), rollout.node.short()),
+        None => rollout.node.short(),
+    }
+}
+
 /// One line for people, with more below when something is to be done.
 pub(in crate::cli) fn describe(rollout: &Rollout) -> String {
     let state = serde_json::to_value(rollout.state).ok();
     let state = state.as_ref().and_then(|state| state.as_str()).unwrap_or_default();
-    let mut text = format!("{} seq {} {state}", rollout.node, rollout.seq);
+    let plugin = rollout.plugin.as_deref().map(|plugin| format!(" {}", output::readable(plugin))).unwrap_or_default();
+    let mut text = format!("{}{plugin} seq {} {state}", host(rollout), rollout.seq);
     if let Some(reason) = &rollout.reason {
         text.push_str(&format!(": {}", output::readable(reason)));
     }

@@ -10,7 +10,7 @@ use macula_node::auth::{
 
 use super::{delegations, describe, tokens_of, unix_now};
 use crate::{
-    cli::{CommonFlags, home},
+    cli::{CommonFlags, home_to_read},
     failure::Failure,
     output,
 };
@@ -24,7 +24,7 @@ pub(super) struct Inspect {
 impl Inspect {
     pub(super) fn run(self, common: &CommonFlags) -> Result<(), Failure> {
         let tokens = tokens_of(&self.file)?;
-        let (now, realms) = (unix_now(), home()?.pins()?);
+        let (now, realms) = (unix_now(), home_to_read()?.pins()?);
         if common.json {
             for token in &tokens {
                 match token {

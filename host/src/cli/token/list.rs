@@ -8,7 +8,7 @@ use macula_node::{
 
 use super::{delegations, describe, inspect::whole_chains, unix_now};
 use crate::{
-    cli::{CommonFlags, home},
+    cli::{CommonFlags, home_to_read},
     failure::Failure,
     output,
 };
@@ -18,7 +18,7 @@ pub(super) struct List {}
 
 impl List {
     pub(super) fn run(self, common: &CommonFlags) -> Result<(), Failure> {
-        let home = home()?;
+        let home = home_to_read()?;
         let (now, realms) = (unix_now(), home.pins()?);
         let own: Vec<NodeId> = home.keys()?.iter().map(|(_, key)| key.verifying_key().into()).collect();
         let revoked: Vec<_> = home

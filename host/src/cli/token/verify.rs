@@ -22,7 +22,7 @@ use macula_node::{
 
 use super::{inspect::whole_chains, unix_now};
 use crate::{
-    cli::{CommonFlags, home},
+    cli::{CommonFlags, home_to_read},
     config::token_failure,
     failure::{Failure, Kind},
     output,
@@ -103,7 +103,7 @@ const HOLDER: MemberKey = MemberKey { link: 0, slot: 1 };
 
 impl Verify {
     pub(super) fn run(mut self, common: &CommonFlags) -> Result<(), Failure> {
-        let home = home()?;
+        let home = home_to_read()?;
         let revocations = home.revocations()?;
         self.known = revocations.iter().filter_map(|(_, token)| Revocation::decode(token).ok()).collect();
         let mut files = Vec::new();

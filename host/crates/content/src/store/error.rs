@@ -38,7 +38,7 @@ pub enum StoreError {
         whose: Quota,
     },
     /// The disk is full, whatever the quotas say.
-    #[error("the disk is full")]
+    #[error("the disk is full: {} MiB of it are kept free for what else has to be written", super::FREE_BYTES_MIN >> 20)]
     DiskFull,
     /// The disk failed; what was to be written may be there after the next start, whole.
     #[error("the disk failed: {0}")]

@@ -1,14 +1,15 @@
 //! Delegations on disk: containers in `tokens/`, and files that somebody names.
 
 use std::{
-    fs,
-    io::{self, Read},
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD};
 use macula_auth::ucan::{Cid, Delegation, Token, TokenError, container, limits::CONTAINER_BYTES_MAX};
+
+use macula_files::{NotRead, ReadError};
 
 use super::{
     Home, HomeError,
@@ -35,7 +36,7 @@ pub struct StoredTokens {
 pub enum TokenFileError {
     /// It cannot be read.
     #[error("{0}")]
-    Io(#[from] io::Error),
+    Io(#[from] NotRead),
     /// It is no container.
     #[error(transparent)]
     Container(#[from] container::ContainerError),
@@ -64,6 +65,8 @@ pub fn read_tokens(bytes: &[u8]) -> Result<Vec<Token>, TokenFileError> {
     if bytes.first() == Some(&TOKEN_HEAD) {
         return Ok(vec![Token::decode(bytes)?]);
     }
+    // Some editors begin every text with a byte-order mark.
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     let text = bytes.trim_ascii();
     let unpadded = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
     // What a token begins with, in base64; containers begin with other letters.
@@ -93,16 +96,11 @@ impl StoredTokens {
 
 fn read_file(path: &Path) -> Result<Vec<Token>, TokenFileError> {
     const FILE_BYTES_MAX: u64 = 2 * CONTAINER_BYTES_MAX as u64;
-    // Opening a pipe would wait for somebody to write to it.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is no regular file").into());
+    match macula_files::read(path, FILE_BYTES_MAX) {
+        Ok(bytes) => read_tokens(&bytes),
+        Err(ReadError { why: NotRead::TooLarge { .. }, .. }) => Err(container::ContainerError::TooLarge.into()),
+        Err(ReadError { why, .. }) => Err(why.into()),
     }
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(container::ContainerError::TooLarge.into());
-    }
-    read_tokens(&bytes)
 }
 
 impl Home {

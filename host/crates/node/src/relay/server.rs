@@ -75,6 +75,13 @@ pub enum RelayStartError {
     Thread(#[from] io::Error),
 }
 
+impl RelayStartError {
+    /// Whether something else listens there already.
+    pub fn is_address_in_use(&self) -> bool {
+        matches!(self, Self::Bind(BindError::Socket { error, .. }) if error.kind() == io::ErrorKind::AddrInUse)
+    }
+}
+
 /// A running relay. Dropping it stops it without goodbye.
 #[derive(Debug)]
 pub struct RelayServer {
