@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use macula_wire::limits::LINK_RETURN_MAX;
+
 /// How much a relay holds, with defaults fit for production on a machine with a few GiB of memory.
 #[derive(Debug, Clone)]
 pub struct RelayConfig {
@@ -58,9 +60,11 @@ pub struct RelayConfig {
     /// Stored last values in all, in bytes; likewise.
     pub retained_bytes_max: usize,
     /// How long after its start the relay keeps messages for subscriptions that were in force before and are said again;
-    /// longer than hosts need to find a restarted relay. Zero keeps none.
+    /// longer than any host needs to find a restarted relay ([`LINK_RETURN_MAX`]). Zero keeps none.
     pub resume_window: Duration,
-    /// Bytes kept in one realm for them. Beyond it the oldest are given up.
+    /// Bytes kept in one realm for them: the default is 15,000 messages of 150 bytes a second for the whole time. Beyond it
+    /// messages are given up for which no receipt was given, the oldest first; when there are none, receipts wait until
+    /// the time is over.
     pub resume_bytes_per_realm_max: usize,
     /// Bytes kept in all for them; likewise, of the realm that a message comes to.
     pub resume_bytes_max: usize,
@@ -100,9 +104,9 @@ impl Default for RelayConfig {
             retained_bytes_per_realm_max: 64 << 20,
             retained_topics_max: 262_144,
             retained_bytes_max: 1 << 30,
-            resume_window: Duration::from_secs(10),
-            resume_bytes_per_realm_max: 16 << 20,
-            resume_bytes_max: 256 << 20,
+            resume_window: LINK_RETURN_MAX,
+            resume_bytes_per_realm_max: 128 << 20,
+            resume_bytes_max: 512 << 20,
             block_max: Duration::from_secs(2),
             drop_report_interval: Duration::from_millis(250),
             call_sweep_interval: Duration::from_millis(250),

@@ -13,7 +13,7 @@ use macula_wire::{
 use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 
-use crate::{procedures::OfferKey, realm::Route, subscription::SubKey};
+use crate::{procedures::OfferKey, realm::Route, relay::Unreceipted, subscription::SubKey};
 
 /// Names a link within the relay, from `link_opened` to `link_closed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -175,6 +175,8 @@ pub(crate) struct LaneState {
     pub(crate) turns: VecDeque<SubKey>,
     /// Whether all of the peer's messages since its last sync were taken.
     pub(crate) taken: Taken,
+    /// What has come since its last sync and is kept for who is not back yet.
+    pub(crate) unreceipted: Unreceipted,
 }
 
 #[derive(Debug)]
@@ -206,6 +208,8 @@ pub(crate) struct Link {
     /// Receipts held back, and the full subscriptions that hold them.
     pub(crate) held: VecDeque<(Lane, Taken, u64)>,
     pub(crate) held_by: Vec<SubKey>,
+    /// They are held until the relay's first seconds are over.
+    pub(crate) is_held_by_window: bool,
 }
 
 /// Channels to take back that may wait on a lane before it is looked which of them nothing uses any more.
@@ -241,6 +245,7 @@ impl Link {
             undelivered_reported: 0,
             held: VecDeque::new(),
             held_by: Vec::new(),
+            is_held_by_window: false,
         }
     }
 
@@ -248,6 +253,11 @@ impl Link {
     #[inline]
     pub(crate) fn is_suspended(&self) -> bool {
         self.suspended > 0
+    }
+
+    /// Whether receipts wait behind those that are held back.
+    pub(crate) fn holds_receipts(&self) -> bool {
+        self.is_held_by_window || !self.held_by.is_empty()
     }
 
     /// The peer's number for a realm.

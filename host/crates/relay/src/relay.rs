@@ -10,6 +10,8 @@ mod retaining;
 
 use std::{collections::VecDeque, time::Instant};
 
+pub(crate) use resuming::Unreceipted;
+
 use macula_wire::RealmId;
 #[cfg(test)]
 use macula_wire::frame::Lane;
@@ -65,6 +67,8 @@ pub struct Relay {
     /// Whether messages are kept for subscriptions that come back, and bytes of those in all.
     window: Window,
     recent_bytes: usize,
+    /// Subscriptions that are still being given what they have missed.
+    replaying: Vec<SubKey>,
     drop_report_due: Option<Instant>,
     /// Subscriptions that hold receipts back, and links whose receipts they hold.
     blocking: Vec<SubKey>,
@@ -96,6 +100,7 @@ impl Relay {
             desertions: 0,
             window: if config.resume_window.is_zero() { Window::Closed } else { Window::NotYet },
             recent_bytes: 0,
+            replaying: Vec::new(),
             config,
             drop_report_due: None,
             blocking: Vec::new(),
@@ -221,7 +226,7 @@ impl Relay {
             assert_eq!(link.suspended, link.realms.values().filter(|joined| joined.is_suspended).count());
             let inlets = link.lanes.iter().flat_map(|lane| lane.inlets.iter().flatten()).count();
             (outlets, held) = (outlets + inlets, held + inlets);
-            assert_eq!(link.held_by.is_empty(), link.held.is_empty() && link.held_by.is_empty());
+            assert!(link.held.is_empty() || !link.held_by.is_empty() || link.is_held_by_window);
             assert!(link.held_by.iter().all(|subscription| self.blocking.contains(subscription)));
         }
         for (key, realm) in &self.realms {
@@ -240,6 +245,8 @@ impl Relay {
         assert_eq!(self.topic_keys.len(), outlets);
         assert_eq!(self.publishers.held(), held);
         assert_eq!(self.recent_bytes, retained(|realm| realm.recent.bytes()));
+        let replaying = self.subscriptions.iter().filter(|(_, subscription)| subscription.replay.is_some()).count();
+        assert_eq!(self.replaying.len(), replaying);
         assert_eq!(self.realms.len(), self.realms_by_id.len());
         assert_eq!(self.queued_bytes, by_link.iter().sum::<usize>());
         assert!(self.blocking.iter().all(|key| self.subscriptions.contains(*key as usize)));

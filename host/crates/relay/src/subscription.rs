@@ -39,6 +39,8 @@ pub(crate) struct Subscription {
     pub(crate) credit: u64,
     pub(crate) dropped: u64,
     pub(crate) dropped_reported: u64,
+    /// From where on it is to be given what the relay keeps in its first seconds.
+    pub(crate) replay: Option<u64>,
     /// Since when it holds back receipts.
     pub(crate) blocking_since: Option<Instant>,
     /// It held receipts back for as long as it may; until it has drained, it drops like the rest.
@@ -63,6 +65,7 @@ impl Subscription {
             credit: request.credit,
             dropped: 0,
             dropped_reported: 0,
+            replay: None,
             blocking_since: None,
             blocked_out: false,
         }
@@ -80,6 +83,18 @@ impl Subscription {
         let bytes = self.queues.iter().map(Queue::bytes).sum::<usize>() + self.latest.bytes();
         let messages = self.queues.iter().map(Queue::messages).sum::<usize>() + self.latest.messages();
         (bytes, messages)
+    }
+
+    /// Messages for which each queue has room.
+    pub(crate) fn room(&self) -> usize {
+        let fullest = self.queues.iter().map(Queue::messages).max().unwrap_or(0);
+        self.queue_messages.saturating_sub(fullest)
+    }
+
+    /// Whether there is something that it has missed, and half of its queues is empty.
+    #[inline]
+    pub(crate) fn wants_replay(&self) -> bool {
+        self.replay.is_some() && self.room() * 2 >= self.queue_messages
     }
 
     /// Takes the next that a lane has, at most `messages` messages.

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use macula_wire::limits::LINK_PAUSE_MAX;
+
 /// Delays for one thing that is tried again and again.
 #[derive(Debug, Clone)]
 pub struct Backoff {
@@ -19,7 +21,7 @@ impl Backoff {
 
     /// For links: 50 ms to 10 s.
     pub fn for_links() -> Self {
-        Self::new(Duration::from_millis(50), Duration::from_secs(10))
+        Self::new(Duration::from_millis(50), LINK_PAUSE_MAX)
     }
 
     /// The next delay: between half of the current step and all of it, by `random`, which should be uniform.

@@ -4,7 +4,7 @@
 //! For that, the token that proves a reset must be computed as the former process did: from the node's secret key and
 //! the connection id. And connection ids must not be keyed by process.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ed25519_dalek::SigningKey;
 use quinn::{
@@ -23,6 +23,10 @@ pub(crate) fn endpoint_config(node: &SigningKey) -> quinn::EndpointConfig {
     let mut config = quinn::EndpointConfig::new(Arc::new(ResetKey::new(node)));
     let random = tls::provider().secure_random;
     config.cid_generator(move || Box::new(RandomIds(random)));
+    // Every peer of the former process is told, however many speak up at once. That needs no bound of its own: a reset is
+    // smaller than the packet that it answers, so it neither multiplies traffic nor goes back and forth for ever, and it
+    // costs less than reading that packet.
+    config.min_reset_interval(Duration::ZERO);
     config
 }
 
@@ -66,14 +70,45 @@ impl ConnectionIdGenerator for RandomIds {
         CONNECTION_ID_BYTES
     }
 
-    fn cid_lifetime(&self) -> Option<std::time::Duration> {
+    fn cid_lifetime(&self) -> Option<Duration> {
         None
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{net::UdpSocket, time::Duration};
+
+    use macula_wire::hello::Role;
+
     use super::*;
+    use crate::{Certificate, EndpointConfig, Listener, LocalNode};
+
+    /// Goal: however many peers of a former process speak up in the same moment, each is told.
+    /// Method: packets of links that nobody knows, all sent before the listener can read any of them.
+    #[tokio::test]
+    async fn everybody_is_told_at_once() {
+        // As many as fit into a socket's buffer at the smallest usual setting, with what the kernel adds to each.
+        const PEERS: usize = 100;
+        let node = LocalNode { key: SigningKey::from_bytes(&[7; 32]), epoch: 1, role: Role::Relay };
+        let certificate = Certificate::SelfSigned { names: vec!["localhost".into()] };
+        let listener =
+            Listener::bind(([127, 0, 0, 1], 0).into(), certificate, &EndpointConfig::default(), &node).unwrap();
+        let address = listener.address().unwrap();
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for n in 0..PEERS {
+            // A short header, a connection id, and what is to be taken for the rest.
+            let mut packet = [0x40; 64];
+            packet[1..9].copy_from_slice(&(n as u64).to_le_bytes());
+            peer.send_to(&packet, address).unwrap();
+        }
+        // Bounds a failure, not a success.
+        peer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let told = tokio::task::spawn_blocking(move || {
+            (0..PEERS).take_while(|_| peer.recv(&mut [0; 64]).is_ok_and(|bytes| bytes < 64)).count()
+        });
+        assert_eq!(told.await.unwrap(), PEERS);
+    }
 
     #[test]
     fn tokens_depend_on_the_node_and_the_connection_only() {

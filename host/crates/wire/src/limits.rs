@@ -68,3 +68,10 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Pings are sent after this long without traffic from the peer.
 pub const PING_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Longest pause between two tries to open a link.
+pub const LINK_PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// Within this time after a relay is there again, whoever had a link to it has tried to open a new one: who got no word of
+/// the end has noticed the silence at the second look after [`PING_TIMEOUT`], and who knew has waited out its pause.
+pub const LINK_RETURN_MAX: Duration = PING_TIMEOUT.saturating_add(PING_INTERVAL).saturating_add(LINK_PAUSE_MAX);

@@ -89,7 +89,7 @@ impl Relay {
             self.refresh_route(now, key, lane, header.channel)?;
         }
         if self.window != Window::Closed && lane != Lane::Latest {
-            self.keep_recent(key, lane, header.channel, bytes)?;
+            self.keep_recent(now, key, lane, header.channel, bytes)?;
         }
         if header.flags & frame::FLAG_RETAIN != 0 {
             self.retain(now, key, lane, header.channel, bytes)?;

@@ -66,6 +66,9 @@ impl Relay {
         if drained_blocker {
             self.release_receipts(now);
         }
+        if !self.replaying.is_empty() {
+            self.replay_more(now, key);
+        }
     }
 
     /// Whether messages wait that lack credit only.

@@ -16,6 +16,10 @@ impl Relay {
     pub(super) fn enqueue(&mut self, now: Instant, key: SubKey, from: LinkKey, lane: Lane, chunk: Chunk) {
         let bytes = chunk.frames.len();
         let Some(subscription) = self.subscriptions.get_mut(key as usize) else { return };
+        if subscription.replay.is_some() {
+            // It comes to this one in its order, after what was missed.
+            return;
+        }
         let topic_keys = &self.topic_keys;
         let queue = subscription.queue(lane);
         queue.push(chunk, |channel| topic_keys.get(&channel).copied().unwrap_or(channel));

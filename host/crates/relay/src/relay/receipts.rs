@@ -7,6 +7,7 @@ use macula_wire::frame::{self, Lane};
 use super::Relay;
 use crate::{
     link::{LinkKey, Violation},
+    recent::Window,
     subscription::SubKey,
 };
 
@@ -15,21 +16,27 @@ impl Relay {
         let link = &mut self.links[key.index()];
         link.check_answer_backlog(self.config.call_bytes_per_link_max)?;
         let taken = std::mem::take(&mut link.lane(lane).taken);
-        if link.held_by.is_empty() {
+        if self.window != Window::Closed && !self.promise(key, lane) {
+            self.hold_for_window(key, (lane, taken, token));
+            return Ok(());
+        }
+        let link = &mut self.links[key.index()];
+        if link.holds_receipts() {
+            link.held.push_back((lane, taken, token));
+        } else {
             frame::put_receipt(lane, taken, token, &mut link.lane(Lane::Calls).outbox);
             self.mark_ready(key);
-        } else {
-            link.held.push_back((lane, taken, token));
         }
         Ok(())
     }
 
     /// A full `block` subscription makes the publisher wait for its receipts.
     pub(super) fn hold_back(&mut self, now: Instant, key: SubKey, from: LinkKey) {
-        let held_by = &mut self.links[from.index()].held_by;
-        if held_by.is_empty() {
+        let link = &mut self.links[from.index()];
+        if !link.holds_receipts() {
             self.holding.push(from);
         }
+        let held_by = &mut link.held_by;
         if !held_by.contains(&key) {
             held_by.push(key);
         }
@@ -58,7 +65,7 @@ impl Relay {
         for key in std::mem::take(&mut self.holding) {
             let Some(link) = self.links.get_mut(key.index()) else { continue };
             link.held_by.retain(|subscription| self.blocking.contains(subscription));
-            if !link.held_by.is_empty() {
+            if link.holds_receipts() {
                 self.holding.push(key);
                 continue;
             }

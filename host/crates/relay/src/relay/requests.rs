@@ -132,7 +132,7 @@ impl Relay {
             self.send_retained(now, subscription, &request.pattern);
         }
         if request.resumed {
-            self.send_recent(now, subscription, &request.pattern);
+            self.begin_replay(now, subscription);
         }
         Ok(Ok(()))
     }
@@ -150,6 +150,7 @@ impl Relay {
             lane.turns.retain(|turn| *turn != key);
         }
         self.blocking.retain(|blocking| *blocking != key);
+        self.replaying.retain(|replaying| *replaying != key);
         self.release_receipts(now);
     }
 

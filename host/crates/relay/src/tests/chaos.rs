@@ -50,6 +50,8 @@ impl Chaos {
             retained_topics_per_realm_max: 3,
             retained_bytes_per_realm_max: 600,
             publishers_remembered_max: 4,
+            resume_bytes_per_realm_max: 3000,
+            resume_bytes_max: 5000,
             ..RelayConfig::default()
         });
         let honest = (sim.open(1, Role::Host, 1), sim.open(2, Role::Host, 1));
