@@ -207,14 +207,12 @@ impl Relay {
     }
 
     pub(crate) fn handle_reply(&mut self, now: Instant, key: LinkKey, number: u64, outcome: Outcome<'_>) {
-        // Answers to calls that were cancelled or timed out come late; others are nobody's.
         if self.calls.find(number).is_none_or(|pending| pending.provider != key) {
-            return;
+            return self.note_late_answer(key, number);
         }
         let Some(pending) = self.finish(number) else { return };
         if let Some(offer) = pending.offer {
-            let latency = now.duration_since(pending.sent);
-            self.offers[offer].measured(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+            self.offers[offer].answered(now.duration_since(pending.sent));
         }
         let caller = pending.caller;
         if self.links[caller.index()].call_bytes() > self.config.call_bytes_per_link_max {
@@ -228,10 +226,21 @@ impl Relay {
         self.mark_ready(caller);
     }
 
-    pub(crate) fn handle_cancel(&mut self, key: LinkKey, number: u64) {
+    /// An answer to a call that was cancelled or timed out comes late, and shows that its provider answers; others are
+    /// nobody's.
+    fn note_late_answer(&mut self, key: LinkKey, number: u64) {
+        let Self { links, offers, .. } = self;
+        for offer in links[key.index()].offers.values() {
+            if let Some(offer) = offers.get_mut(*offer) {
+                offer.unanswered.take_if(|unanswered| *unanswered == number);
+            }
+        }
+    }
+
+    pub(crate) fn handle_cancel(&mut self, now: Instant, key: LinkKey, number: u64) {
         // The answer may have crossed the cancellation.
         let Some(relay_number) = self.links[key.index()].calls.get(&number).copied() else { return };
-        self.abandon(relay_number);
+        self.abandon(now, relay_number);
     }
 
     /// Takes a call out of all tables.
@@ -247,9 +256,12 @@ impl Relay {
         Some(pending)
     }
 
-    /// Takes a call out of all tables and tells its provider to stop.
-    fn abandon(&mut self, number: u64) -> Option<Pending> {
+    /// Takes a call out of all tables and tells its provider to stop, which has not answered in this time.
+    fn abandon(&mut self, now: Instant, number: u64) -> Option<Pending> {
         let pending = self.finish(number)?;
+        if let Some(offer) = pending.offer.and_then(|offer| self.offers.get_mut(offer)) {
+            offer.given_up(number, now.saturating_duration_since(pending.sent));
+        }
         frame::put_cancel(number, &mut self.links[pending.provider.index()].lane(Lane::Calls).outbox);
         self.mark_ready(pending.provider);
         Some(pending)
@@ -262,7 +274,7 @@ impl Relay {
             of_link.map(|(place, pending)| u64::from(pending.generation) << 32 | place as u64).collect()
         };
         for number in calls_of(|pending| pending.caller, &self.calls.pending) {
-            self.abandon(number);
+            self.abandon(now, number);
         }
         for lane in lanes.iter().filter(|lane| !lane.unsent.is_empty()) {
             let is_unsent = |bytes: &&[u8]| matches!(Frame::parse(bytes), Ok(Frame::Call { header, .. }) if lane.unsent.contains(&header.id));
@@ -365,7 +377,7 @@ impl Relay {
             .map(|(place, pending)| u64::from(pending.generation) << 32 | place as u64)
             .collect();
         for number in numbers {
-            let Some(pending) = self.abandon(number) else { continue };
+            let Some(pending) = self.abandon(now, number) else { continue };
             self.stats.calls_maybe_run += 1;
             self.answer_error(pending.caller, pending.number, &CallError::MaybeRun(Fault::Timeout));
         }

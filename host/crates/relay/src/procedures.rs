@@ -1,5 +1,7 @@
 //! Who offers which procedure in a realm, and who gets the next call.
 
+use std::time::Duration;
+
 use macula_wire::{Metadata, Topic};
 use rustc_hash::FxHashMap;
 use slab::Slab;
@@ -13,6 +15,11 @@ pub(crate) type OfferKey = usize;
 /// How much a new measurement moves the latency estimate: 1/8, as in TCP's smoothed round trip time (RFC 6298).
 const LATENCY_WEIGHT: u64 = 8;
 
+/// How many times the usual a call must have waited for its end to speak against the provider.
+const PATIENCE: u32 = 4;
+/// The least that it must have waited, for providers that usually answer within moments, or never have.
+const PATIENCE_MIN: Duration = Duration::from_millis(10);
+
 /// One provider's offer of one procedure.
 #[derive(Debug)]
 pub(crate) struct Offer {
@@ -25,17 +32,31 @@ pub(crate) struct Offer {
     pub(crate) in_flight_max: u32,
     /// Smoothed time from sending a call to its answer; 0 before the first.
     pub(crate) latency_us: u64,
+    /// The relay's number of the last call that was given up unanswered, if that was after its last answer.
+    pub(crate) unanswered: Option<u64>,
     #[expect(dead_code, reason = "answered to those who look for providers once discovery spans relays")]
     pub(crate) metadata: Metadata,
 }
 
 impl Offer {
-    pub(crate) fn measured(&mut self, latency_us: u64) {
+    /// It has answered a call after this time.
+    pub(crate) fn answered(&mut self, latency: Duration) {
+        self.unanswered = None;
+        let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.latency_us = if self.latency_us == 0 {
             latency_us.max(1)
         } else {
-            (self.latency_us * (LATENCY_WEIGHT - 1) + latency_us) / LATENCY_WEIGHT
+            (self.latency_us.saturating_mul(LATENCY_WEIGHT - 1).saturating_add(latency_us)) / LATENCY_WEIGHT
         };
+    }
+
+    /// A call was given up after it had waited so long. Who gives up early shows nothing; who has waited for longer than
+    /// answers usually take shows that none comes.
+    pub(crate) fn given_up(&mut self, call: u64, waited: Duration) {
+        let usual = Duration::from_micros(self.latency_us);
+        if waited >= usual.saturating_mul(PATIENCE).max(PATIENCE_MIN) {
+            self.unanswered = Some(call);
+        }
     }
 }
 
@@ -73,7 +94,9 @@ impl Procedures {
         self.by_name.is_empty()
     }
 
-    /// The offer with the fewest calls in flight, among equals the fastest, among those that `usable` admits.
+    /// The offer with the fewest calls in flight, among equals the fastest, among those that `usable` admits. One that has
+    /// left a call unanswered comes after all others, until it has answered again: what it does not answer is given up, and
+    /// would make it the one with the fewest calls in flight.
     pub(crate) fn choose(
         &self,
         procedure: &Topic,
@@ -85,7 +108,10 @@ impl Procedures {
             .iter()
             .copied()
             .filter(|key| offers[*key].in_flight < offers[*key].in_flight_max && usable(&offers[*key]))
-            .min_by_key(|key| (offers[*key].in_flight, offers[*key].latency_us))
+            .min_by_key(|key| {
+                let offer = &offers[*key];
+                (offer.unanswered.is_some(), offer.in_flight, offer.latency_us)
+            })
             .ok_or(NoProvider::Busy)
     }
 }
@@ -108,6 +134,7 @@ mod tests {
                 in_flight,
                 in_flight_max: 2,
                 latency_us,
+                unanswered: None,
                 metadata: Metadata::default(),
             };
             procedures.insert(&procedure, offers.insert(offer));
@@ -134,11 +161,12 @@ mod tests {
             in_flight: 0,
             in_flight_max: 1,
             latency_us: 0,
+            unanswered: None,
             metadata: Metadata::default(),
         };
-        offer.measured(800);
+        offer.answered(Duration::from_micros(800));
         assert_eq!(offer.latency_us, 800);
-        offer.measured(1600);
+        offer.answered(Duration::from_micros(1600));
         assert_eq!(offer.latency_us, 900);
     }
 }

@@ -42,7 +42,7 @@ impl Relay {
                 Ok(())
             }
             Frame::Cancel { call } => {
-                self.handle_cancel(key, call);
+                self.handle_cancel(now, key, call);
                 Ok(())
             }
             Frame::Sync { token } => self.handle_sync(key, lane, token),

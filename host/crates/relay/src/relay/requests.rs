@@ -187,6 +187,7 @@ impl Relay {
             in_flight: 0,
             in_flight_max: request.in_flight_max.max(1),
             latency_us: 0,
+            unanswered: None,
             metadata: request.metadata,
         });
         self.realms[realm].offers += 1;

@@ -112,6 +112,83 @@ fn the_faster_provider_is_preferred() {
     }
 }
 
+/// Goal: a provider that hangs costs one call; the next go to another, until it has answered again.
+/// Method: it hangs after having been the faster one. Its calls end by cancellation, by the sweep, and with their caller's
+/// link; then a late answer comes.
+#[test]
+fn a_provider_that_does_not_answer_comes_last_until_it_has_answered() {
+    for end in ["cancel", "sweep", "link"] {
+        let mut sim = Sim::new();
+        let (first, caller, other, hangs) = (sim.host(1), sim.host(2), sim.host(3), sim.host(4));
+        sim.advertise(other, "p", 10);
+        sim.advertise(hangs, "p", 10);
+        for (number, (provider, takes)) in [(other, 50), (hangs, 5)].into_iter().enumerate() {
+            sim.call(caller, number as u64, "p", "");
+            sim.pass(Duration::from_millis(takes));
+            let call = sim.take_call(provider);
+            sim.reply(provider, call.number, "");
+        }
+        sim.call(first, 100, "p", "");
+        let unanswered = sim.take_call(hangs);
+        sim.pass(Duration::from_secs(1));
+        match end {
+            "cancel" => sim.put(first, Lane::Calls, |out| frame::put_cancel(100, out)).unwrap(),
+            "sweep" => sim.pass(Duration::from_secs(20)),
+            _ => sim.close(first),
+        }
+        sim.pump();
+        for number in 2..20 {
+            sim.call(caller, number, "p", "");
+            let call = sim.take_call(other);
+            sim.reply(other, call.number, "");
+        }
+        sim.call(caller, 20, "p", "");
+        sim.call(caller, 21, "p", "");
+        assert_eq!(sim.hosts[other].calls.len(), 2, "not even when the other is busy, as long as it takes more");
+        sim.reply(hangs, unanswered.number, "late");
+        sim.call(caller, 22, "p", "");
+        sim.take_call(hangs);
+        sim.relay.assert_consistent();
+    }
+}
+
+/// Goal: who gives up at once says nothing about the provider.
+#[test]
+fn giving_up_early_does_not_speak_against_a_provider() {
+    let mut sim = Sim::new();
+    let (caller, slow, fast) = (sim.host(1), sim.host(2), sim.host(3));
+    sim.advertise(slow, "p", 10);
+    sim.advertise(fast, "p", 10);
+    for (number, (provider, takes)) in [(slow, 50), (fast, 5)].into_iter().enumerate() {
+        sim.call(caller, number as u64, "p", "");
+        sim.pass(Duration::from_millis(takes));
+        let call = sim.take_call(provider);
+        sim.reply(provider, call.number, "");
+    }
+    for number in 2..10 {
+        sim.call(caller, number, "p", "");
+        sim.take_call(fast);
+        sim.pass(Duration::from_millis(5));
+        sim.put(caller, Lane::Calls, |out| frame::put_cancel(number, out)).unwrap();
+        sim.pump();
+    }
+}
+
+/// Goal: when nobody answers, calls are still given to somebody.
+#[test]
+fn the_last_resort_is_a_provider_that_does_not_answer() {
+    let mut sim = Sim::new();
+    let (caller, provider) = (sim.host(1), sim.host(2));
+    sim.advertise(provider, "p", 10);
+    for number in 0..3 {
+        sim.call(caller, number, "p", "");
+        sim.take_call(provider);
+        sim.pass(Duration::from_secs(1));
+        sim.put(caller, Lane::Calls, |out| frame::put_cancel(number, out)).unwrap();
+        sim.pump();
+    }
+}
+
 #[test]
 fn a_withdrawn_procedure_is_not_found_but_calls_sent_before_are_answered() {
     let mut sim = Sim::new();
