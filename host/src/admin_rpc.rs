@@ -85,6 +85,9 @@ pub(crate) struct RelayStatus {
     pub(crate) messages_in: u64,
     pub(crate) messages_out: u64,
     pub(crate) messages_dropped: u64,
+    /// Absent in what earlier versions say.
+    #[serde(default)]
+    pub(crate) messages_abandoned: u64,
     pub(crate) calls_in: u64,
     pub(crate) queued_bytes: u64,
 }
@@ -149,6 +152,7 @@ impl NodeReport {
                 messages_in: stats.messages_in,
                 messages_out: stats.messages_out,
                 messages_dropped: stats.messages_dropped,
+                messages_abandoned: stats.messages_abandoned,
                 calls_in: stats.calls_in,
                 queued_bytes: stats.queued_bytes,
             }
@@ -318,6 +322,12 @@ fn relay_metrics(stats: &macula_node::RelayStats) -> Vec<Metric> {
         (Counter, "macula_relay_messages_in", "Messages taken from publishers", stats.messages_in),
         (Counter, "macula_relay_messages_out", "Messages handed to subscribers' links", stats.messages_out),
         (Counter, "macula_relay_messages_dropped", "Messages dropped because a queue was full", stats.messages_dropped),
+        (
+            Counter,
+            "macula_relay_messages_abandoned",
+            "Messages that waited for a subscription when it or its link ended",
+            stats.messages_abandoned,
+        ),
         (Counter, "macula_relay_messages_duplicate", "Messages recognised as sent twice", stats.messages_duplicate),
         (Counter, "macula_relay_messages_looping", "Messages that had passed too many relays", stats.messages_looping),
         (Counter, "macula_relay_messages_denied", "Messages not forwarded for lack of a right", stats.messages_denied),

@@ -84,7 +84,7 @@ fn describe(status: &NodeStatus) -> String {
     lines.push(format!("  realm {}, {link} via {}", status.realm, status.relays.join(", ")));
     if let Some(relay) = &status.relay {
         lines.push(format!(
-            "  relay {}: {} links, {} subscriptions, {} procedures; {} messages in, {} out, {} dropped; {} calls",
+            "  relay {}: {} links, {} subscriptions, {} procedures; {} messages in, {} out, {} dropped, {} abandoned; {} calls",
             relay.address,
             relay.links,
             relay.subscriptions,
@@ -92,6 +92,7 @@ fn describe(status: &NodeStatus) -> String {
             relay.messages_in,
             relay.messages_out,
             relay.messages_dropped,
+            relay.messages_abandoned,
             relay.calls_in,
         ));
     }

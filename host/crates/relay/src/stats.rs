@@ -21,8 +21,12 @@ pub struct Stats {
     pub messages_in: u64,
     /// Messages handed to links, counted once per subscription.
     pub messages_out: u64,
-    /// Messages that a subscription did not get because a queue was full.
+    /// Messages that a subscription did not get because a queue was full, or because there was no room to keep them until
+    /// it was back.
     pub messages_dropped: u64,
+    /// Messages that waited for a subscription when it ended: with its link, because it was taken back, or with the right to
+    /// it.
+    pub messages_abandoned: u64,
     /// Messages recognised as sent twice.
     pub messages_duplicate: u64,
     /// Messages refused because they had passed too many relays.

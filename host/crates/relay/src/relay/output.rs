@@ -44,6 +44,11 @@ impl Relay {
         self.queued_bytes == 0 && self.links.iter().all(|(_, link)| link.lanes.iter().all(idle))
     }
 
+    /// Messages that wait for subscriptions, counted once for each.
+    pub fn queued_messages(&self) -> u64 {
+        self.subscriptions.iter().map(|(_, subscription)| subscription.waiting().1 as u64).sum()
+    }
+
     /// Adds what a lane has to send, about 64 KiB at a time, to `out`; nothing is added when nothing waits.
     pub fn poll_transmit(&mut self, now: Instant, key: LinkKey, lane: Lane, out: &mut Outgoing) {
         let Some(link) = self.links.get_mut(key.index()).filter(|link| !link.is_suspended()) else { return };

@@ -139,7 +139,8 @@ impl Relay {
 
     pub(crate) fn end_subscription(&mut self, now: Instant, key: SubKey) {
         let subscription = self.subscriptions.remove(key as usize);
-        let (bytes, _) = subscription.waiting();
+        let (bytes, messages) = subscription.waiting();
+        self.stats.messages_abandoned += messages as u64;
         let realm = &mut self.realms[subscription.realm];
         realm.interest.remove(&subscription.pattern, key);
         realm.queued_bytes -= bytes;

@@ -1,6 +1,6 @@
 //! What waits for slow subscribers: credit, bounds, policies, conflation, and when channels are taken back.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use macula_wire::{
     ChannelKind, WhenFull,
@@ -8,7 +8,8 @@ use macula_wire::{
     frame::{Header, Lane, put_message},
 };
 
-use super::harness::{Sim, wanted};
+use super::harness::{SLOT, Sim, wanted};
+use crate::Permissions;
 
 fn numbers(range: std::ops::Range<u64>) -> Vec<String> {
     range.map(|n| n.to_string()).collect()
@@ -82,6 +83,31 @@ fn drops_are_counted_for_the_publisher_whose_message_came() {
     sim.pass(Duration::from_millis(250));
     assert_eq!((sim.hosts[one].undelivered, sim.hosts[two].undelivered), (3, 4));
     assert_eq!(sim.hosts[slow].dropped[&number], 7);
+}
+
+/// Goal: every message that a subscriber does not get is counted, whatever ends its subscription.
+/// Method: of a hundred some are taken, some are dropped, and the rest waits when the end comes.
+#[test]
+fn what_waits_when_a_subscription_ends_is_counted() {
+    for end in ["link", "unsubscribe", "right"] {
+        let mut sim = Sim::new();
+        let (publisher, subscriber) = (sim.host(1), sim.host(2));
+        let number = sim.subscribe(subscriber, Subscribe { credit: 30, queue_messages: 40, ..wanted("a") });
+        publish_numbers(&mut sim, publisher, "a", 0..100);
+        sim.feed(publisher, Lane::Latest, "a", "latest");
+        sim.pump();
+        let key = sim.hosts[subscriber].key;
+        match end {
+            "link" => sim.close(subscriber),
+            "unsubscribe" => sim.unsubscribe(subscriber, number),
+            _ => sim.relay.set_permissions(sim.now, key, SLOT, Arc::new(Permissions::default())),
+        }
+        let stats = sim.relay.stats();
+        let ends = (stats.messages_in, stats.messages_out, stats.messages_dropped, stats.messages_abandoned);
+        assert_eq!(ends, (101, 30, 60, 11), "{end}");
+        sim.pump();
+        sim.relay.assert_consistent();
+    }
 }
 
 /// Goal: each lane has a queue of its own, so that bulk does not push out what matters.
