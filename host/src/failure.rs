@@ -4,7 +4,7 @@ use std::{fmt, process::ExitCode};
 
 use macula_files::{NotRead, ReadError, WriteError};
 use macula_node::{
-    ConnectError, HomeError, RealmError, RelayStartError,
+    ConfirmError, ConnectError, HomeError, RealmError, RelayStartError,
     wire::{CallError, Fault},
 };
 
@@ -119,6 +119,15 @@ impl From<Fault> for Failure {
             _ => Kind::Failed,
         };
         Self::new(kind, fault)
+    }
+}
+
+impl From<ConfirmError> for Failure {
+    fn from(error: ConfirmError) -> Self {
+        match error {
+            ConfirmError::Fault(fault) => fault.into(),
+            error => Self::new(Kind::Unreachable, error),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, io::IsTerminal, time::Duration};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use macula_node::{
-    Confirmation, Mesh, Publish as Options, Publisher,
+    ConfirmError, Confirmation, Mesh, Publish as Options, Publisher,
     wire::{
         ContentType, Delivery, Metadata, Operation, Priority, Receipt, ReceiptLevel, Topic, Traceparent, frame::Extras,
         limits::PAYLOAD_BYTES_MAX,
@@ -15,7 +15,11 @@ use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use super::{ClientFlags, CommonFlags, client, client_runtime, completion};
-use crate::{config::Settings, failure::Failure, output};
+use crate::{
+    config::Settings,
+    failure::{Failure, Kind},
+    output,
+};
 
 /// Lines between two confirmations, and confirmations under way: a fast source does not overrun slow subscribers that
 /// asked for every message.
@@ -154,7 +158,7 @@ impl Publish {
 
     async fn publish_lines(&self, mesh: &Mesh, options: &Options, common: &CommonFlags) -> Result<(), Failure> {
         let mut publisher = mesh.publisher_with(&self.topic, options);
-        let mut under_way = VecDeque::new();
+        let mut under_way = UnderWay::default();
         let progress = progress(&self.topic, common);
         let mut input = BufReader::with_capacity(256 << 10, tokio::io::stdin());
         let (mut line, mut count) = (Vec::new(), 0);
@@ -169,30 +173,77 @@ impl Publish {
                 .map_err(|fault| Failure::from(fault).during(format!("line {}", count + 1)))?;
             count += 1;
             progress.inc(1);
-            if count % LINES_PER_CONFIRMATION == 0 {
-                pace(&publisher, &mut under_way).await?;
-            }
+            under_way.pace(&publisher, count).await?;
         }
-        mesh.flush().await?;
+        let unknown = under_way.finish(&publisher).await?;
         progress.finish_and_clear();
         if common.json {
-            output::json(&serde_json::json!({ "topic": self.topic.as_str(), "messages": count }));
-        } else {
+            let mut report = serde_json::json!({ "topic": self.topic.as_str(), "messages": count });
+            if unknown > 0 {
+                report["unknown"] = unknown.into();
+            }
+            output::json(&report);
+        }
+        if unknown > 0 {
+            let what = format!(
+                "of {count} messages to {}, {unknown} may not have arrived: the link to the relay was lost before it confirmed \
+                 them; publish them again, or all with --delivery acked, which sends again what is not confirmed",
+                self.topic
+            );
+            return Err(Failure::new(Kind::Unreachable, what));
+        }
+        if !common.json {
             output::note(format!("published {count} messages to {}", self.topic));
         }
         Ok(())
     }
 }
 
-/// Keeps a few confirmations under way, and waits when there are more.
-async fn pace(publisher: &Publisher, under_way: &mut VecDeque<Confirmation>) -> Result<(), Failure> {
-    under_way.push_back(publisher.confirm()?);
-    if under_way.len() > CONFIRMATIONS_UNDER_WAY
-        && let Some(oldest) = under_way.pop_front()
-    {
-        oldest.wait().await?;
+/// Confirmations of lines, of which a few are under way.
+#[derive(Default)]
+struct UnderWay {
+    confirmations: VecDeque<Confirmation>,
+    /// Lines of which it is not known whether they arrived.
+    unknown: u64,
+}
+
+impl UnderWay {
+    /// After a line: asks for a confirmation when none is under way, so that as little as can be is unknown when a link is
+    /// lost, and for one more each [`LINES_PER_CONFIRMATION`]; waits when there are too many.
+    async fn pace(&mut self, publisher: &Publisher, count: u64) -> Result<(), Failure> {
+        while let Some(concluded) = self.confirmations.pop_front_if(|oldest| oldest.is_concluded()) {
+            self.wait(concluded).await?;
+        }
+        if self.confirmations.is_empty() || count.is_multiple_of(LINES_PER_CONFIRMATION) {
+            self.confirmations.push_back(publisher.confirm()?);
+        }
+        if self.confirmations.len() > CONFIRMATIONS_UNDER_WAY
+            && let Some(oldest) = self.confirmations.pop_front()
+        {
+            self.wait(oldest).await?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    async fn wait(&mut self, confirmation: Confirmation) -> Result<(), Failure> {
+        match confirmation.wait().await {
+            Ok(()) => Ok(()),
+            Err(ConfirmError::Unknown { messages }) => {
+                self.unknown += messages;
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until all lines are confirmed; of how many it is not known whether they arrived.
+    async fn finish(mut self, publisher: &Publisher) -> Result<u64, Failure> {
+        self.confirmations.push_back(publisher.confirm()?);
+        while let Some(oldest) = self.confirmations.pop_front() {
+            self.wait(oldest).await?;
+        }
+        Ok(self.unknown)
+    }
 }
 
 /// One line without its end; 0 at the end of the input.

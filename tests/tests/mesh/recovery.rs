@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use macula_node::{CallOptions, LinkState, Mesh, Outlook, Publish, RelayServer, RelayUrl};
+use macula_node::{CallOptions, ConfirmError, LinkState, Mesh, Outlook, Publish, RelayServer, RelayUrl};
 use macula_wire::{CallError, Fault, ReceiptLevel};
 
 use crate::support::{acked, config, down, key, node, payloads, relay, relay_at, soon, topic, up};
@@ -161,7 +161,42 @@ async fn a_stopping_relay_delivers_what_it_has_taken() {
         for n in 100..count {
             assert_eq!(payloads(&mut got, 1).await, [n.to_string()]);
         }
+        assert_eq!(soon(one.flush()).await, Ok(()), "the relay has said what it took before it left");
     }
+}
+
+/// Goal: nobody is told that messages arrived which no relay has confirmed: what was sent on a link that was lost is
+/// counted, by every kind of confirmation, and only once.
+/// Method: some messages are confirmed, some are sent to a relay that was killed, and some to the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_relay_may_have_taken_along_is_told() {
+    let relay = RelayProcess::start(0);
+    let one = node_at(relay.url()).await;
+    let mut publisher = one.publisher(&topic("n"), &"".parse().unwrap());
+    let mut publish = async |count| {
+        for n in 0..count {
+            soon(publisher.publish(format!("{n}").as_bytes())).await.unwrap();
+        }
+        publisher.confirm().unwrap()
+    };
+    assert_eq!(soon(publish(20).await.wait()).await, Ok(()));
+    let port = relay.kill();
+    for n in 0..30 {
+        soon(one.publish(&topic("n"), format!("{n}").as_bytes())).await.unwrap();
+    }
+    while one.waiting_bytes() > 0 {
+        // Written by another task, without an event.
+        tokio::task::yield_now().await;
+    }
+    let kept = publish(0).await;
+    let _relay = RelayProcess::start(port);
+    up(&one, 1).await;
+    let later = publish(10).await;
+    assert_eq!(soon(kept.wait()).await, Err(ConfirmError::Unknown { messages: 30 }));
+    assert_eq!(soon(later.wait()).await, Ok(()), "told once");
+    assert_eq!(soon(one.flush()).await, Err(ConfirmError::Unknown { messages: 30 }));
+    assert_eq!(soon(one.flush()).await, Ok(()), "told once");
+    soon(one.publish_with(&topic("n"), b"acked", &acked())).await.expect("it speaks of itself");
 }
 
 /// Goal: what is published while there is no relay waits for one; `ordered` too, as long as there is room.

@@ -99,9 +99,9 @@ pub use macula_relay::Stats as RelayStats;
 pub use macula_transport::{BindError, Certificate, DialError, LocalNode, RelayUrl, RelayUrlError, TlsMode};
 pub use macula_wire as wire;
 pub use mesh::{
-    Advertise, AuthLevel, CallOptions, Confirmation, ConnectError, ContentBytes, ContentSink, ContentSource,
-    FetchError, FetchOptions, Fetching, IncomingCall, Link, LinkState, Mesh, MeshConfig, Offer, OutOfForce, Outlook,
-    Publish, Publisher, Responder, Subscribe, Subscription, SubscriptionStats,
+    Advertise, AuthLevel, CallOptions, ConfirmError, Confirmation, ConnectError, ContentBytes, ContentSink,
+    ContentSource, FetchError, FetchOptions, Fetching, IncomingCall, Link, LinkState, Mesh, MeshConfig, Offer,
+    OutOfForce, Outlook, Publish, Publisher, Responder, Subscribe, Subscription, SubscriptionStats,
 };
 pub use realm_access::{RealmAccess, TokenSource, nonce};
 pub use relay::{RelayConfig, RelayServer, RelayStartError};

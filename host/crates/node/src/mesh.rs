@@ -32,6 +32,6 @@ pub use content::{ContentBytes, ContentSource};
 pub use fetch::{ContentSink, FetchError, FetchOptions, Fetching};
 pub use handle::{Mesh, Publish, Subscribe};
 pub use offer::{Advertise, IncomingCall, Offer, Responder};
-pub use publisher::{Confirmation, Publisher};
+pub use publisher::{ConfirmError, Confirmation, Publisher};
 pub use registry::OutOfForce;
 pub use subscription::{Subscription, SubscriptionStats};

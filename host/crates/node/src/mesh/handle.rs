@@ -31,7 +31,7 @@ use super::{
     offer::{Advertise, Incoming, Offer},
     outbox::{ChannelName, Envelope, NoRoom, Outbox, SharedOutbox},
     own_rights::OwnRights,
-    publisher::Publisher,
+    publisher::{ConfirmError, Publisher},
     registry::{Hold, OutOfForce, Registry},
     subscription::{self, Subscription, SubscriptionOptions},
 };
@@ -62,6 +62,8 @@ pub(super) struct Shared {
     pub(super) incoming: Incoming,
     /// By lane: what a relay has confirmed.
     pub(super) confirmed: [watch::Sender<Confirmed>; Lane::COUNT],
+    /// Number of the last message that a flush has come to a conclusion about.
+    pub(super) flushed: AtomicU64,
     pub(super) timeout: Duration,
     pub(super) epoch: u64,
     pub(super) auth_min: AuthLevel,
@@ -278,6 +280,7 @@ impl Mesh {
             registry: Registry::default(),
             calls: Calls::default(),
             incoming: Incoming::default(),
+            flushed: AtomicU64::new(0),
             confirmed: std::array::from_fn(|_| watch::channel(Confirmed::default()).0),
             timeout: config.timeout,
             epoch: config.node.epoch,
@@ -506,7 +509,10 @@ impl Mesh {
     /// Publishes if there is room at once; `None` when there is not. Never waits for a relay.
     pub fn try_publish(&self, topic: &Topic, payload: &[u8], options: &Publish) -> Option<Result<Receipt, Fault>> {
         let (name, extras) = (self.topic_channel(topic, &options.content_type), options.extras.to_bytes());
-        self.shared().publish_now(&name, envelope(options, &extras), payload).ok()
+        self.shared()
+            .publish_now(&name, envelope(options, &extras), payload)
+            .ok()
+            .map(|outcome| outcome.map(|published| published.receipt))
     }
 
     /// For publishing to one topic again and again: `ordered`, at normal priority.
@@ -523,12 +529,9 @@ impl Mesh {
     /// Waits until a relay has everything that was published so far.
     ///
     /// # Errors
-    /// `timeout` when none confirms in the configured time.
-    pub async fn flush(&self) -> Result<(), Fault> {
-        for lane in self.shared().outbox.message_lanes_in_use() {
-            self.shared().confirm(lane).await?;
-        }
-        Ok(())
+    /// See [`ConfirmError`]. Messages that are unknown are told by one call; the next speaks of what was published since.
+    pub async fn flush(&self) -> Result<(), ConfirmError> {
+        self.shared().flush().await
     }
 
     /// Subscribes with [`Subscribe::default`].

@@ -66,6 +66,10 @@ pub(super) async fn run(shared: Arc<Shared>, config: MeshConfig, mut close: watc
     }
     rights.abort();
     shared.outbox.close();
+    let bytes = shared.outbox.waiting_bytes();
+    if bytes > 0 {
+        tracing::warn!(bytes, "the node is closing, and this much of what it has published was not sent");
+    }
     shared.registry.close();
     shared.set_state(LinkState::Closed);
     let _ = timeout(FINISH_TIMEOUT, dialler.drained()).await;
@@ -453,17 +457,17 @@ struct Until {
 async fn write_lane(shared: Arc<Shared>, link: Link, number: u64, lane: Lane, mut stop: Until) {
     let mut writer = None;
     let mut pieces = Vec::new();
-    loop {
+    let is_leaving = loop {
         if lane.carries_messages() && *stop.leaving.borrow() {
-            break;
+            break true;
         }
         shared.outbox.take(number, lane, &mut pieces);
         if pieces.is_empty() {
             tokio::select! {
                 biased;
-                () = until(&mut stop.leaving), if lane.carries_messages() => break,
+                () = until(&mut stop.leaving), if lane.carries_messages() => break true,
                 () = shared.outbox.waiting[lane.index()].notified() => continue,
-                () = until(&mut stop.finishing) => break,
+                () = until(&mut stop.finishing) => break false,
             }
         }
         let writer = match &mut writer {
@@ -478,8 +482,11 @@ async fn write_lane(shared: Arc<Shared>, link: Link, number: u64, lane: Lane, mu
             return;
         }
         pieces.clear();
+    };
+    let Some(mut writer) = writer else { return };
+    if is_leaving && let Some(sync) = shared.outbox.last_sync(number, lane) {
+        // Fails when the relay is gone already.
+        let _ = writer.write(&mut [sync]).await;
     }
-    if let Some(writer) = writer {
-        let _ = writer.finish().await;
-    }
+    let _ = writer.finish().await;
 }

@@ -21,6 +21,10 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
+use self::span::{Span, Spans};
+
+mod span;
+
 /// Size of the blocks that frames are written into.
 const BLOCK_BYTES: usize = 2 * BATCH_BYTES_GOAL;
 
@@ -77,8 +81,16 @@ struct LaneBuffer {
     sent_declarations: FxHashMap<u32, Bytes>,
     /// Tokens of syncs in the buffer.
     buffered_sync: Option<u64>,
+    /// Messages in the buffer after the last sync there.
+    buffered_messages: Option<Span>,
     /// Sent but not yet confirmed: to be sent again on a new link.
     unconfirmed: VecDeque<Unconfirmed>,
+    unconfirmed_bytes: usize,
+    /// Messages that were sent on this link after the last of `unconfirmed`, and are not sent again.
+    sent_once: Option<Span>,
+    /// Messages of links that were lost before a relay confirmed them, and that are not sent again: nobody knows where
+    /// they are.
+    unknown: Spans,
 }
 
 /// Frames that were sent, up to a sync that was not answered yet.
@@ -91,6 +103,25 @@ struct Unconfirmed {
     declarations: Vec<(u32, Bytes)>,
     /// Declarations that were sent after them, among frames that are not sent again.
     later: Vec<(u32, Bytes)>,
+    /// Messages that were sent on this link before them, after those of the one before, and are not sent again.
+    sent_before: Option<Span>,
+    /// Messages among them that come after the last sync.
+    after_sync: Option<Span>,
+}
+
+impl Unconfirmed {
+    fn bytes(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
+    }
+}
+
+/// Where a sync stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sync {
+    /// What its receipt will carry.
+    pub(super) token: u64,
+    /// Number of the last message before it.
+    pub(super) after: u64,
 }
 
 /// A channel's name.
@@ -179,32 +210,17 @@ impl Outbox {
         self.state.lock().channels.set_permissions(permissions);
     }
 
-    /// Appends a message and gives its sequence number.
+    /// Appends a message and gives its sequence number. An `acked` one has a sync behind it, and the two are sent together, so
+    /// that the message is kept until the sync is answered.
     #[inline]
     pub(super) fn publish(&self, channel: ChannelKey, envelope: Envelope<'_>, payload: &[u8]) -> Result<u64, NoRoom> {
+        if envelope.delivery == Delivery::Acked {
+            return self.publish_synced(channel, envelope, payload).map(|(seq, _)| seq);
+        }
         let lane = envelope.lane();
         let mut state = self.state.lock();
         let was_empty = state.admit(lane, self.bytes_max)?;
-        state.declare(lane, channel)?;
-        state.last_seq += 1;
-        let seq = state.last_seq;
-        let header = Header {
-            flags: if envelope.retain { frame::FLAG_RETAIN } else { 0 },
-            auth: frame::AUTH_ATTESTED,
-            cause_depth: envelope.cause_depth,
-            hops: 0,
-            time: now_ms(),
-            id: seq,
-            channel: channel.number.into(),
-        };
-        if lane == Lane::Latest {
-            let mut copy = BytesMut::with_capacity(frame::HEADER_BYTES + 2 + envelope.extras.len() + payload.len());
-            frame::put_message(header, envelope.extras, payload, &mut copy);
-            state.lanes[lane.index()].latest.push(channel.number.into(), copy.freeze());
-        } else {
-            let bytes = frame::HEADER_BYTES + 2 + envelope.extras.len() + payload.len();
-            state.append(lane, bytes, |out| frame::put_message(header, envelope.extras, payload, out));
-        }
+        let seq = state.publish(channel, envelope, payload)?;
         drop(state);
         if was_empty {
             self.waiting[lane.index()].notify_one();
@@ -212,28 +228,95 @@ impl Outbox {
         Ok(seq)
     }
 
-    /// Asks the relay to say when it has everything so far on a lane; the token that its receipt will carry.
-    pub(super) fn sync(&self, lane: Lane) -> Result<u64, NoRoom> {
+    /// Appends a message with a sync behind it: its sequence number, and where the sync stands.
+    pub(super) fn publish_synced(
+        &self,
+        channel: ChannelKey,
+        envelope: Envelope<'_>,
+        payload: &[u8],
+    ) -> Result<(u64, Sync), NoRoom> {
+        let lane = envelope.lane();
         let mut state = self.state.lock();
-        let was_empty = state.admit(lane, usize::MAX)?;
-        state.flush_latest(lane);
-        state.last_token += 1;
-        let token = state.last_token;
-        state.append(lane, 16, |out| frame::put_sync(token, out));
-        state.lanes[lane.index()].buffered_sync = Some(token);
+        let was_empty = state.admit(lane, self.bytes_max)?;
+        let seq = state.publish(channel, envelope, payload)?;
+        let sync = state.sync(lane);
         drop(state);
         if was_empty {
             self.waiting[lane.index()].notify_one();
         }
-        Ok(token)
+        Ok((seq, sync))
+    }
+
+    /// Asks the relay to say when it has everything so far on a lane.
+    pub(super) fn sync(&self, lane: Lane) -> Result<Sync, NoRoom> {
+        let mut state = self.state.lock();
+        let was_empty = state.admit(lane, usize::MAX)?;
+        let sync = state.sync(lane);
+        drop(state);
+        if was_empty {
+            self.waiting[lane.index()].notify_one();
+        }
+        Ok(sync)
+    }
+
+    /// Number of the last message that was published.
+    pub(super) fn last_seq(&self) -> u64 {
+        self.state.lock().last_seq
+    }
+
+    /// How many messages of a lane, numbered above `after` and up to `last`, were sent on links that were lost before a
+    /// relay confirmed them, and were not sent again.
+    pub(super) fn unknown(&self, lane: Lane, after: u64, last: u64) -> u64 {
+        self.state.lock().lanes[lane.index()].unknown.messages(after, last)
+    }
+
+    /// The relay of link number `link` is leaving, and takes what it has been sent: asks it to say so, behind everything
+    /// that was sent on a lane, if something was that is not sent again.
+    pub(super) fn last_sync(&self, link: u64, lane: Lane) -> Option<Bytes> {
+        let mut state = self.state.lock();
+        if state.link != link || !state.link_is_up {
+            return None;
+        }
+        let sent_before = Some(state.lanes[lane.index()].sent_once.take()?);
+        state.last_token += 1;
+        let token = state.last_token;
+        let mut frame = BytesMut::new();
+        frame::put_sync(token, &mut frame);
+        let frame = frame.freeze();
+        let buffer = &mut state.lanes[lane.index()];
+        buffer.unconfirmed_bytes += frame.len();
+        buffer.unconfirmed.push_back(Unconfirmed {
+            token,
+            pieces: vec![frame.clone()],
+            declarations: Vec::new(),
+            later: Vec::new(),
+            sent_before,
+            after_sync: None,
+        });
+        Some(frame)
     }
 
     /// The relay has everything up to a token.
     pub(super) fn confirmed(&self, lane: Lane, token: u64) {
         let mut state = self.state.lock();
         let buffer = &mut state.lanes[lane.index()];
+        let had_room = buffer.has_room(self.bytes_max);
+        let mut after_sync = None;
         while let Some(confirmed) = buffer.unconfirmed.pop_front_if(|first| first.token <= token) {
+            buffer.unconfirmed_bytes -= confirmed.bytes();
             buffer.sent_declarations.extend(confirmed.declarations.into_iter().chain(confirmed.later));
+            after_sync = confirmed.after_sync;
+        }
+        // Sent, and spoken of by the next receipt only; until now they were kept because of what came before.
+        let next = match buffer.unconfirmed.front_mut() {
+            Some(next) => &mut next.sent_before,
+            None => &mut buffer.sent_once,
+        };
+        span::extend(&mut after_sync, next.take());
+        *next = after_sync;
+        drop(state);
+        if !had_room {
+            self.room.notify_waiters();
         }
     }
 
@@ -312,7 +395,7 @@ impl Outbox {
         room.as_mut().enable();
         let has_room = {
             let state = self.state.lock();
-            state.closed || state.lanes[lane.index()].waiting_bytes() < self.bytes_max
+            state.closed || state.lanes[lane.index()].has_room(self.bytes_max)
         };
         if !has_room {
             room.await;
@@ -325,7 +408,7 @@ impl Outbox {
         if state.link != link || !state.link_is_up {
             return;
         }
-        let had_room = state.lanes[lane.index()].waiting_bytes() < self.bytes_max;
+        let had_room = state.lanes[lane.index()].has_room(self.bytes_max);
         state.flush_latest(lane);
         state.lanes[lane.index()].take(into);
         drop(state);
@@ -354,6 +437,9 @@ impl Outbox {
     pub(super) fn link_down(&self) -> Vec<u64> {
         let mut state = self.state.lock();
         state.link_is_up = false;
+        for lane in &mut state.lanes {
+            lane.give_up_sent();
+        }
         let mut unsent = Vec::new();
         for lane in [Lane::Calls, Lane::Bulk] {
             state.lanes[lane.index()].keep_calls(&mut unsent);
@@ -393,11 +479,55 @@ impl State {
         let buffer = &self.lanes[lane.index()];
         if self.closed {
             Err(NoRoom::Closed)
-        } else if buffer.waiting_bytes() >= bytes_max {
+        } else if buffer.bytes_held() >= bytes_max {
             Err(NoRoom::Full)
         } else {
             Ok(buffer.is_empty())
         }
+    }
+
+    /// Appends a message and gives its number.
+    #[inline]
+    fn publish(&mut self, channel: ChannelKey, envelope: Envelope<'_>, payload: &[u8]) -> Result<u64, NoRoom> {
+        let lane = envelope.lane();
+        let latest = &self.lanes[lane.index()].latest;
+        if lane == Lane::Latest && latest.is_full() && !latest.holds(channel.number.into()) {
+            // One more would push out the newest value of another topic.
+            return Err(NoRoom::Full);
+        }
+        self.declare(lane, channel)?;
+        self.last_seq += 1;
+        let seq = self.last_seq;
+        let header = Header {
+            flags: if envelope.retain { frame::FLAG_RETAIN } else { 0 },
+            auth: frame::AUTH_ATTESTED,
+            cause_depth: envelope.cause_depth,
+            hops: 0,
+            time: now_ms(),
+            id: seq,
+            channel: channel.number.into(),
+        };
+        if lane == Lane::Latest {
+            let mut copy = BytesMut::with_capacity(frame::HEADER_BYTES + 2 + envelope.extras.len() + payload.len());
+            frame::put_message(header, envelope.extras, payload, &mut copy);
+            self.lanes[lane.index()].latest.push(channel.number.into(), copy.freeze());
+        } else {
+            let bytes = frame::HEADER_BYTES + 2 + envelope.extras.len() + payload.len();
+            self.append(lane, bytes, |out| frame::put_message(header, envelope.extras, payload, out));
+            span::extend(&mut self.lanes[lane.index()].buffered_messages, Some(Span::one(seq)));
+        }
+        Ok(seq)
+    }
+
+    /// Appends a sync.
+    fn sync(&mut self, lane: Lane) -> Sync {
+        self.flush_latest(lane);
+        self.last_token += 1;
+        let token = self.last_token;
+        self.append(lane, 16, |out| frame::put_sync(token, out));
+        let buffer = &mut self.lanes[lane.index()];
+        (buffer.buffered_sync, buffer.buffered_messages) = (Some(token), None);
+        Sync { token, after: self.last_seq }
     }
 
     /// Says on a lane what a channel stands for, unless that has been said.
@@ -435,6 +565,9 @@ impl State {
         let buffer = &mut self.lanes[lane.index()];
         while let Some(message) = buffer.latest.pop() {
             buffer.append(message.len(), |out| out.extend_from_slice(&message));
+            if let Ok(Frame::Message { header, .. }) = Frame::parse(&message) {
+                span::extend(&mut buffer.buffered_messages, Some(Span::one(header.id)));
+            }
         }
     }
 }
@@ -444,10 +577,20 @@ impl LaneBuffer {
         self.bytes == 0 && self.latest.is_empty()
     }
 
-    /// What counts against the bound: frames in order, and newest values.
+    /// What is still to be sent: frames in order, and newest values.
     #[inline]
     fn waiting_bytes(&self) -> usize {
         self.bytes + self.latest.bytes()
+    }
+
+    /// What counts against the bound: what waits, and what is kept until it is confirmed.
+    #[inline]
+    fn bytes_held(&self) -> usize {
+        self.waiting_bytes() + self.unconfirmed_bytes
+    }
+
+    fn has_room(&self, bytes_max: usize) -> bool {
+        self.bytes_held() < bytes_max && !self.latest.is_full()
     }
 
     #[inline]
@@ -480,13 +623,28 @@ impl LaneBuffer {
         if let Some(token) = self.buffered_sync.take() {
             // The same bytes, not a copy; kept until the relay has confirmed them.
             let pieces = self.sealed.clone();
-            self.unconfirmed.push_back(Unconfirmed { token, pieces, declarations, later: Vec::new() });
-        } else if let Some(last) = self.unconfirmed.back_mut() {
-            last.later.extend(declarations);
+            let sent_before = self.sent_once.take();
+            let after_sync = self.buffered_messages.take();
+            let later = Vec::new();
+            let unconfirmed = Unconfirmed { token, pieces, declarations, later, sent_before, after_sync };
+            self.unconfirmed_bytes += unconfirmed.bytes();
+            self.unconfirmed.push_back(unconfirmed);
         } else {
-            self.sent_declarations.extend(declarations);
+            span::extend(&mut self.sent_once, self.buffered_messages.take());
+            match self.unconfirmed.back_mut() {
+                Some(last) => last.later.extend(declarations),
+                None => self.sent_declarations.extend(declarations),
+            }
         }
         into.append(&mut self.sealed);
+    }
+
+    /// The link is gone: where that is what was sent on it and is not sent again, nobody knows.
+    fn give_up_sent(&mut self) {
+        let before = self.unconfirmed.iter_mut().filter_map(|unconfirmed| unconfirmed.sent_before.take());
+        for span in before.chain(self.sent_once.take()) {
+            self.unknown.push(span);
+        }
     }
 
     /// For a new link: everything declared before, then what was not confirmed, then what waits. Numbers stand for
@@ -494,7 +652,14 @@ impl LaneBuffer {
     fn begin_again(&mut self) {
         self.beginning = declaring(&self.sent_declarations).unwrap_or_default();
         let unconfirmed = std::mem::take(&mut self.unconfirmed);
+        self.unconfirmed_bytes = 0;
         let last_token = unconfirmed.back().map(|last| last.token);
+        if self.buffered_sync.is_none()
+            && let Some(mut after_sync) = unconfirmed.back().and_then(|last| last.after_sync)
+        {
+            self.buffered_messages.inspect(|waiting| after_sync.extend(*waiting));
+            self.buffered_messages = Some(after_sync);
+        }
         self.seal();
         let waiting = std::mem::take(&mut self.sealed);
         let buffered = std::mem::take(&mut self.buffered_declarations);

@@ -1,6 +1,9 @@
 //! Publishing to one topic again and again, without looking it up.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use macula_wire::{
     Delivery, Fault, Receipt, ReceiptLevel,
@@ -11,7 +14,7 @@ use tokio::{sync::watch, time::timeout};
 
 use super::{
     handle::{Confirmed, Publish, Shared, envelope},
-    outbox::{ChannelKey, ChannelName, Envelope, NoRoom},
+    outbox::{ChannelKey, ChannelName, Envelope, NoRoom, Sync},
 };
 
 /// Publishes to one topic. Made by [`Mesh::publisher`](super::Mesh::publisher).
@@ -23,12 +26,15 @@ pub struct Publisher {
     options: Publish,
     /// The options' extras, as every message carries them.
     extras: Vec<u8>,
+    /// Number of the last message that a confirmation was asked for.
+    confirming: AtomicU64,
 }
 
 impl Publisher {
     pub(super) fn new(shared: Arc<Shared>, name: ChannelName, options: &Publish) -> Self {
         let key = shared.outbox.channel(&name);
-        Self { shared, name, key, options: options.clone(), extras: options.extras.to_bytes() }
+        let confirming = AtomicU64::new(shared.outbox.last_seq());
+        Self { shared, name, key, options: options.clone(), extras: options.extras.to_bytes(), confirming }
     }
 
     /// Publishes with this publisher's options. Waits for room in this node's queue; what has been queued is sent even
@@ -78,13 +84,16 @@ impl Publisher {
         receipt_of(&shared, &self.name, outcome)
     }
 
-    /// Asks a relay to confirm everything published so far by this node at this publisher's priority, without waiting: a
-    /// stream of messages that must not overrun its subscribers keeps a few confirmations under way.
+    /// Asks a relay to confirm what this node has published at this publisher's priority since the publisher was made or was
+    /// last asked to confirm, without waiting: a stream of messages that must not overrun its subscribers keeps a few
+    /// confirmations under way.
     ///
     /// # Errors
     /// `unavailable` when the handle was closed.
     pub fn confirm(&self) -> Result<Confirmation, Fault> {
-        self.shared.ask_confirmation(self.lane())
+        let mut confirmation = self.shared.ask_confirmation(self.lane())?;
+        confirmation.after = self.confirming.fetch_max(confirmation.sync.after, Ordering::Relaxed);
+        Ok(confirmation)
     }
 }
 
@@ -92,29 +101,63 @@ impl Publisher {
 #[derive(Debug)]
 #[must_use = "a confirmation says something only when it is awaited"]
 pub struct Confirmation {
+    shared: Arc<Shared>,
+    lane: Lane,
     confirmed: watch::Receiver<Confirmed>,
     /// What was confirmed when it was asked for.
     before: u64,
-    token: u64,
-    limit: Duration,
+    /// It speaks of messages with larger numbers, up to that of the sync.
+    after: u64,
+    sync: Sync,
+}
+
+/// Why it is not known that everything published has arrived at a relay.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfirmError {
+    /// A relay has all but some messages. They were sent on a link that was lost before its relay confirmed them, and were
+    /// not sent again: each may have arrived or not. `acked` messages are never among them.
+    #[error(
+        "{messages} messages were sent on a link that was lost before its relay confirmed them; they may have arrived or not"
+    )]
+    Unknown {
+        /// How many.
+        messages: u64,
+    },
+    /// `denied` when the relay did not forward some of it, because a right has ended that this node still saw; `timeout` when
+    /// no relay confirms within the configured time, and what was published may still arrive; `unavailable` when the handle
+    /// was closed.
+    #[error(transparent)]
+    Fault(#[from] Fault),
 }
 
 impl Confirmation {
     /// Waits for it.
     ///
     /// # Errors
-    /// `denied` when the relay did not forward some of it, because a right has ended that this node still saw; `timeout` when
-    /// no relay confirms within the configured time; what was published may still arrive.
-    pub async fn wait(mut self) -> Result<(), Fault> {
-        let reached = timeout(self.limit, self.confirmed.wait_for(|confirmed| confirmed.last >= self.token)).await;
+    /// See [`ConfirmError`]. Messages that are unknown are told once by each of a publisher's confirmations that are about
+    /// them, so their numbers can be added.
+    pub async fn wait(mut self) -> Result<(), ConfirmError> {
+        let token = self.sync.token;
+        let reached = timeout(self.shared.timeout, self.confirmed.wait_for(|confirmed| confirmed.last >= token)).await;
         match reached {
-            Ok(Ok(confirmed)) if confirmed.denied > self.before && confirmed.denied <= self.token => {
-                Err(Fault::Denied("the relay has not forwarded it: the right is missing there".into()))
+            Ok(Ok(confirmed)) if confirmed.denied > self.before && confirmed.denied <= token => {
+                return Err(Fault::Denied("the relay has not forwarded it: the right is missing there".into()).into());
             }
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(NoRoom::Closed.into()),
-            Err(_) => Err(Fault::Timeout),
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return Err(Fault::from(NoRoom::Closed).into()),
+            Err(_) => return Err(Fault::Timeout.into()),
         }
+        // What a lost link leaves open is noted before the next link can bring a receipt.
+        match self.shared.outbox.unknown(self.lane, self.after, self.sync.after) {
+            0 => Ok(()),
+            messages => Err(ConfirmError::Unknown { messages }),
+        }
+    }
+
+    /// Whether a relay has answered, so that [`Confirmation::wait`] returns at once.
+    pub fn is_concluded(&self) -> bool {
+        self.confirmed.borrow().last >= self.sync.token
     }
 }
 
@@ -151,29 +194,50 @@ fn check_depth(cause_depth: u8) -> Result<(), Fault> {
     )))
 }
 
+/// A message that has been queued.
+pub(super) struct Published {
+    pub(super) receipt: Receipt,
+    /// Of an `acked` message: the relay's word for it.
+    confirmation: Option<Confirmation>,
+}
+
 impl Shared {
     /// Publishes one message whose channel has to be looked up: at once, or [`NoRoom::Full`].
     pub(super) fn publish_now(
-        &self,
+        self: &Arc<Self>,
         name: &ChannelName,
         envelope: Envelope<'_>,
         payload: &[u8],
-    ) -> Result<Result<Receipt, Fault>, NoRoom> {
+    ) -> Result<Result<Published, Fault>, NoRoom> {
         if let Err(fault) = check_size(payload) {
             return Ok(Err(fault));
         }
         if let Err(fault) = check_depth(envelope.cause_depth) {
             return Ok(Err(fault));
         }
-        match self.outbox.publish(self.outbox.channel(name), envelope, payload) {
+        let channel = self.outbox.channel(name);
+        let outcome = if envelope.delivery == Delivery::Acked {
+            let (lane, confirmed) = (envelope.lane(), self.listen(envelope.lane()));
+            self.outbox.publish_synced(channel, envelope, payload).map(|(seq, sync)| {
+                let confirmation = self.confirmation(lane, confirmed, sync);
+                (seq, Some(Confirmation { after: seq - 1, ..confirmation }))
+            })
+        } else {
+            self.outbox.publish(channel, envelope, payload).map(|seq| (seq, None))
+        };
+        match outcome {
             Err(NoRoom::Full | NoRoom::Stale) => Err(NoRoom::Full),
-            outcome => Ok(receipt_of(self, name, outcome)),
+            Err(reason) => Ok(Err(self.refused(name, reason))),
+            Ok((seq, confirmation)) => {
+                let receipt = Receipt { epoch: self.epoch, seq, level: ReceiptLevel::Host };
+                Ok(Ok(Published { receipt, confirmation }))
+            }
         }
     }
 
-    /// The same, waiting for room.
+    /// The same, waiting for room, and with [`Delivery::Acked`] for the relay.
     pub(super) async fn publish(
-        &self,
+        self: &Arc<Self>,
         name: &ChannelName,
         envelope: Envelope<'_>,
         payload: &[u8],
@@ -186,24 +250,48 @@ impl Shared {
                 }
             }
         };
-        let receipt = timeout(self.timeout, until_room).await.unwrap_or_else(|_| Err(NoRoom::Full.into()))?;
-        if envelope.delivery != Delivery::Acked {
-            return Ok(receipt);
+        let published = timeout(self.timeout, until_room).await.unwrap_or_else(|_| Err(NoRoom::Full.into()))?;
+        let Some(confirmation) = published.confirmation else { return Ok(published.receipt) };
+        match confirmation.wait().await {
+            Ok(()) => Ok(Receipt { level: ReceiptLevel::RelayMemory, ..published.receipt }),
+            Err(ConfirmError::Fault(fault)) => Err(fault),
+            // Kept until it was confirmed, it is never among those.
+            Err(ConfirmError::Unknown { .. }) => Err(Fault::Timeout),
         }
-        self.confirm(envelope.lane()).await?;
-        Ok(Receipt { level: ReceiptLevel::RelayMemory, ..receipt })
     }
 
-    /// Waits until a relay has everything on a lane.
-    pub(super) async fn confirm(&self, lane: Lane) -> Result<(), Fault> {
-        self.ask_confirmation(lane)?.wait().await
+    /// Waits until a relay has everything that was published, and says what is not known of what was published since this
+    /// last came to a conclusion.
+    pub(super) async fn flush(self: &Arc<Self>) -> Result<(), ConfirmError> {
+        let after = self.flushed.load(Ordering::Relaxed);
+        let last = self.outbox.last_seq();
+        let mut unknown = 0;
+        for lane in self.outbox.message_lanes_in_use() {
+            let asked = self.ask_confirmation(lane)?;
+            let confirmation = Confirmation { after, sync: Sync { after: last, ..asked.sync }, ..asked };
+            match confirmation.wait().await {
+                Ok(()) => {}
+                Err(ConfirmError::Unknown { messages }) => unknown += messages,
+                Err(error) => return Err(error),
+            }
+        }
+        self.flushed.fetch_max(last, Ordering::Relaxed);
+        if unknown == 0 { Ok(()) } else { Err(ConfirmError::Unknown { messages: unknown }) }
     }
 
-    fn ask_confirmation(&self, lane: Lane) -> Result<Confirmation, Fault> {
+    fn ask_confirmation(self: &Arc<Self>, lane: Lane) -> Result<Confirmation, Fault> {
         // Listening before asking, so that an answer cannot come unnoticed.
-        let confirmed = self.confirmed[lane.index()].subscribe();
+        let confirmed = self.listen(lane);
+        let sync = self.outbox.sync(lane)?;
+        Ok(self.confirmation(lane, confirmed, sync))
+    }
+
+    fn listen(&self, lane: Lane) -> watch::Receiver<Confirmed> {
+        self.confirmed[lane.index()].subscribe()
+    }
+
+    fn confirmation(self: &Arc<Self>, lane: Lane, confirmed: watch::Receiver<Confirmed>, sync: Sync) -> Confirmation {
         let before = confirmed.borrow().last;
-        let token = self.outbox.sync(lane)?;
-        Ok(Confirmation { confirmed, before, token, limit: self.timeout })
+        Confirmation { shared: Arc::clone(self), lane, confirmed, before, after: 0, sync }
     }
 }

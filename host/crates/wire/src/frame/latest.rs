@@ -46,6 +46,16 @@ impl LatestSlots {
         self.slots.is_empty()
     }
 
+    /// Whether the message of one more topic would make another be forgotten.
+    pub fn is_full(&self) -> bool {
+        self.slots.len() >= TOPICS_MAX
+    }
+
+    /// Whether a message of the topic waits.
+    pub fn holds(&self, topic: u64) -> bool {
+        self.places.contains_key(&topic)
+    }
+
     /// Replaces what waits for the topic.
     pub fn push(&mut self, topic: u64, frame: Bytes) -> Pushed {
         self.bytes += frame.len();
@@ -104,5 +114,8 @@ mod tests {
         let pushed = (0..TOPICS_MAX as u64 + 5).map(|topic| slots.push(topic, Bytes::from_static(b"x")));
         assert_eq!(pushed.filter(|pushed| *pushed == Pushed::Forgot).count(), 5);
         assert_eq!(slots.messages(), TOPICS_MAX);
+        assert!(slots.is_full() && slots.holds(5) && !slots.holds(4));
+        slots.pop();
+        assert!(!slots.is_full());
     }
 }

@@ -79,7 +79,7 @@ fn unconfirmed_messages_are_sent_again_on_a_new_link() {
     outbox.publish(a, PLAIN, b"2").unwrap();
     outbox.sync(Lane::Normal).unwrap();
     assert_eq!(first.sees(Lane::Normal), ["a 2", "sync 2"]);
-    outbox.confirmed(Lane::Normal, one);
+    outbox.confirmed(Lane::Normal, one.token);
     outbox.publish(a, PLAIN, b"3").unwrap();
     outbox.link_down();
     let mut second = Peer::link_up(&outbox);
@@ -213,4 +213,122 @@ fn what_is_not_allowed_is_not_queued() {
     assert_eq!(peer.sees(Lane::Normal), ["a 1", "b 4"]);
     outbox.set_permissions(Arc::new(Permissions::all()));
     assert_eq!(outbox.publish(a, PLAIN, b"5"), Ok(3));
+}
+
+/// Goal: what was sent on a lost link, is not sent again and was not confirmed is counted, and nothing else is.
+/// Method: one message confirmed, one sent without a sync, one with a sync that is not answered, one behind that sync in the
+/// same piece, one sent later, one that waits.
+#[test]
+fn what_a_lost_link_leaves_open_is_counted_by_number() {
+    let outbox = outbox();
+    let a = outbox.channel(&topic("a"));
+    let mut first = Peer::link_up(&outbox);
+    let publish = |text: &str| outbox.publish(a, PLAIN, text.as_bytes()).unwrap();
+    assert_eq!(publish("1"), 1);
+    first.sees(Lane::Normal);
+    let confirmed = outbox.sync(Lane::Normal).unwrap();
+    assert_eq!((confirmed.token, confirmed.after), (1, 1));
+    first.sees(Lane::Normal);
+    outbox.confirmed(Lane::Normal, confirmed.token);
+    publish("2");
+    first.sees(Lane::Normal);
+    publish("3");
+    let unanswered = outbox.sync(Lane::Normal).unwrap();
+    publish("4");
+    first.sees(Lane::Normal);
+    publish("5");
+    first.sees(Lane::Normal);
+    publish("6");
+    assert_eq!(outbox.unknown(Lane::Normal, 0, 6), 0, "the link is there");
+    outbox.link_down();
+    assert_eq!(outbox.unknown(Lane::Normal, 0, 1), 0, "confirmed");
+    assert_eq!(outbox.unknown(Lane::Normal, 1, unanswered.after), 1, "2");
+    assert_eq!(outbox.unknown(Lane::Normal, 3, 6), 1, "5; the others are sent again or wait");
+    assert_eq!(outbox.unknown(Lane::High, 0, 6), 0, "lanes are apart");
+    let mut second = Peer::link_up(&outbox);
+    assert_eq!(second.sees(Lane::Normal), ["a 3", "sync 2", "a 4", "a 6"]);
+    outbox.confirmed(Lane::Normal, unanswered.token);
+    assert_eq!(outbox.unknown(Lane::Normal, 0, 6), 2, "as before");
+    outbox.link_down();
+    assert_eq!(outbox.unknown(Lane::Normal, 3, 6), 3, "4 and 6 were sent behind the sync, and kept no longer");
+}
+
+/// Goal: a message and the sync that confirms it are sent in one piece, so that one cannot be kept without the other.
+#[test]
+fn an_acked_message_is_kept_with_its_sync() {
+    let outbox = outbox();
+    let a = outbox.channel(&topic("a"));
+    let mut first = Peer::link_up(&outbox);
+    let (seq, sync) = outbox.publish_synced(a, PLAIN, b"1").unwrap();
+    assert_eq!((seq, sync.token, sync.after), (1, 1, 1));
+    assert_eq!(first.sees(Lane::Normal), ["a 1", "sync 1"]);
+    outbox.link_down();
+    assert_eq!(outbox.unknown(Lane::Normal, 0, 1), 0);
+    assert_eq!(Peer::link_up(&outbox).sees(Lane::Normal), ["a 1", "sync 1"]);
+}
+
+/// Goal: a relay that leaves in order confirms what it was sent, and then nothing is unknown.
+#[test]
+fn a_relay_that_leaves_is_asked_for_its_last_word() {
+    let outbox = outbox();
+    let a = outbox.channel(&topic("a"));
+    let mut first = Peer::link_up(&outbox);
+    assert_eq!(outbox.last_sync(first.link, Lane::Normal), None, "nothing was sent");
+    outbox.publish(a, PLAIN, b"1").unwrap();
+    first.sees(Lane::Normal);
+    outbox.publish(a, PLAIN, b"waits").unwrap();
+    let sync = outbox.last_sync(first.link, Lane::Normal).expect("something was");
+    assert!(matches!(Frame::parse(&sync), Ok(Frame::Sync { token: 1 })));
+    assert_eq!(outbox.last_sync(first.link, Lane::Normal), None, "once");
+    outbox.confirmed(Lane::Normal, 1);
+    outbox.link_down();
+    assert_eq!(outbox.unknown(Lane::Normal, 0, 9), 0);
+    let mut second = Peer::link_up(&outbox);
+    assert_eq!(second.sees(Lane::Normal), ["a waits"]);
+    outbox.last_sync(second.link, Lane::Normal).unwrap();
+    outbox.link_down();
+    assert_eq!(outbox.unknown(Lane::Normal, 0, 9), 1, "it left without a word");
+    assert_eq!(Peer::link_up(&outbox).sees(Lane::Normal), ["sync 2"]);
+}
+
+/// Goal: what is kept until it is confirmed counts against the bound, and a receipt makes room.
+#[tokio::test]
+async fn what_is_not_confirmed_is_bounded() {
+    let outbox = outbox();
+    let a = outbox.channel(&topic("a"));
+    let mut first = Peer::link_up(&outbox);
+    let payload = [0; 6000];
+    outbox.publish_synced(a, PLAIN, &payload).unwrap();
+    let (_, two) = outbox.publish_synced(a, PLAIN, &payload).unwrap();
+    first.sees(Lane::Normal);
+    assert_eq!(outbox.waiting_bytes(), 0);
+    assert_eq!(outbox.publish(a, PLAIN, b"x"), Err(NoRoom::Full));
+    assert!(outbox.sync(Lane::Normal).is_ok(), "asking is always possible");
+    let room = outbox.room(Lane::Normal);
+    tokio::pin!(room);
+    assert!(futures::poll!(&mut room).is_pending());
+    outbox.confirmed(Lane::Normal, two.token);
+    room.await;
+    assert!(outbox.publish(a, PLAIN, b"x").is_ok());
+}
+
+/// Goal: of `latest`, no topic's newest value is lost because too many topics wait.
+#[test]
+fn a_topic_too_many_waits_and_pushes_nothing_out() {
+    let sender = ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().into();
+    let outbox = Outbox::new(sender, 7, usize::MAX, Arc::new(Permissions::all()));
+    let latest = Envelope { delivery: Delivery::Latest, ..PLAIN };
+    let mut taken = 0;
+    let full = loop {
+        let channel = outbox.channel(&topic(&format!("t{taken}")));
+        match outbox.publish(channel, latest, b"x") {
+            Ok(_) => taken += 1,
+            Err(reason) => break reason,
+        }
+    };
+    assert_eq!(full, NoRoom::Full);
+    let known = outbox.channel(&topic("t0"));
+    assert!(outbox.publish(known, latest, b"newer").is_ok(), "a topic that waits is replaced");
+    let mut peer = Peer::link_up(&outbox);
+    assert_eq!(peer.sees(Lane::Latest).len(), taken);
 }
