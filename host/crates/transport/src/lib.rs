@@ -10,6 +10,7 @@ mod dialler;
 mod endpoint;
 mod link;
 mod listener;
+mod race;
 mod reset;
 mod stream;
 mod tls;
