@@ -137,6 +137,34 @@ async fn acked_messages_survive_a_killed_relay() {
     assert_eq!(payloads(&mut other, 200).await, after);
 }
 
+/// Goal: however many subscribers are idle when a relay is killed and started again, each gets every message that was
+/// receipted before it was back.
+/// Method: messages are published with a receipt as soon as the relay is there again; the subscribers only ever ping.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_subscribers_miss_nothing_of_a_restarted_relay() {
+    const SUBSCRIBERS: usize = 200;
+    let relay = RelayProcess::start(0);
+    let publisher = node_at(relay.url()).await;
+    let mut subscribers = Vec::new();
+    for _ in 0..SUBSCRIBERS {
+        let mesh = node_at(relay.url()).await;
+        subscribers.push((soon(mesh.subscribe("n".parse().unwrap())).await.unwrap(), mesh));
+    }
+    let port = relay.kill();
+    let first = {
+        let publisher = publisher.clone();
+        tokio::spawn(async move { publisher.publish_with(&topic("n"), b"0", &acked()).await })
+    };
+    let _relay = RelayProcess::start(port);
+    soon(first).await.unwrap().unwrap();
+    for n in 1..3 {
+        soon(publisher.publish_with(&topic("n"), n.to_string().as_bytes(), &acked())).await.unwrap();
+    }
+    for (got, _) in &mut subscribers {
+        assert_eq!(payloads(got, 3).await, ["0", "1", "2"]);
+    }
+}
+
 /// Goal: a relay that is stopped in order delivers everything that it has confirmed, and what was on its way as well.
 /// Method: it is stopped amid a stream of messages, each awaiting its receipt or all at full speed; another takes its
 /// place; every message comes, in order.
