@@ -6,8 +6,9 @@ use bytes::Bytes;
 use macula_node::{
     CallOptions, Mesh, MeshConfig, RealmAccess, RelayUrl, RunningNode,
     auth::{Scope, ucan::Ipld},
-    wire::{CallError, Fault, NodeId, Operation, Topic},
+    wire::{CallError, Fault, NodeId, Operation, Topic, limits::LINK_RETURN_MAX},
 };
+use tokio::time::{Instant, sleep};
 
 use super::HostFlags;
 use crate::{
@@ -148,11 +149,10 @@ impl<'a> Admin<'a> {
         arguments: BTreeMap<String, Ipld>,
     ) -> Result<Bytes, Failure> {
         let explained = |failure| with_grantor(failure, self.settings, Operation::Admin, "");
-        let invocation = self.mesh.invocation(Operation::Admin, procedure, self.host, arguments);
-        let invocation = invocation.map_err(|fault| explained(fault.into()))?;
-        let options = CallOptions { timeout, ..CallOptions::default() };
+        let invocation = || self.mesh.invocation(Operation::Admin, procedure, self.host, arguments.clone());
+        let answer = call_host(&self.mesh, procedure, timeout, invocation).await;
         // Whether something has run is nothing to those who only asked.
-        self.mesh.call(procedure, &invocation, &options).await.map_err(|error| match error {
+        answer.map_err(|fault| explained(fault.into()))?.map_err(|error| match error {
             CallError::NotRun(Fault::Cancelled) | CallError::MaybeRun(Fault::Cancelled) => {
                 Failure::new(Kind::Unreachable, format!("host {} has ended", self.name))
             }
@@ -160,6 +160,38 @@ impl<'a> Admin<'a> {
             error => Failure::from(error),
         })
     }
+}
+
+/// Calls what a host offers. While nobody offers it, the host is waited for, within the time of the call: after a restart of
+/// the relay it may be on its way back. Each try has a payload of its own, since an invocation is good for a minute.
+///
+/// # Errors
+/// Outside, why there is no payload; inside, how the call ended.
+pub(super) async fn call_host(
+    mesh: &Mesh,
+    procedure: &Topic,
+    timeout: Duration,
+    payload: impl Fn() -> Result<Vec<u8>, Fault>,
+) -> Result<Result<Bytes, CallError>, Fault> {
+    let until = Instant::now() + timeout.min(LINK_RETURN_MAX);
+    loop {
+        let options = CallOptions { timeout, ..CallOptions::default() };
+        let outcome = mesh.call(procedure, &payload()?, &options).await;
+        let is_away = matches!(&outcome, Err(CallError::NotRun(fault)) if nobody_offers(procedure, fault));
+        if !is_away || Instant::now() + HOST_ASK_INTERVAL > until {
+            return Ok(outcome);
+        }
+        sleep(HOST_ASK_INTERVAL).await;
+    }
+}
+
+/// How often a host that is away is asked for.
+const HOST_ASK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Whether a relay says that nobody offers a procedure. A host that says of something else that it does not exist does not name
+/// its own procedure.
+pub(super) fn nobody_offers(procedure: &Topic, fault: &Fault) -> bool {
+    matches!(fault, Fault::NotFound(what) if what.contains(procedure.as_str()))
 }
 
 /// Reads a node's answer.

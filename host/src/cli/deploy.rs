@@ -5,14 +5,13 @@ mod rollouts;
 
 use std::{path::PathBuf, time::Duration};
 
-use bytes::Bytes;
 use clap::Args;
 use data_encoding::BASE64;
 use macula_node::{
-    CallOptions, Mesh,
+    Mesh,
     auth::{Slot, Validity},
     deploy::{CANARY_PERCENT_MAX, Deployment, Held, Rollout, RolloutState, SEQ_AHEAD_MAX},
-    wire::{CallError, Fault, Operation, limits::CALL_TIMEOUT_MAX},
+    wire::{CallError, Operation, limits::CALL_TIMEOUT_MAX},
 };
 use serde::de::DeserializeOwned;
 
@@ -125,10 +124,10 @@ impl<'a> Desk<'a> {
 
     async fn ask<T: DeserializeOwned>(&self, asked: &Asked, timeout: Duration) -> Result<T, Failure> {
         let payload = serde_json::to_vec(asked).expect("plain data");
-        let options = CallOptions { timeout, ..CallOptions::default() };
-        let answer: Result<Bytes, CallError> = self.mesh.call(&deploy_procedure(), &payload, &options).await;
+        let procedure = deploy_procedure();
+        let answer = client::call_host(&self.mesh, &procedure, timeout, || Ok(payload.clone())).await?;
         let answer = answer.map_err(|error| match &error {
-            CallError::NotRun(Fault::NotFound(what)) if what.contains(deploy_procedure().as_str()) => Failure::new(
+            CallError::NotRun(fault) if client::nobody_offers(&procedure, fault) => Failure::new(
                 Kind::Unreachable,
                 "no host is linked that takes deployments; start one with `macula-host run`",
             ),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use data_encoding::BASE64;
 use macula_node::{
-    CallOptions, Mesh,
+    Mesh,
     auth::Validity,
     deploy::{Package, PackageId},
     wire::{CallError, Fault, Operation, limits::CALL_TIMEOUT_MAX},
@@ -155,9 +155,10 @@ pub(super) async fn ask<T: DeserializeOwned>(
     timeout: std::time::Duration,
 ) -> Result<T, Failure> {
     let payload = serde_json::to_vec(asked).expect("plain data");
-    let options = CallOptions { timeout, ..CallOptions::default() };
-    let answer = mesh.call(&registry_procedure(), &payload, &options).await.map_err(|error| match &error {
-        CallError::NotRun(Fault::NotFound(what)) if what.contains(registry_procedure().as_str()) => {
+    let procedure = registry_procedure();
+    let answer = client::call_host(mesh, &procedure, timeout, || Ok(payload.clone())).await?;
+    let answer = answer.map_err(|error| match &error {
+        CallError::NotRun(fault) if client::nobody_offers(&procedure, fault) => {
             Failure::new(Kind::Unreachable, "no host is linked that keeps a registry; start one with `macula-host run`")
         }
         CallError::NotRun(fault) => Failure::from(fault.clone()),

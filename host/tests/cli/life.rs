@@ -24,6 +24,30 @@ fn killing_the_relay_loses_no_subscription() {
     relay.stop();
 }
 
+/// Goal: after a relay was killed and started again, commands for a host do not fail because they find the way to it faster
+/// than the host does.
+#[test]
+fn commands_wait_for_a_host_that_is_on_its_way_back() {
+    let home = Home::new();
+    let relay = home.node(&["relay"]);
+    let (url, port) = (relay.relay(), relay.port());
+    let host = home.node(&["run", "--relay", &url]);
+    let file = home.path().join("file");
+    std::fs::write(&file, "content").unwrap();
+    relay.process.signal("-KILL");
+    drop(relay);
+    let relay = home.node(&["relay", "--listen", &format!("127.0.0.1:{port}")]);
+    // All at once, as the first that succeeds shows that the host is back.
+    let file = file.to_str().unwrap();
+    let commands = [&["content", "add", file][..], &["registry", "search", "x"], &["content", "ls"]];
+    let commands = commands.map(|command| Process::start(home.command(&[command, &["--timeout", "30s"]].concat())));
+    for command in commands {
+        command.wait().succeeded();
+    }
+    host.stop();
+    relay.stop();
+}
+
 #[test]
 fn a_node_says_how_it_is() {
     let home = Home::new();
