@@ -22,6 +22,7 @@ use super::{
     inbound::Inbound,
     outbox::REALM_SLOT,
     own_rights::{OwnRights, TICK},
+    registry::CONTROL_QUEUE_MAX,
 };
 use crate::{clock::unix_now, pulse::ping_interval};
 
@@ -85,7 +86,7 @@ async fn serve(
     backoff: &mut Backoff,
 ) -> Down {
     let (mut control_writer, mut control_reader) = link.take_control();
-    let (queue, queued) = mpsc::unbounded_channel();
+    let (queue, queued) = mpsc::channel(CONTROL_QUEUE_MAX);
     let peer = link.peer().node;
     shared.heard();
     // Nothing of the realm is said to a relay that has not shown that it may serve it.
@@ -332,11 +333,7 @@ async fn serve_joined(
     Down::hopeful(reason)
 }
 
-async fn write_control(
-    shared: Arc<Shared>,
-    mut writer: ControlWriter,
-    mut queued: mpsc::UnboundedReceiver<Control>,
-) -> String {
+async fn write_control(shared: Arc<Shared>, mut writer: ControlWriter, mut queued: mpsc::Receiver<Control>) -> String {
     let mut ping = 0;
     let mut pings = ping_interval();
     loop {
@@ -344,7 +341,7 @@ async fn write_control(
         tokio::select! {
             count = queued.recv_many(&mut messages, 64) => {
                 if count == 0 {
-                    return "superseded".into();
+                    return "the relay does not take what it is asked".into();
                 }
                 let more = !queued.is_empty();
                 match timeout(PING_TIMEOUT, writer.send(messages)).await {

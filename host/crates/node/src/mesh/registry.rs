@@ -16,7 +16,10 @@ use macula_wire::{
 };
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
 
 use super::{
     offer::{Advertise, IncomingCall, OfferState},
@@ -24,9 +27,13 @@ use super::{
     subscription::{SubscriptionOptions, SubscriptionState},
 };
 
-/// Where control messages are queued while a link is up. Bounded by what programs ask for: each request waits for its
-/// answer.
-pub(super) type ControlSender = mpsc::UnboundedSender<Control>;
+/// Where control messages are queued while a link is up.
+pub(super) type ControlSender = mpsc::Sender<Control>;
+
+/// Control messages that may wait for a relay: everything that is said again on a new link by a node that has as much as a
+/// relay takes, several times over. Who takes back subscriptions and offers without waiting for an answer can fill it when
+/// the relay does not read; then the link is given up, and the next one is told what is still wanted.
+pub(super) const CONTROL_QUEUE_MAX: usize = 16_384;
 
 type Waiting<T> = oneshot::Receiver<Result<T, Fault>>;
 
@@ -126,10 +133,12 @@ impl State {
         self.next_request
     }
 
-    fn send(&self, message: Control) {
-        if let Some(link) = &self.link {
-            // The link may be gone at this moment; everything is said again on the next.
-            let _ = link.send(message);
+    fn send(&mut self, message: Control) {
+        let Some(link) = &self.link else { return };
+        // The link may be gone at this moment; everything is said again on the next.
+        if let Err(TrySendError::Full(_)) = link.try_send(message) {
+            // Its writer ends with the queue, and the link with it.
+            self.link = None;
         }
     }
 

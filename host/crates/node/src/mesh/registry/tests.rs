@@ -6,7 +6,7 @@ use super::*;
 
 struct Bench {
     registry: Registry,
-    said: mpsc::UnboundedReceiver<Control>,
+    said: mpsc::Receiver<Control>,
     subscription: Arc<SubscriptionState>,
     offer: Arc<OfferState>,
 }
@@ -28,7 +28,7 @@ impl Bench {
     /// A subscription and an offer that the relay has taken.
     fn new() -> Self {
         let registry = Registry::default();
-        let (link, said) = mpsc::unbounded_channel();
+        let (link, said) = mpsc::channel(CONTROL_QUEUE_MAX);
         registry.0.lock().link = Some(link);
         let (subscription, _) = registry.subscribe(options("a.**"));
         let (offer, ..) = registry.advertise(topic("a.add"), Advertise::default()).unwrap();
@@ -85,7 +85,7 @@ fn what_has_lapsed_comes_back() {
     bench.registry.ask_again();
     assert_eq!(bench.answered(None).len(), 0, "nobody may ask");
     bench.registry.link_down();
-    let (link, said) = mpsc::unbounded_channel();
+    let (link, said) = mpsc::channel(CONTROL_QUEUE_MAX);
     bench.said = said;
     let join = |id, proofs| Join {
         id,
@@ -141,4 +141,37 @@ fn what_is_lost_ends() {
         assert_eq!(bench.answered(None).len(), 0);
         assert!(bench.registry.advertise(topic("a.add"), Advertise::default()).is_ok());
     }
+}
+
+/// Goal: a program that subscribes and takes back without waiting does not pile up messages for a relay that does not read;
+/// the next link is told of what is still wanted, and of nothing else.
+#[test]
+fn a_relay_that_does_not_read_loses_the_link() {
+    let registry = Registry::default();
+    let join = |id, proofs| Join {
+        id,
+        slot: REALM_SLOT,
+        name: "local.dev".parse().unwrap(),
+        root: ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().into(),
+        proofs,
+    };
+    let (queue, mut queued) = mpsc::channel(CONTROL_QUEUE_MAX);
+    drop(registry.link_up(queue, Vec::new(), join));
+    let (kept, _first) = registry.subscribe(options("a.*"));
+    for _ in 0..CONTROL_QUEUE_MAX {
+        let (state, _) = registry.subscribe(options("a.*"));
+        registry.unsubscribe(&state);
+    }
+    let mut waiting = 0;
+    while queued.try_recv().is_ok() {
+        waiting += 1;
+    }
+    assert_eq!(waiting, CONTROL_QUEUE_MAX);
+    assert!(queued.is_closed(), "the writer is told to end");
+    registry.link_down();
+    let (queue, mut queued) = mpsc::channel(CONTROL_QUEUE_MAX);
+    drop(registry.link_up(queue, Vec::new(), join));
+    assert!(matches!(queued.try_recv(), Ok(Control::Join(_))));
+    assert!(matches!(queued.try_recv(), Ok(Control::Subscribe(again)) if again.subscription == kept.number()));
+    assert!(queued.try_recv().is_err());
 }
