@@ -5,7 +5,6 @@
 //! not reach another link (answers to its calls, credit) is taken out when a link is lost.
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -13,16 +12,23 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use macula_auth::Permissions;
 use macula_wire::{
-    CallError, Channel, ChannelKind, ContentType, Delivery, Fault, NodeId, Operation, PluginName, Priority, Topic,
-    frame::{self, Frame, Frames, Header, Lane, LatestSlots, Outcome},
-    limits::{BATCH_BYTES_GOAL, CHANNELS_PER_LINK_MAX},
+    CallError, Delivery, Fault, NodeId, Priority,
+    frame::{self, Frame, Header, Lane, Outcome},
+    limits::BATCH_BYTES_GOAL,
 };
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
-use self::span::{Span, Spans};
+pub(super) use self::channels::{ChannelKey, ChannelName};
+use self::{
+    channels::Channels,
+    lane_buffer::{LaneBuffer, Unconfirmed},
+    span::Span,
+};
 
+mod channels;
+mod lane_buffer;
 mod span;
 
 /// Size of the blocks that frames are written into.
@@ -30,13 +36,6 @@ const BLOCK_BYTES: usize = 2 * BATCH_BYTES_GOAL;
 
 /// The slot under which the one realm of a handle is joined.
 pub(super) const REALM_SLOT: u32 = 0;
-
-/// Names a channel of this node's, for as long as its table slot is not used for another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ChannelKey {
-    number: u32,
-    generation: u32,
-}
 
 /// Buffers for all lanes, shared by everything that sends.
 #[derive(Debug)]
@@ -62,59 +61,6 @@ struct State {
     closed: bool,
 }
 
-/// One lane's frames.
-#[derive(Debug, Default)]
-struct LaneBuffer {
-    /// What a new link has to be told first.
-    beginning: Bytes,
-    /// Full blocks, then the one being written.
-    sealed: Vec<Bytes>,
-    open: BytesMut,
-    bytes: usize,
-    /// Newest message of each topic; only on the lane for those.
-    latest: LatestSlots,
-    /// By channel number: the generation that was declared in what went before, buffered or sent.
-    declared: Vec<u32>,
-    /// Declarations in the buffer, in order.
-    buffered_declarations: Vec<(u32, Bytes)>,
-    /// What each number stood for before the first of `unconfirmed`.
-    sent_declarations: FxHashMap<u32, Bytes>,
-    /// Tokens of syncs in the buffer.
-    buffered_sync: Option<u64>,
-    /// Messages in the buffer after the last sync there.
-    buffered_messages: Option<Span>,
-    /// Sent but not yet confirmed: to be sent again on a new link.
-    unconfirmed: VecDeque<Unconfirmed>,
-    unconfirmed_bytes: usize,
-    /// Messages that were sent on this link after the last of `unconfirmed`, and are not sent again.
-    sent_once: Option<Span>,
-    /// Messages of links that were lost before a relay confirmed them, and that are not sent again: nobody knows where
-    /// they are.
-    unknown: Spans,
-}
-
-/// Frames that were sent, up to a sync that was not answered yet.
-#[derive(Debug)]
-struct Unconfirmed {
-    /// Of the last sync in it.
-    token: u64,
-    pieces: Vec<Bytes>,
-    /// Declarations in the pieces, in order.
-    declarations: Vec<(u32, Bytes)>,
-    /// Declarations that were sent after them, among frames that are not sent again.
-    later: Vec<(u32, Bytes)>,
-    /// Messages that were sent on this link before them, after those of the one before, and are not sent again.
-    sent_before: Option<Span>,
-    /// Messages among them that come after the last sync.
-    after_sync: Option<Span>,
-}
-
-impl Unconfirmed {
-    fn bytes(&self) -> usize {
-        self.pieces.iter().map(Bytes::len).sum()
-    }
-}
-
 /// Where a sync stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sync {
@@ -122,34 +68,6 @@ pub(super) struct Sync {
     pub(super) token: u64,
     /// Number of the last message before it.
     pub(super) after: u64,
-}
-
-/// A channel's name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct ChannelName {
-    pub(super) kind: ChannelKind,
-    pub(super) name: Topic,
-    pub(super) plugin: PluginName,
-    pub(super) content_type: ContentType,
-}
-
-#[derive(Debug)]
-struct Channels {
-    sender: NodeId,
-    by_name: FxHashMap<ChannelName, ChannelKey>,
-    slots: Vec<Slot>,
-    /// The next slot to be used again once all are taken.
-    hand: usize,
-    permissions: Arc<Permissions>,
-}
-
-#[derive(Debug)]
-struct Slot {
-    name: ChannelName,
-    generation: u32,
-    declaration: Bytes,
-    /// Whether this node has the right to send on it.
-    is_allowed: bool,
 }
 
 /// What a message carries beside topic and payload.
@@ -301,19 +219,7 @@ impl Outbox {
         let mut state = self.state.lock();
         let buffer = &mut state.lanes[lane.index()];
         let had_room = buffer.has_room(self.bytes_max);
-        let mut after_sync = None;
-        while let Some(confirmed) = buffer.unconfirmed.pop_front_if(|first| first.token <= token) {
-            buffer.unconfirmed_bytes -= confirmed.bytes();
-            buffer.sent_declarations.extend(confirmed.declarations.into_iter().chain(confirmed.later));
-            after_sync = confirmed.after_sync;
-        }
-        // Sent, and spoken of by the next receipt only; until now they were kept because of what came before.
-        let next = match buffer.unconfirmed.front_mut() {
-            Some(next) => &mut next.sent_before,
-            None => &mut buffer.sent_once,
-        };
-        span::extend(&mut after_sync, next.take());
-        *next = after_sync;
+        buffer.confirmed(token);
         drop(state);
         if !had_room {
             self.room.notify_waiters();
@@ -572,206 +478,9 @@ impl State {
     }
 }
 
-impl LaneBuffer {
-    fn is_empty(&self) -> bool {
-        self.bytes == 0 && self.latest.is_empty()
-    }
-
-    /// What is still to be sent: frames in order, and newest values.
-    #[inline]
-    fn waiting_bytes(&self) -> usize {
-        self.bytes + self.latest.bytes()
-    }
-
-    /// What counts against the bound: what waits, and what is kept until it is confirmed.
-    #[inline]
-    fn bytes_held(&self) -> usize {
-        self.waiting_bytes() + self.unconfirmed_bytes
-    }
-
-    fn has_room(&self, bytes_max: usize) -> bool {
-        self.bytes_held() < bytes_max && !self.latest.is_full()
-    }
-
-    #[inline]
-    fn append(&mut self, bytes: usize, write: impl FnOnce(&mut BytesMut)) {
-        if self.open.capacity() - self.open.len() < bytes {
-            self.seal();
-            self.open.reserve(bytes.max(BLOCK_BYTES));
-        }
-        let before = self.open.len();
-        write(&mut self.open);
-        self.bytes += self.open.len() - before;
-    }
-
-    fn seal(&mut self) {
-        if !self.open.is_empty() {
-            self.sealed.push(self.open.split().freeze());
-        }
-    }
-
-    fn take(&mut self, into: &mut Vec<Bytes>) {
-        if self.bytes == 0 {
-            return;
-        }
-        if !self.beginning.is_empty() {
-            into.push(std::mem::take(&mut self.beginning));
-        }
-        self.seal();
-        self.bytes = 0;
-        let declarations = std::mem::take(&mut self.buffered_declarations);
-        if let Some(token) = self.buffered_sync.take() {
-            // The same bytes, not a copy; kept until the relay has confirmed them.
-            let pieces = self.sealed.clone();
-            let sent_before = self.sent_once.take();
-            let after_sync = self.buffered_messages.take();
-            let later = Vec::new();
-            let unconfirmed = Unconfirmed { token, pieces, declarations, later, sent_before, after_sync };
-            self.unconfirmed_bytes += unconfirmed.bytes();
-            self.unconfirmed.push_back(unconfirmed);
-        } else {
-            span::extend(&mut self.sent_once, self.buffered_messages.take());
-            match self.unconfirmed.back_mut() {
-                Some(last) => last.later.extend(declarations),
-                None => self.sent_declarations.extend(declarations),
-            }
-        }
-        into.append(&mut self.sealed);
-    }
-
-    /// The link is gone: where that is what was sent on it and is not sent again, nobody knows.
-    fn give_up_sent(&mut self) {
-        let before = self.unconfirmed.iter_mut().filter_map(|unconfirmed| unconfirmed.sent_before.take());
-        for span in before.chain(self.sent_once.take()) {
-            self.unknown.push(span);
-        }
-    }
-
-    /// For a new link: everything declared before, then what was not confirmed, then what waits. Numbers stand for
-    /// something else from time to time, so each declaration is said again in its place.
-    fn begin_again(&mut self) {
-        self.beginning = declaring(&self.sent_declarations).unwrap_or_default();
-        let unconfirmed = std::mem::take(&mut self.unconfirmed);
-        self.unconfirmed_bytes = 0;
-        let last_token = unconfirmed.back().map(|last| last.token);
-        if self.buffered_sync.is_none()
-            && let Some(mut after_sync) = unconfirmed.back().and_then(|last| last.after_sync)
-        {
-            self.buffered_messages.inspect(|waiting| after_sync.extend(*waiting));
-            self.buffered_messages = Some(after_sync);
-        }
-        self.seal();
-        let waiting = std::mem::take(&mut self.sealed);
-        let buffered = std::mem::take(&mut self.buffered_declarations);
-        for Unconfirmed { pieces, declarations, later, .. } in unconfirmed {
-            self.sealed.extend(pieces);
-            self.sealed.extend(declaring(later.iter().map(|(number, declaration)| (number, declaration))));
-            self.buffered_declarations.extend(declarations.into_iter().chain(later));
-        }
-        self.buffered_declarations.extend(buffered);
-        self.sealed.extend(waiting);
-        self.bytes = self.sealed.iter().map(Bytes::len).sum();
-        self.buffered_sync = self.buffered_sync.or(last_token);
-    }
-
-    /// Keeps calls and declarations; everything else was for the link that is gone.
-    fn keep_calls(&mut self, unsent: &mut Vec<u64>) {
-        self.seal();
-        let mut kept = BytesMut::new();
-        for block in std::mem::take(&mut self.sealed) {
-            for bytes in Frames::new(&block).flatten() {
-                match Frame::parse(bytes) {
-                    Ok(Frame::Call { header, .. }) => unsent.push(header.id),
-                    Ok(Frame::Channel { .. }) => {}
-                    _ => continue,
-                }
-                kept.extend_from_slice(bytes);
-            }
-        }
-        self.bytes = kept.len();
-        self.open = kept;
-    }
-}
-
-/// Frames that declare channels; none for none.
-fn declaring<'a>(declarations: impl IntoIterator<Item = (&'a u32, &'a Bytes)>) -> Option<Bytes> {
-    let mut frames = BytesMut::new();
-    for (number, declaration) in declarations {
-        frame::put_channel(u64::from(*number), declaration, &mut frames);
-    }
-    (!frames.is_empty()).then(|| frames.freeze())
-}
-
-impl Channels {
-    fn key(&mut self, name: &ChannelName, epoch: u64) -> ChannelKey {
-        if let Some(key) = self.by_name.get(name) {
-            return *key;
-        }
-        let declaration = Channel {
-            kind: name.kind,
-            realm_slot: REALM_SLOT,
-            name: name.name.clone(),
-            sender: self.sender,
-            epoch,
-            plugin: name.plugin.clone(),
-            content_type: name.content_type.clone(),
-        };
-        let declaration = Bytes::from(declaration.to_bytes());
-        let is_allowed = name.is_allowed(&self.permissions);
-        let key = if self.slots.len() < CHANNELS_PER_LINK_MAX {
-            self.slots.push(Slot { name: name.clone(), generation: 1, declaration, is_allowed });
-            ChannelKey { number: (self.slots.len() - 1) as u32, generation: 1 }
-        } else {
-            // One after another: a channel in steady use is declared again at its next message, which is cheap.
-            let number = self.hand;
-            self.hand = (self.hand + 1) % self.slots.len();
-            let generation = self.slots[number].generation + 1;
-            let slot = Slot { name: name.clone(), generation, declaration, is_allowed };
-            let before = std::mem::replace(&mut self.slots[number], slot);
-            self.by_name.remove(&before.name);
-            ChannelKey { number: number as u32, generation }
-        };
-        self.by_name.insert(name.clone(), key);
-        key
-    }
-
-    fn set_permissions(&mut self, permissions: Arc<Permissions>) {
-        for slot in &mut self.slots {
-            slot.is_allowed = slot.name.is_allowed(&permissions);
-        }
-        self.permissions = permissions;
-    }
-
-    fn is_current(&self, key: ChannelKey) -> bool {
-        self.slots.get(key.number as usize).is_some_and(|slot| slot.generation == key.generation)
-    }
-}
-
 /// Milliseconds since 1970-01-01 UTC.
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
-
-impl ChannelName {
-    /// What sending on it is.
-    pub(super) fn operation(&self) -> Operation {
-        match self.kind {
-            ChannelKind::Topic => Operation::Publish,
-            ChannelKind::Procedure => Operation::Call,
-        }
-    }
-
-    fn is_allowed(&self, permissions: &Permissions) -> bool {
-        permissions.allows(self.operation(), &self.name)
-    }
-
-    /// Why something was not sent on it.
-    pub(super) fn fault(&self, reason: NoRoom) -> Fault {
-        match reason {
-            NoRoom::Denied => Fault::Denied(format!("{} {}", self.operation(), self.name)),
-            other => other.into(),
-        }
-    }
 }
 
 impl From<NoRoom> for Fault {

@@ -1,3 +1,7 @@
+use macula_wire::{
+    Channel, ChannelKind, ContentType, Operation, PluginName, frame::Frames, limits::CHANNELS_PER_LINK_MAX,
+};
+
 use super::*;
 
 fn outbox() -> Outbox {
