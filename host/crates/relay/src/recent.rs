@@ -109,11 +109,11 @@ impl Recent {
         self.first + self.kept.len() as u64 - 1
     }
 
-    /// Gives up the oldest message that no receipt speaks of: its position and topic.
-    pub(crate) fn give_up_oldest(&mut self) -> Option<(u64, Topic)> {
+    /// Gives up the oldest message that no receipt speaks of, and tells its position and topic; whether there was one.
+    pub(crate) fn give_up_oldest(&mut self, tell: impl FnOnce(u64, &Topic)) -> bool {
         loop {
             let position = self.hand.max(self.first);
-            let slot = self.kept.get_mut((position - self.first) as usize)?;
+            let Some(slot) = self.kept.get_mut((position - self.first) as usize) else { return false };
             self.hand = position + 1;
             let Some(kept) = slot.take_if(|kept| !kept.is_promised) else { continue };
             while self.kept.front().is_some_and(Option::is_none) {
@@ -121,17 +121,21 @@ impl Recent {
                 self.first += 1;
             }
             self.bytes -= kept.bytes();
-            let source = self.sources.get_mut(&kept.outlet)?;
-            let topic = source.channel.name.clone();
+            let Some(source) = self.sources.get_mut(&kept.outlet) else { return true };
+            let topic = &source.channel.name;
+            tell(position, topic);
+            let topics = self.lost.len();
+            match self.lost.get_mut(topic) {
+                Some(lost) => *lost += 1,
+                None if topics < LOST_TOPICS_MAX => drop(self.lost.insert(topic.clone(), 1)),
+                None => {}
+            }
             source.kept -= 1;
             if source.kept == 0 {
                 self.sources.remove(&kept.outlet);
                 self.bytes -= SOURCE_BYTES;
             }
-            if self.lost.len() < LOST_TOPICS_MAX || self.lost.contains_key(&topic) {
-                *self.lost.entry(topic.clone()).or_default() += 1;
-            }
-            return Some((position, topic));
+            return true;
         }
     }
 

@@ -9,6 +9,7 @@ use macula_wire::{
     limits::BATCH_BYTES_GOAL,
 };
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use super::{Declared, Relay, topic_key};
 use crate::{
@@ -53,22 +54,26 @@ impl Relay {
         self.recent_bytes += recent.bytes() - before;
         self.note_unreceipted(key, lane, (realm, position));
         loop {
-            let recent = &mut self.realms[realm].recent;
-            if recent.bytes() <= self.config.resume_bytes_per_realm_max
-                && self.recent_bytes <= self.config.resume_bytes_max
-            {
+            let Self { realms, subscriptions, replaying, config, .. } = self;
+            let recent = &mut realms[realm].recent;
+            let before = recent.bytes();
+            if before <= config.resume_bytes_per_realm_max && self.recent_bytes <= config.resume_bytes_max {
                 break;
             }
-            let before = recent.bytes();
-            let Some((position, topic)) = recent.give_up_oldest() else { break };
-            self.recent_bytes -= before - self.realms[realm].recent.bytes();
-            let misses = |key: &SubKey| {
-                let subscription = &self.subscriptions[*key as usize];
-                subscription.realm == realm
-                    && subscription.replay.is_some_and(|at| at <= position)
-                    && subscription.pattern.matches(&topic)
-            };
-            let missing: Vec<SubKey> = self.replaying.iter().copied().filter(misses).collect();
+            let mut missing: SmallVec<[SubKey; 4]> = SmallVec::new();
+            let is_given_up = recent.give_up_oldest(|position, topic| {
+                let misses = |key: &&SubKey| {
+                    let subscription = &subscriptions[**key as usize];
+                    subscription.realm == realm
+                        && subscription.replay.is_some_and(|at| at <= position)
+                        && subscription.pattern.matches(topic)
+                };
+                missing.extend(replaying.iter().filter(misses).copied());
+            });
+            if !is_given_up {
+                break;
+            }
+            self.recent_bytes -= before - recent.bytes();
             for subscription in missing {
                 self.count_dropped(now, subscription, None, 1);
             }
