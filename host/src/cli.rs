@@ -29,7 +29,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use macula_node::{
     Home, RelayUrl,
-    wire::{Priority, RealmName},
+    wire::{NodeId, Priority, RealmName},
 };
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -70,6 +70,13 @@ pub(crate) struct CommonFlags {
     verbose: u8,
 }
 
+impl CommonFlags {
+    /// How ids are shown to people: in short, and whole for those who asked for more.
+    pub(crate) fn id(&self, node: &NodeId) -> String {
+        if self.verbose > 0 { node.to_string() } else { node.short() }
+    }
+}
+
 /// Flags of commands that run a node.
 #[derive(Debug, Args)]
 pub(crate) struct NodeFlags {
@@ -104,7 +111,8 @@ pub(crate) struct ClientFlags {
 /// Flags of commands about a host's plugins.
 #[derive(Debug, Args)]
 pub(crate) struct HostFlags {
-    /// Name of the host, as `run --name` and `status` have it [default: the one here on which the plugin runs]
+    /// Name of the host, as `run --name` and `status` have it; with --node, the id of one that runs elsewhere [default: the one
+    /// here on which the plugin runs]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
 }

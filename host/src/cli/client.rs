@@ -45,8 +45,15 @@ pub(super) async fn connect_in(
 }
 
 /// The hosts that run here in the realm of these settings, at least one: all of them, or the one of this name. Relays run no
-/// plugins.
-pub(super) fn hosts(settings: &Settings, name: Option<&str>) -> Result<Vec<RunningNode>, Failure> {
+/// plugins. With `--node`, a host that runs elsewhere is named by its id.
+pub(super) fn hosts(
+    settings: &Settings,
+    client: &ClientSettings,
+    name: Option<&str>,
+) -> Result<Vec<RunningNode>, Failure> {
+    if let (Some(node), Some(Ok(id))) = (&client.node, name.map(str::parse)) {
+        return Ok(vec![elsewhere(settings, node, id)]);
+    }
     let mut running = settings.home.running()?;
     running.retain(|node| node.runs_plugins && node.realm == *settings.realm.name());
     running.retain(|node| name.is_none_or(|name| node.name == name));
@@ -55,8 +62,28 @@ pub(super) fn hosts(settings: &Settings, name: Option<&str>) -> Result<Vec<Runni
     }
     Err(Failure::not_found(match name {
         Some(name) => format!("no host named {name} runs here; `macula-host status` lists those that do"),
+        None if client.node.is_some() => {
+            "no host runs here; one that runs elsewhere is named by its id: --node URL --name did:key:…, where it runs \
+             `macula-host status -v` tells it"
+                .to_owned()
+        }
         None => "no host runs here; start one with `macula-host run`".to_owned(),
     }))
+}
+
+/// A host that is reached over a node that was named.
+fn elsewhere(settings: &Settings, node: &RelayUrl, id: NodeId) -> RunningNode {
+    RunningNode {
+        name: id.short(),
+        pid: 0,
+        node: id,
+        relay: None,
+        relays: vec![node.to_string()],
+        health: None,
+        admin: Some(id),
+        realm: settings.realm.name().clone(),
+        runs_plugins: true,
+    }
 }
 
 /// A link over which a node that runs here is looked after.
@@ -91,7 +118,7 @@ impl<'a> Admin<'a> {
 
     /// To the first host that runs here, in the realm of these settings.
     pub(super) async fn of_host(settings: &'a Settings, client: &ClientSettings) -> Result<Self, Failure> {
-        Self::connect(settings, client, &hosts(settings, None)?[0]).await
+        Self::connect(settings, client, &hosts(settings, client, None)?[0]).await
     }
 
     /// To the host here on which a plugin runs.
@@ -101,7 +128,7 @@ impl<'a> Admin<'a> {
         host: &HostFlags,
         plugin: &str,
     ) -> Result<Self, Failure> {
-        let hosts = hosts(settings, host.name.as_deref())?;
+        let hosts = hosts(settings, client, host.name.as_deref())?;
         if let [host] = &hosts[..] {
             // If it does not run there, the answer will say so.
             return Self::connect(settings, client, host).await;

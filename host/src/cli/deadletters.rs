@@ -79,7 +79,7 @@ impl DeadLetters {
             match &self.verb {
                 Verb::Ls(Ls { plugin: None, host, client }) => {
                     let client = settings.client(client)?;
-                    let hosts = client::hosts(&settings, host.name.as_deref())?;
+                    let hosts = client::hosts(&settings, &client, host.name.as_deref())?;
                     for host in &hosts {
                         let admin = client::Admin::connect(&settings, &client, host).await?;
                         let letters = letters(&admin, None).await;

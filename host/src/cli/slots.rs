@@ -75,7 +75,7 @@ async fn list(settings: &Settings, client: &ClientSettings, common: &CommonFlags
             output::line(&rollout.slot);
             slot = Some(&rollout.slot);
         }
-        output::line(format_args!("  {}", describe(rollout).replace('\n', "\n  ")));
+        output::line(format_args!("  {}", describe(rollout, common).replace('\n', "\n  ")));
     }
     Ok(())
 }

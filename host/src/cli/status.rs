@@ -38,7 +38,7 @@ impl Status {
             for node in &running {
                 match ask(&settings, &client, node).await {
                     Ok(status) if common.json => drop(output::json(&status)),
-                    Ok(status) => drop(output::line(describe(&status))),
+                    Ok(status) => drop(output::line(describe(&status, common))),
                     // The others are told of all the same.
                     Err(failure) => {
                         let failure =
@@ -77,9 +77,14 @@ fn latency(histogram: &Histogram, what: &str) -> Option<String> {
     (!histogram.is_empty()).then(text)
 }
 
-fn describe(status: &NodeStatus) -> String {
-    let mut lines =
-        vec![format!("{} {} (process {}, version {})", status.name, status.node, status.pid, status.version)];
+fn describe(status: &NodeStatus, common: &CommonFlags) -> String {
+    let mut lines = vec![format!(
+        "{} ({}), process {}, version {}",
+        status.name,
+        common.id(&status.node),
+        status.pid,
+        status.version
+    )];
     let link = if status.link.is_empty() { "linked".to_owned() } else { format!("no link: {}", status.link) };
     lines.push(format!("  realm {}, {link} via {}", status.realm, status.relays.join(", ")));
     if let Some(relay) = &status.relay {

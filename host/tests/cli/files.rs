@@ -107,7 +107,7 @@ fn content_goes_to_the_place_that_was_named() {
     });
     get(&fifo).succeeded();
     assert!(reader.join().unwrap() == bytes);
-    assert!(home.output(&["content", "get", &mcid, "-o", "/dev/stdout"]).succeeded().len() == bytes.len());
+    assert!(home.output(&["content", "get", &mcid, "--output", "/dev/stdout"]).succeeded().len() == bytes.len());
     // A folder is refused before anything is fetched.
     fs::create_dir(at("folder")).unwrap();
     get(&at("folder")).failed(2, "it is a folder");

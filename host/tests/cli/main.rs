@@ -10,6 +10,7 @@ mod clock;
 mod content;
 mod deploy;
 mod files;
+mod flags;
 mod life;
 mod main_job;
 mod manners;

@@ -107,3 +107,28 @@ fn no_colours_where_none_are_wanted() {
         assert!(plain.contains("nowhere.wasm") && !plain.contains('\u{1b}'), "{name}: {plain}");
     }
 }
+
+/// Goal: people read names first; ids are short, and whole for those who ask. A host elsewhere is named by its id.
+#[test]
+fn names_come_before_ids() {
+    let home = Home::new();
+    let echo = prebuilt("echo");
+    let node = home.node(&["run", "--follow", "demo/echo", "--name", "kitchen"]);
+    home.output(&["deploy", "demo/echo", &echo, "--wait"]).succeeded();
+    let status: Value = serde_json::from_str(home.output(&["status", "--json"]).succeeded().trim()).unwrap();
+    let id = status["node"].as_str().unwrap();
+    let short = &id[id.len() - 8..];
+    let (told, told_whole) = (home.output(&["status"]).succeeded(), home.output(&["status", "-v"]).succeeded());
+    assert!(told.starts_with(&format!("kitchen ({short})")) && !told.contains(id), "{told}");
+    assert!(told_whole.starts_with(&format!("kitchen ({id})")), "{told_whole}");
+    let slots = home.output(&["slots"]).succeeded();
+    assert!(slots.contains(&format!("kitchen ({short}) echo 0.1.0 seq 1")) && !slots.contains(id), "{slots}");
+    let whole: Value = serde_json::from_str(home.output(&["slots", "--json"]).succeeded().trim()).unwrap();
+    assert_eq!((&whole["host"], whole["node"].as_str()), (&"kitchen".into(), Some(id)));
+    let relay = node.relay();
+    home.output(&["logs", "echo", "--node", &relay, "--name", id]).succeeded();
+    let inspected = home.output(&["inspect", "echo", "--node", &relay, "--name", id]).succeeded();
+    assert!(inspected.contains("message-handler") || inspected.contains("call-handler"), "{inspected}");
+    home.output(&["logs", "echo", "--node", &relay, "--name", "did:key:nonsense"]).failed(4, "no host named");
+    node.stop();
+}

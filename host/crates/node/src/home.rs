@@ -42,7 +42,7 @@ use macula_transport::LocalNode;
 use macula_wire::{NodeId, RealmName, hello::Role};
 use serde::{Deserialize, Serialize};
 
-use self::files::{key_at, make_directory, read_key, remove_drafts, write_private};
+use self::files::{is_absent, key_at, make_directory, read_key, remove_drafts, write_private};
 pub use self::{
     clock::StoredClock,
     realms::{RealmEntry, RealmError},
@@ -259,7 +259,7 @@ impl Home {
     pub fn nodes(&self) -> Result<Vec<String>, HomeError> {
         let directory = self.path.join("nodes");
         let entries = match fs::read_dir(&directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if is_absent(&error) => return Ok(Vec::new()),
             other => other.map_err(|error| HomeError::Io { action: "read", path: directory, error })?,
         };
         // What is no node's folder is somebody else's business.
@@ -423,7 +423,7 @@ fn next_epoch(path: &Path) -> Result<u64, HomeError> {
         reason: format!("{what}; when the clock is right, remove the file and the clock is used instead"),
     };
     let stored = match fs::read_to_string(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) if is_absent(&error) => 0,
         Err(error) => return Err(HomeError::Io { action: "read", path: path.to_owned(), error }),
         Ok(text) => text.trim().parse::<u64>().map_err(|error| damaged(&format!("expected a number: {error}")))?,
     };

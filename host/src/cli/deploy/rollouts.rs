@@ -100,7 +100,7 @@ impl Rollouts {
                         "no host follows the slot; start one with `--follow SLOT`",
                     ));
                 }
-                Err(_) => return Err(still_waiting(seq, &known, patience)),
+                Err(_) => return Err(still_waiting(seq, &known, patience, common)),
             }
         }
         let failed: Vec<&Rollout> =
@@ -117,10 +117,10 @@ impl Rollouts {
     }
 }
 
-fn still_waiting(seq: u64, known: &Known, patience: Duration) -> Failure {
+fn still_waiting(seq: u64, known: &Known, patience: Duration, common: &CommonFlags) -> Failure {
     let waiting: Vec<&Rollout> =
         known.values().filter(|rollout| rollout.seq < seq || !rollout.state.is_final()).collect();
-    let first = waiting.first().map(|rollout| describe(rollout)).unwrap_or_default();
+    let first = waiting.first().map(|rollout| describe(rollout, common)).unwrap_or_default();
     Failure::new(
         Kind::Unreachable,
         format!(
@@ -141,24 +141,25 @@ fn show(rollout: &Rollout, common: &CommonFlags) {
     if common.json {
         output::json(rollout);
     } else {
-        output::line(describe(rollout));
+        output::line(describe(rollout, common));
     }
 }
 
 /// What a host is called: its name, and the end of its id, as there may be several of one name.
-fn host(rollout: &Rollout) -> String {
+fn host(rollout: &Rollout, common: &CommonFlags) -> String {
+    let id = common.id(&rollout.node);
     match &rollout.host {
-        Some(name) => format!("{} ({})", output::readable(name), rollout.node.short()),
-        None => rollout.node.short(),
+        Some(name) => format!("{} ({id})", output::readable(name)),
+        None => id,
     }
 }
 
 /// One line for people, with more below when something is to be done.
-pub(in crate::cli) fn describe(rollout: &Rollout) -> String {
+pub(in crate::cli) fn describe(rollout: &Rollout, common: &CommonFlags) -> String {
     let state = serde_json::to_value(rollout.state).ok();
     let state = state.as_ref().and_then(|state| state.as_str()).unwrap_or_default();
     let plugin = rollout.plugin.as_deref().map(|plugin| format!(" {}", output::readable(plugin))).unwrap_or_default();
-    let mut text = format!("{}{plugin} seq {} {state}", host(rollout), rollout.seq);
+    let mut text = format!("{}{plugin} seq {} {state}", host(rollout, common), rollout.seq);
     if let Some(reason) = &rollout.reason {
         text.push_str(&format!(": {}", output::readable(reason)));
     }

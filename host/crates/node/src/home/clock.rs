@@ -5,13 +5,15 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io,
     os::unix::fs::OpenOptionsExt,
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::{Home, HomeError, files::write_private};
+use super::{
+    Home, HomeError,
+    files::{is_absent, write_private},
+};
 
 /// What is known of the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -39,7 +41,7 @@ impl Home {
         let path = self.path.join("clock");
         let text = match fs::read(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(StoredClock::default()),
+            Err(error) if is_absent(&error) => return Ok(StoredClock::default()),
             Err(error) => return Err(HomeError::Io { action: "read", path, error }),
         };
         serde_json::from_slice(&text).map_err(|error| HomeError::Damaged {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, DirBuilder, File},
-    io::{Read, Write},
+    io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::Path,
     time::Duration,
@@ -13,6 +13,11 @@ use macula_files::{Draft, Mode, WriteError, is_draft};
 use zeroize::Zeroizing;
 
 use super::HomeError;
+
+/// Whether there is nothing at a path, also because there is no folder for it.
+pub(super) fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
 
 /// Removes what writes that were cut short left behind `patience` ago; none is needed under the directory's lock.
 pub(super) fn remove_drafts(directory: &Path, patience: Duration) {

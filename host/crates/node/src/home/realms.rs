@@ -1,6 +1,6 @@
 //! Realms of a home: those that were made here, whose root key is here, and those that are pinned.
 
-use std::{fs, io};
+use std::fs;
 
 use ed25519_dalek::SigningKey;
 use macula_auth::{PinError, Pins};
@@ -8,7 +8,7 @@ use macula_wire::{NodeId, RealmName};
 
 use super::{
     Home, HomeError, LOCAL_REALM,
-    files::{key_at, make_directory, read_key, write_first},
+    files::{is_absent, key_at, make_directory, read_key, write_first},
     local_realm_name,
 };
 use crate::{LoggedRevocation, RealmAccess, RevocationLog};
@@ -118,7 +118,7 @@ impl Home {
         let path = directory.join(format!("{name}{PIN}"));
         match fs::remove_file(&path) {
             Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) if is_absent(&error) => Ok(false),
             Err(error) => Err(HomeError::Io { action: "remove", path, error }.into()),
         }
     }
@@ -131,7 +131,7 @@ impl Home {
     pub fn realms(&self) -> Result<Vec<RealmEntry>, HomeError> {
         let directory = self.path.join("realms");
         let entries = match fs::read_dir(&directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if is_absent(&error) => return Ok(Vec::new()),
             other => other.map_err(|error| HomeError::Io { action: "read", path: directory, error })?,
         };
         let mut realms = Vec::new();

@@ -1,13 +1,13 @@
 //! What a node remembers of the deployment slots that it follows and of packages: a private file each.
 
-use std::{fs, io, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 use macula_auth::Slot;
 use macula_deploy::PackageId;
 
 use super::{
     HomeError, NodeState,
-    files::{make_directory, write_private},
+    files::{is_absent, make_directory, write_private},
 };
 
 /// A file of a node's state. Cheap to clone.
@@ -80,7 +80,7 @@ impl StateFile {
     pub fn read(&self) -> Result<Option<Vec<u8>>, HomeError> {
         match fs::read(&self.0) {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(HomeError::Io { action: "read", path: self.0.clone(), error }),
         }
     }

@@ -1,7 +1,7 @@
 //! Delegations on disk: containers in `tokens/`, and files that somebody names.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,7 +13,7 @@ use macula_files::{NotRead, ReadError};
 
 use super::{
     Home, HomeError,
-    files::{make_directory, write_private},
+    files::{is_absent, make_directory, write_private},
 };
 
 const SUFFIX: &str = "ucan";
@@ -131,7 +131,7 @@ impl Home {
     pub fn token_paths(&self) -> Result<Vec<PathBuf>, HomeError> {
         let directory = self.path.join("tokens");
         let entries = match fs::read_dir(&directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if is_absent(&error) => return Ok(Vec::new()),
             other => other.map_err(|error| HomeError::Io { action: "read", path: directory, error })?,
         };
         let is_ours = |path: &PathBuf| path.extension().is_some_and(|suffix| suffix == SUFFIX);
