@@ -126,6 +126,17 @@ fn what_has_expired_comes_back_when_it_is_renewed() {
         fs::write(&token, issued.succeeded()).unwrap();
     };
     issue();
+    // Somebody who only listens, by a right of the same length.
+    let listener = machine.home();
+    listener.output(&["realm", "pin", "io.example", &root]).succeeded();
+    let listeners = did(&listener.output(&["key", "new", "me"]).succeeded());
+    let heard = listener.path().join("heard.token");
+    let issue_to_listener = || {
+        let can = ["--can", "/mesh/subscribe", "--topic", "math.**", "--expires", "24h"];
+        let to = ["token", "issue", "--realm", "io.example", "--to", &listeners];
+        fs::write(&heard, owner.output(&[&to[..], &can].concat()).succeeded()).unwrap();
+    };
+    issue_to_listener();
     let relay = owner.node(&["relay"]);
     let url = relay.relay();
     let fixed = ["--realm", "io.example", "--token", token.to_str().unwrap(), "--relay", &url];
@@ -133,18 +144,27 @@ fn what_has_expired_comes_back_when_it_is_renewed() {
     let call = || -> Finished { owner.output(&["call", "math.add", "[2, 3]", "--realm", "io.example"]) };
     assert_eq!(call().succeeded().trim(), "5");
     assert!(is_ready(&node));
+    let listens =
+        ["math.**", "--count", "1", "--realm", "io.example", "--node", &url, "--token", heard.to_str().unwrap()];
+    let mut listening = listener.subscriber(&listens);
     machine.pass(25 * HOUR);
     node.process.note("\"event\":\"suspended\"");
     machine.pass(25 * HOUR + 60);
     node.process.note("\"event\":\"lost\"");
     until("the host is not ready", || !is_ready(&node));
+    listening.note("the right to subscribe to math.** has ended");
     let (_, health) = node.page("/ready", "localhost");
     assert!(health.contains("offers are not in force"), "{health}");
     call().failed(4, "nobody offers math.add");
     issue();
+    issue_to_listener();
     machine.pass(25 * HOUR + 120);
     until("the host is ready", || is_ready(&node));
     assert_eq!(call().succeeded().trim(), "5");
+    listening.note("is renewed");
+    // Kept by the relay, for a subscription that may be on its way.
+    owner.output(&["publish", "math.result", "7", "--retain", "--realm", "io.example"]).succeeded();
+    assert_eq!(listening.line(), "math.result 7");
     node.stop();
     relay.stop();
 }

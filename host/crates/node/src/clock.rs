@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use macula_auth::{AHEAD_PATIENCE, ClockEvent, Moment, Reading, Timekeeper};
+use macula_auth::{AHEAD_PATIENCE, ClockEvent, Moment, Reading, STEP_MAX, Timekeeper};
 use parking_lot::Mutex;
 
 use crate::{Home, HomeError, home::StoredClock};
@@ -21,6 +21,8 @@ use crate::{Home, HomeError, home::StoredClock};
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the floor is stored, at most: so much time may come again after a crash, with a clock that was set back.
 const STORE_INTERVAL: Duration = Duration::from_secs(60);
+/// The same while the wall clock is behind: the commands of this home go by what is stored then, and must not be late.
+const STORE_INTERVAL_BEHIND: Duration = Duration::from_secs(5);
 
 /// A process has one time, as it has one pair of clocks.
 static KEEPER: Mutex<Option<Timekeeper>> = Mutex::new(None);
@@ -133,16 +135,17 @@ struct Keeping {
 
 impl Keeping {
     fn look(&mut self) {
-        let events: Vec<ClockEvent> = told(|keeper, reading| {
-            keeper.tell(reading);
-            std::iter::from_fn(|| keeper.poll_event()).collect()
+        let (events, interval): (Vec<ClockEvent>, Duration) = told(|keeper, reading| {
+            let is_behind = keeper.tell(reading).unix > (reading.wall + STEP_MAX).as_secs();
+            let interval = if is_behind { STORE_INTERVAL_BEHIND } else { STORE_INTERVAL };
+            (std::iter::from_fn(|| keeper.poll_event()).collect(), interval)
         });
         events.iter().for_each(log);
         match self.home.clock() {
             Ok(stored) => self.follow(&stored),
             Err(error) => self.failed(&error),
         }
-        if running().saturating_sub(self.stored) >= STORE_INTERVAL {
+        if running().saturating_sub(self.stored) >= interval {
             self.store();
         }
     }

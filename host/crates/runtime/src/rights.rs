@@ -24,24 +24,25 @@ use crate::manifest::Asks;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rights {
     held: Asks,
-    lapsed: Asks,
+    /// Mostly nothing.
+    lapsed: Box<Asks>,
 }
 
 impl Rights {
     /// Everything that was asked for.
     pub fn as_asked(asks: &Asks) -> Self {
-        Self { held: asks.clone(), lapsed: Asks::default() }
+        Self { held: asks.clone(), lapsed: Box::default() }
     }
 
     /// These patterns for each operation that is about names.
     pub fn of(patterns: impl Fn(Operation) -> Vec<Pattern>) -> Self {
-        Self { held: asks_of(patterns), lapsed: Asks::default() }
+        Self { held: asks_of(patterns), lapsed: Box::default() }
     }
 
     /// The same, where rights to these patterns were held until they expired, and may be renewed.
     #[must_use]
     pub fn remembering(self, lapsed: impl Fn(Operation) -> Vec<Pattern>) -> Self {
-        Self { lapsed: asks_of(lapsed), ..self }
+        Self { lapsed: Box::new(asks_of(lapsed)), ..self }
     }
 
     /// The patterns as people read them, by operation; operations without any are left out.

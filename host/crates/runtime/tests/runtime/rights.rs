@@ -1,6 +1,7 @@
 //! Denials, feedback, rights that change.
 
 use macula_runtime::{Grant, PluginSource, Rights, StartOptions};
+use macula_wire::Operation;
 
 use super::support::{Fixture, MANIFEST, PROBE, logged, until};
 
@@ -85,10 +86,16 @@ async fn what_has_lapsed_leaves_what_stands() {
     let asks = plugin.manifest().asks.clone();
     let (patterns, procedures) = (fixture.mesh.patterns(), fixture.mesh.procedures());
     assert!(!patterns.is_empty() && !procedures.is_empty());
-    plugin.replace_rights(&Rights::default().remembering(|operation| asks.patterns(operation).to_vec()));
+    let reports = |operation| match operation {
+        Operation::Publish => vec!["report".parse().unwrap()],
+        _ => Vec::new(),
+    };
+    plugin.replace_rights(&Rights::of(reports).remembering(|operation| asks.patterns(operation).to_vec()));
+    assert_eq!(fixture.reports(1).await, ["rights changed"]);
     assert_eq!((fixture.mesh.patterns(), fixture.mesh.procedures()), (patterns.clone(), procedures.clone()));
     assert!(fixture.ask("publish out.x 1").await.contains("Denied"));
     plugin.replace_rights(&Rights::as_asked(&asks));
+    assert_eq!(fixture.reports(3).await[2], "rights changed");
     assert!(fixture.ask("publish out.x 2").await.contains("Ok("));
     assert_eq!((fixture.mesh.patterns(), fixture.mesh.procedures()), (patterns, procedures));
     plugin.replace_rights(&Rights::default());

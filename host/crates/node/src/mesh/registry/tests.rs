@@ -38,7 +38,7 @@ impl Bench {
     }
 
     /// What the relay has been told, and that it has answered each request so.
-    fn answered(&mut self, fault: Option<Fault>) -> Vec<String> {
+    fn answered(&mut self, fault: Option<&Fault>) -> Vec<String> {
         let mut said = Vec::new();
         while let Ok(message) = self.said.try_recv() {
             let (id, text) = match message {
@@ -51,7 +51,7 @@ impl Bench {
                 Control::Withdraw(request) => (request.id, format!("withdraw {}", request.offer)),
                 other => panic!("{other:?}"),
             };
-            let done = match &fault {
+            let done = match fault {
                 None => Done::ok(id),
                 Some(fault) => Done::failed(id, fault.clone()),
             };
@@ -116,7 +116,7 @@ fn what_the_relay_ends_is_asked_for_again() {
     assert!(bench.registry.ended(&ended(EndedWhat::Subscription(1))));
     assert_eq!(bench.out_of_force(), (1, 0));
     bench.registry.ask_again();
-    assert_eq!(bench.answered(Some(Fault::Denied("still".into()))), ["subscribe 3"]);
+    assert_eq!(bench.answered(Some(&Fault::Denied("still".into()))), ["subscribe 3"]);
     assert_eq!(bench.out_of_force(), (1, 0));
     bench.hold(Hold::Allowed);
     assert_eq!(bench.answered(None), ["subscribe 4"]);

@@ -53,6 +53,12 @@ impl Bench {
         self.admission.settle(&mut self.relay, self.now.instant);
     }
 
+    /// The date leaps, and a second passes.
+    fn leap(&mut self, by: Duration) {
+        self.now.moment.unix += by.as_secs();
+        self.pass(Duration::from_secs(1));
+    }
+
     fn open(&mut self, seed: u8) -> LinkKey {
         self.relay.link_opened(Peer { node: id(seed), epoch: 1, role: Role::Host })
     }
@@ -140,6 +146,24 @@ fn a_proof_lets_its_owner_in_for_its_time() {
     assert!(!bench.relay.is_suspended(link));
     assert!(bench.heard(link).iter().any(|message| matches!(message, Control::Ended(_))));
     assert!(matches!(bench.fault(link, 1, subscribe(0, 3)), Some(Fault::Denied(_))));
+}
+
+/// Goal: a date that leaps far beyond the end of a right leaves the peer its time to renew it, and then nothing has ended.
+#[test]
+fn a_date_that_leaps_leaves_time_to_renew() {
+    let mut bench = Bench::new();
+    let link = bench.open(1);
+    assert_eq!(bench.fault(link, 1, join(0, 200, "io.example", vec![proof_of(&granted(1, START + 100))])), None);
+    assert_eq!(bench.fault(link, 1, subscribe(0, 1)), None);
+    bench.leap(Duration::from_secs(25 * 3600));
+    assert!(bench.relay.is_suspended(link));
+    bench.pass(Duration::from_secs(29));
+    let renewed = vec![proof_of(&granted(1, START + 50 * 3600))];
+    assert_eq!(bench.fault(link, 1, Control::Present(Present { id: 3, slot: 0, proofs: renewed })), None);
+    assert!(!bench.relay.is_suspended(link));
+    bench.pass(Duration::from_secs(60));
+    assert!(!bench.heard(link).iter().any(|message| matches!(message, Control::Ended(_))));
+    assert_eq!(bench.relay.stats().subscriptions, 1);
 }
 
 /// Goal: a revocation is in force when it is answered, and every member of the realm hears of it, also those that join later.
