@@ -4,6 +4,8 @@
 //! them. The bytes do not come through this core: it says who they are to come from ([`Relay::begin_passage`]), keeps count,
 //! and says when they have to stop ([`Relay::poll_ended_passage`]). Specified in `docs/protocol/content.md`.
 
+use std::time::{Duration, Instant};
+
 use macula_wire::{
     Fault, Mcid, NodeId, Operation, Topic,
     control::{Done, Find, PROVIDERS_MAX, Provide, Unprovide},
@@ -59,6 +61,53 @@ pub struct Passage {
     pub provider_slot: u32,
 }
 
+/// How a passage ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PassageEnd {
+    /// It did not come about, or one of the two ended it.
+    Ended,
+    /// Who asked has taken all of it.
+    Taken,
+    /// Who asked did not take what was there for it; when that was found out. It may not ask again for a while.
+    TooSlow(Instant),
+}
+
+/// Whether a passage whose asker takes nothing may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stall {
+    /// For a while: what waits for it leaves room for others on the provider's link.
+    Wait,
+    /// It has to end.
+    GiveUp,
+}
+
+/// Passages on one provider's link whose askers take nothing, at most. What is sent for each and not taken fills a stream's window,
+/// which is a quarter of the link's: so half of it stays free for everything else.
+const STALLED_MAX: usize = 2;
+
+/// How long a link may not ask for content after it took too slowly what it had asked for; twice as long each time, up to the longest,
+/// until it has taken something as a whole.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// When a link may ask for content again.
+#[derive(Debug, Default)]
+pub(crate) struct Pause {
+    until: Option<Instant>,
+    last: Duration,
+}
+
+impl Pause {
+    fn begin(&mut self, now: Instant) {
+        self.last = (self.last * 2).clamp(PAUSE_MIN, PAUSE_MAX);
+        self.until = Some(now + self.last);
+    }
+
+    fn left(&self, now: Instant) -> Option<Duration> {
+        self.until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero())
+    }
+}
+
 /// What is kept of a passage.
 #[derive(Debug)]
 struct Open {
@@ -66,6 +115,7 @@ struct Open {
     slot: u32,
     to: LinkKey,
     content: Mcid,
+    is_stalled: bool,
 }
 
 /// All passages of a relay.
@@ -143,12 +193,19 @@ impl Relay {
     /// What the peer is to be told; nothing has been counted then.
     pub fn begin_passage(
         &mut self,
+        now: Instant,
         key: LinkKey,
         slot: u32,
         content: &Mcid,
         wanted: Option<NodeId>,
     ) -> Result<Passage, Fault> {
         let realm = self.may_fetch(key, slot, content)?;
+        if let Some(left) = self.links[key.index()].pause.left(now) {
+            let seconds = left.as_secs_f64();
+            return Err(Fault::Unavailable(format!(
+                "content that this link asked for was not taken; it may ask again in {seconds:.1} s"
+            )));
+        }
         let max = self.config.passages_per_link_max;
         if self.links[key.index()].asking >= max {
             return Err(Fault::Unavailable(format!("{max} requests for content are open on this link")));
@@ -178,7 +235,9 @@ impl Relay {
         };
         self.passages.next += 1;
         let id = self.passages.next;
-        self.passages.open.insert(id, Open { from: key, slot, to: provider.link, content: content.clone() });
+        self.passages
+            .open
+            .insert(id, Open { from: key, slot, to: provider.link, content: content.clone(), is_stalled: false });
         self.links[key.index()].asking += 1;
         self.links[provider.link.index()].serving += 1;
         let provider_node = self.links[provider.link.index()].peer.node;
@@ -191,11 +250,39 @@ impl Relay {
         })
     }
 
+    /// Who asked has taken nothing of a passage for a while, though something is there for it.
+    pub fn stall_passage(&mut self, id: u64) -> Stall {
+        let Some(open) = self.passages.open.get_mut(&id) else { return Stall::GiveUp };
+        if open.is_stalled {
+            return Stall::Wait;
+        }
+        let Some(provider) = self.links.get_mut(open.to.index()).filter(|link| link.stalled < STALLED_MAX) else {
+            return Stall::GiveUp;
+        };
+        (open.is_stalled, provider.stalled) = (true, provider.stalled + 1);
+        Stall::Wait
+    }
+
+    /// It has taken something again.
+    pub fn resume_passage(&mut self, id: u64) {
+        let Some(open) = self.passages.open.get_mut(&id).filter(|open| open.is_stalled) else { return };
+        open.is_stalled = false;
+        if let Some(link) = self.links.get_mut(open.to.index()) {
+            link.stalled -= 1;
+        }
+    }
+
     /// A passage is over, or did not come about. Twice is once.
-    pub fn end_passage(&mut self, id: u64) {
+    pub fn end_passage(&mut self, id: u64, how: PassageEnd) {
+        self.resume_passage(id);
         let Some(open) = self.passages.open.remove(&id) else { return };
         if let Some(link) = self.links.get_mut(open.from.index()) {
             link.asking -= 1;
+            match how {
+                PassageEnd::Ended => {}
+                PassageEnd::Taken => link.pause = Pause::default(),
+                PassageEnd::TooSlow(now) => link.pause.begin(now),
+            }
         }
         if let Some(link) = self.links.get_mut(open.to.index()) {
             link.serving -= 1;
@@ -214,7 +301,7 @@ impl Relay {
         };
         let lost: Vec<u64> = self.passages.open.iter().filter(|(_, open)| is_lost(open)).map(|(id, _)| *id).collect();
         for id in lost {
-            self.end_passage(id);
+            self.end_passage(id, PassageEnd::Ended);
             self.passages.ended.push(id);
         }
     }
@@ -230,7 +317,7 @@ impl Relay {
         let of_link = |open: &Open| open.from == key || open.to == key;
         let gone: Vec<u64> = self.passages.open.iter().filter(|(_, open)| of_link(open)).map(|(id, _)| *id).collect();
         for id in gone {
-            self.end_passage(id);
+            self.end_passage(id, PassageEnd::Ended);
         }
     }
 }
@@ -258,6 +345,8 @@ impl Relay {
                 self.passages.open.values().filter(|open| side(open).index() == key).count()
             };
             assert_eq!((link.asking, link.serving), (count(|open| open.from), count(|open| open.to)));
+            let stalled = |open: &&Open| open.to.index() == key && open.is_stalled;
+            assert_eq!(link.stalled, self.passages.open.values().filter(stalled).count());
         }
     }
 }

@@ -32,7 +32,7 @@ mod stats;
 mod subscription;
 
 pub use config::RelayConfig;
-pub use contents::Passage;
+pub use contents::{Passage, PassageEnd, Stall};
 pub use link::{LinkKey, Peer, Violation};
 pub use macula_auth::Permissions;
 pub use relay::Relay;

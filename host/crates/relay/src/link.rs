@@ -13,7 +13,7 @@ use macula_wire::{
 use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 
-use crate::{procedures::OfferKey, realm::Route, relay::Unreceipted, subscription::SubKey};
+use crate::{contents::Pause, procedures::OfferKey, realm::Route, relay::Unreceipted, subscription::SubKey};
 
 /// Names a link within the relay, from `link_opened` to `link_closed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -193,6 +193,10 @@ pub(crate) struct Link {
     /// Requests for content that it has open, and that are open to it.
     pub(crate) asking: usize,
     pub(crate) serving: usize,
+    /// Of those that it serves: whose askers take nothing.
+    pub(crate) stalled: usize,
+    /// Whether it may ask for content now.
+    pub(crate) pause: Pause,
     /// By the peer's numbers.
     pub(crate) subscriptions: FxHashMap<u32, SubKey>,
     pub(crate) offers: FxHashMap<u32, OfferKey>,
@@ -235,6 +239,8 @@ impl Link {
             provided: FxHashSet::default(),
             asking: 0,
             serving: 0,
+            stalled: 0,
+            pause: Pause::default(),
             subscriptions: FxHashMap::default(),
             offers: FxHashMap::default(),
             calls: FxHashMap::default(),

@@ -1,15 +1,18 @@
 //! Passes requests for content on to who has it, and what comes back to who asked.
 //!
 //! Each request is a stream from the asker and one to the provider. The core says to whom it goes; here only the two heads
-//! are read, and the bytes between are handed on as they come, a piece at a time. Who takes nothing for
-//! [`TAKE_TIMEOUT`] while something is there for it is given up: what waits for it fills the provider's link, on which
-//! others wait as well.
+//! are read, and the bytes between are handed on as they come, a piece at a time. What waits for somebody who takes nothing
+//! fills the provider's link, on which others wait as well: after [`STALL_AFTER`] only a few of a provider's passages may go on
+//! waiting, for [`TAKE_TIMEOUT`], and who was given up has to wait before it asks again.
 
-use std::{rc::Rc, time::Duration};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use macula_content::{Answer, Ask};
-use macula_relay::{LinkKey, Passage};
+use macula_relay::{LinkKey, Passage, PassageEnd, Stall};
 use macula_transport::{StreamError, StreamReader, StreamWriter};
 use macula_wire::Fault;
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
@@ -17,8 +20,10 @@ use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use super::{driver::Shared, link_tasks::LinkContext};
 use crate::content_stream::{HEAD_TIMEOUT, HeadReadError, read_head, write_last_head};
 
-/// How long who asked may take nothing of what is there.
-const TAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long who asked may take nothing of what is there before its passage counts as stalled.
+const STALL_AFTER: Duration = Duration::from_secs(1);
+/// How long it may do that then, as one of the few that may.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a provider may send nothing. Who asked gives it up after 10 s; that is seen here only when there is something to
 /// hand on.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(12);
@@ -64,8 +69,14 @@ async fn serve(context: Rc<LinkContext>, writer: StreamWriter, reader: StreamRea
 
 async fn answer(context: &LinkContext, mut writer: StreamWriter, mut reader: StreamReader) -> Result<(), PassError> {
     let (ask, _) = read_head(&mut reader, Ask::decode).await?;
-    context.heard(std::time::Instant::now());
-    let begun = context.shared.relay.borrow_mut().begin_passage(context.key, ask.slot, &ask.content, ask.provider);
+    context.heard(Instant::now());
+    let begun = context.shared.relay.borrow_mut().begin_passage(
+        Instant::now(),
+        context.key,
+        ask.slot,
+        &ask.content,
+        ask.provider,
+    );
     // A denial is written down.
     context.shared.settle_rights();
     let passage = match begun {
@@ -102,18 +113,24 @@ async fn answer(context: &LinkContext, mut writer: StreamWriter, mut reader: Str
     let mut head = Vec::new();
     Answer { provider: Some(passage.passage.provider), ..answer }.encode(&mut head).map_err(HeadReadError::from)?;
     let pass = async {
-        hand_on(&mut writer, head.into()).await?;
-        hand_on(&mut writer, rest).await?;
+        passage.hand_on(&mut writer, head.into()).await?;
+        passage.hand_on(&mut writer, rest).await?;
         loop {
             let read = timeout(SILENCE_TIMEOUT, from_provider.read(PIECE_BYTES)).await;
             let Some(piece) = read.map_err(|_| PassError::Silent)?? else { return Ok::<_, PassError>(()) };
-            hand_on(&mut writer, piece).await?;
+            passage.hand_on(&mut writer, piece).await?;
         }
     };
-    tokio::select! {
-        passed = pass => passed?,
-        () = passage.ended.notified() => return Err(PassError::Ended),
+    let passed = tokio::select! {
+        passed = pass => passed,
+        () = passage.ended.notified() => Err(PassError::Ended),
+    };
+    match &passed {
+        Ok(()) => passage.end(PassageEnd::Taken),
+        Err(PassError::Slow) => passage.end(PassageEnd::TooSlow(Instant::now())),
+        Err(_) => {}
     }
+    passed?;
     writer.finish();
     Ok(())
 }
@@ -121,13 +138,6 @@ async fn answer(context: &LinkContext, mut writer: StreamWriter, mut reader: Str
 async fn refuse(writer: StreamWriter, fault: Fault) -> Result<(), PassError> {
     let answer = Answer::refused(fault);
     Ok(write_last_head(writer, |head| answer.encode(head)).await?)
-}
-
-async fn hand_on(writer: &mut StreamWriter, piece: Bytes) -> Result<(), PassError> {
-    if piece.is_empty() {
-        return Ok(());
-    }
-    Ok(timeout(TAKE_TIMEOUT, writer.write(piece)).await.map_err(|_| PassError::Slow)??)
 }
 
 /// Ends the passage with its task, whatever the reason.
@@ -143,12 +153,33 @@ impl OpenPassage {
         shared.passages.borrow_mut().insert(passage.id, Rc::clone(&ended));
         Self { shared: Rc::clone(shared), passage, ended }
     }
+
+    /// Hands on a piece. Few passages of a provider may wait long for whoever asked.
+    async fn hand_on(&self, writer: &mut StreamWriter, piece: Bytes) -> Result<(), PassError> {
+        if piece.is_empty() {
+            return Ok(());
+        }
+        let mut taking = std::pin::pin!(writer.write(piece));
+        if let Ok(taken) = timeout(STALL_AFTER, &mut taking).await {
+            return Ok(taken?);
+        }
+        if self.shared.relay.borrow_mut().stall_passage(self.passage.id) == Stall::GiveUp {
+            return Err(PassError::Slow);
+        }
+        timeout(TAKE_TIMEOUT, taking).await.map_err(|_| PassError::Slow)??;
+        self.shared.relay.borrow_mut().resume_passage(self.passage.id);
+        Ok(())
+    }
+
+    fn end(&self, how: PassageEnd) {
+        self.shared.relay.borrow_mut().end_passage(self.passage.id, how);
+    }
 }
 
 impl Drop for OpenPassage {
     fn drop(&mut self) {
         self.shared.passages.borrow_mut().remove(&self.passage.id);
-        self.shared.relay.borrow_mut().end_passage(self.passage.id);
+        self.end(PassageEnd::Ended);
     }
 }
 

@@ -1,12 +1,14 @@
 //! Who provides content, who may ask for it, and how many at a time.
 
+use std::time::Duration;
+
 use macula_wire::{
     Fault, Mcid, NodeId, Operation,
     control::{Control, Done, Find, Provide, Unprovide},
 };
 
 use super::harness::{Name, SLOT, Sim, id_of, wanted};
-use crate::{Passage, Permissions, RelayConfig};
+use crate::{Passage, PassageEnd, Permissions, RelayConfig, Stall};
 
 fn content(number: u32) -> Mcid {
     Mcid::of(&number.to_le_bytes())
@@ -23,7 +25,7 @@ fn find(sim: &mut Sim, name: Name, content: &Mcid) -> Result<Vec<NodeId>, Fault>
 }
 
 fn begin(sim: &mut Sim, name: Name, content: &Mcid, wanted: Option<NodeId>) -> Result<Passage, Fault> {
-    sim.relay.begin_passage(sim.hosts[name].key, SLOT, content, wanted)
+    sim.relay.begin_passage(sim.now, sim.hosts[name].key, SLOT, content, wanted)
 }
 
 /// Goal: what members provide is found by others until they take it back or leave.
@@ -69,13 +71,13 @@ fn requests_are_shared_out() {
     assert!(matches!(begin(&mut sim, asker, &content(1), Some(id_of(9))), Err(Fault::NotFound(_))));
     assert!(matches!(begin(&mut sim, asker, &content(2), None), Err(Fault::NotFound(_))));
     sim.relay.assert_consistent();
-    sim.relay.end_passage(one.id);
-    sim.relay.end_passage(one.id);
+    sim.relay.end_passage(one.id, PassageEnd::Ended);
+    sim.relay.end_passage(one.id, PassageEnd::Ended);
     sim.relay.assert_consistent();
     // A place in the tables that is used again has nothing of the passages of its predecessor.
     sim.close(second);
     sim.host(4);
-    sim.relay.end_passage(other.id);
+    sim.relay.end_passage(other.id, PassageEnd::Ended);
     sim.relay.assert_consistent();
 }
 
@@ -99,7 +101,7 @@ fn content_is_only_for_those_who_may_fetch_it() {
     sim.relay.assert_consistent();
     sim.join(stranger, SLOT + 1, 9, "io.other").unwrap();
     let key = sim.hosts[stranger].key;
-    assert!(matches!(sim.relay.begin_passage(key, SLOT + 1, &content(1), None), Err(Fault::NotFound(_))));
+    assert!(matches!(sim.relay.begin_passage(sim.now, key, SLOT + 1, &content(1), None), Err(Fault::NotFound(_))));
     sim.relay.suspend(key, SLOT);
     assert!(matches!(begin(&mut sim, stranger, &content(1), None), Err(Fault::Unavailable(_))));
     assert!(matches!(provide(&mut sim, stranger, &[content(1)]), Err(Fault::Unavailable(_))));
@@ -127,8 +129,47 @@ fn contents_and_passages_are_bounded() {
     assert!(matches!(begin(&mut sim, asker, &some[0], None), Err(Fault::Unavailable(_))), "of one link");
     begin(&mut sim, first, &some[0], None).unwrap();
     assert!(matches!(begin(&mut sim, second, &some[0], None), Err(Fault::Unavailable(_))), "in all");
-    sim.relay.end_passage(one.id);
+    sim.relay.end_passage(one.id, PassageEnd::Ended);
     begin(&mut sim, second, &some[0], None).unwrap();
     sim.relay.assert_consistent();
     sim.subscribe(asker, wanted("a"));
+}
+
+/// Goal: askers that take nothing hold up two streams of a provider's link at most, and who was given up waits before it asks again,
+/// longer each time; one that takes what it asks for is slow no more.
+#[test]
+fn who_takes_nothing_is_given_up_and_has_to_wait() {
+    let mut sim = Sim::new();
+    let (slow, other, provider) = (sim.host(1), sim.host(2), sim.host(3));
+    provide(&mut sim, provider, &[content(1)]).unwrap();
+    let of = |sim: &mut Sim, name| begin(sim, name, &content(1), None).map(|passage| passage.id);
+    let ids = [slow, slow, other].map(|name| of(&mut sim, name).unwrap());
+    let stalls = ids.map(|id| sim.relay.stall_passage(id));
+    assert_eq!(stalls, [Stall::Wait, Stall::Wait, Stall::GiveUp]);
+    assert_eq!(sim.relay.stall_passage(ids[0]), Stall::Wait, "the same is counted once");
+    sim.relay.resume_passage(ids[0]);
+    assert_eq!(sim.relay.stall_passage(ids[2]), Stall::Wait);
+    sim.relay.assert_consistent();
+    sim.relay.end_passage(ids[0], PassageEnd::TooSlow(sim.now));
+    let mut waited = Vec::new();
+    for _ in 0..8 {
+        let begun = sim.now;
+        while of(&mut sim, slow).is_err() {
+            sim.now += Duration::from_millis(500);
+        }
+        waited.push(sim.now.duration_since(begun).as_secs());
+        let id = of(&mut sim, slow).unwrap();
+        sim.relay.end_passage(id, PassageEnd::TooSlow(sim.now));
+    }
+    assert_eq!(waited, [1, 2, 4, 8, 16, 32, 60, 60]);
+    assert!(matches!(of(&mut sim, slow), Err(Fault::Unavailable(_))));
+    assert!(of(&mut sim, other).is_ok(), "others ask as ever");
+    sim.now += Duration::from_secs(60);
+    let id = of(&mut sim, slow).unwrap();
+    sim.relay.end_passage(id, PassageEnd::Taken);
+    let id = of(&mut sim, slow).unwrap();
+    sim.relay.end_passage(id, PassageEnd::TooSlow(sim.now));
+    sim.now += Duration::from_secs(1);
+    assert!(of(&mut sim, slow).is_ok(), "it begins anew with a second");
+    sim.relay.assert_consistent();
 }
