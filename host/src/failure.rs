@@ -78,8 +78,14 @@ impl fmt::Display for Failure {
 
 impl From<HomeError> for Failure {
     fn from(error: HomeError) -> Self {
-        let kind = if matches!(error, HomeError::Name(_)) { Kind::Usage } else { Kind::Failed };
-        Self::new(kind, error)
+        match &error {
+            HomeError::Name(_) => Self::usage(error),
+            // Most often it is the wrong place altogether.
+            HomeError::Io { .. } => {
+                Self::failed(format_args!("{error}; MACULA_HOME names the folder that all of this is in"))
+            }
+            _ => Self::failed(error),
+        }
     }
 }
 

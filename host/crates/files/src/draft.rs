@@ -13,7 +13,10 @@ use std::{
     io::{self, Seek as _, SeekFrom, Write as _},
     os::{
         fd::AsRawFd,
-        unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
+        unix::{
+            ffi::OsStrExt,
+            fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
+        },
     },
     path::{Path, PathBuf},
 };
@@ -88,6 +91,9 @@ impl Draft {
     }
 
     fn begin(path: &Path, mode: Mode) -> io::Result<Self> {
+        if path.as_os_str().as_bytes().ends_with(b"/") {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it names a folder"));
+        }
         let (place, spool) = match fs::metadata(path) {
             Ok(metadata) => match FileKind::of(&metadata) {
                 FileKind::Folder => return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder")),
@@ -450,7 +456,8 @@ mod tests {
             (folder.path().to_owned(), "it is a folder"),
             (folder.path().join("socket"), "it is a socket"),
             (folder.path().join("none/a.toml"), "No such file or directory"),
-            ("/".into(), "it is a folder"),
+            ("/".into(), "it names a folder"),
+            (folder.path().join("none/"), "it names a folder"),
         ] {
             let error = Draft::at(&path, Mode::Default).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
