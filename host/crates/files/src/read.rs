@@ -105,7 +105,7 @@ fn check(metadata: &fs::Metadata) -> Result<(), NotRead> {
 impl From<io::Error> for NotRead {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::NotFound => Self::NotFound,
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::NotFound,
             _ if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => Self::LinkLoop,
             _ => Self::Io(error),
         }

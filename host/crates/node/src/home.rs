@@ -42,7 +42,7 @@ use macula_transport::LocalNode;
 use macula_wire::{NodeId, RealmName, hello::Role};
 use serde::{Deserialize, Serialize};
 
-use self::files::{is_absent, key_at, make_directory, read_key, remove_drafts, write_private};
+use self::files::{is_absent, key_at, make_directory, read_key, remove_drafts, stored, write_private};
 pub use self::{
     clock::StoredClock,
     realms::{RealmEntry, RealmError},
@@ -56,6 +56,11 @@ pub const LOCAL_REALM: &str = "local.dev";
 
 /// What lies beside the files that all processes of this home write, and is older than that, nobody is writing any more.
 const SHARED_DRAFT_PATIENCE: Duration = Duration::from_secs(3600);
+
+/// A number in decimal.
+const EPOCH_BYTES_MAX: u64 = 64;
+/// Addresses, a name and ids.
+const ANNOUNCEMENT_BYTES_MAX: u64 = 64 << 10;
 
 /// The directory that holds everything this user's nodes keep.
 #[derive(Debug, Clone)]
@@ -282,7 +287,7 @@ impl Home {
             if !is_locked(&path.join("lock")) {
                 continue;
             }
-            let text = fs::read(path.join(ANNOUNCEMENT)).unwrap_or_default();
+            let text = announced(&path);
             if let Ok(node) = serde_json::from_slice(&text) {
                 running.push(node);
             }
@@ -301,7 +306,7 @@ impl Home {
     }
 
     fn describe(&self, name: &str) -> String {
-        let text = fs::read(self.path.join("nodes").join(name).join(ANNOUNCEMENT)).unwrap_or_default();
+        let text = announced(&self.path.join("nodes").join(name));
         match serde_json::from_slice::<RunningNode>(&text) {
             Ok(node) => format!("process {}", node.pid),
             Err(_) => "starting up".into(),
@@ -416,16 +421,23 @@ fn is_locked(path: &Path) -> bool {
     matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock))
 }
 
+/// What the node of this folder tells; empty when it does not run, or nothing that could be read.
+fn announced(node: &Path) -> Vec<u8> {
+    stored(&node.join(ANNOUNCEMENT), ANNOUNCEMENT_BYTES_MAX).ok().flatten().unwrap_or_default()
+}
+
 /// max(stored + 1, milliseconds since 1970), stored durably before it is used.
 fn next_epoch(path: &Path) -> Result<u64, HomeError> {
     let damaged = |what: &str| HomeError::Damaged {
         path: path.to_owned(),
         reason: format!("{what}; when the clock is right, remove the file and the clock is used instead"),
     };
-    let stored = match fs::read_to_string(path) {
-        Err(error) if is_absent(&error) => 0,
-        Err(error) => return Err(HomeError::Io { action: "read", path: path.to_owned(), error }),
-        Ok(text) => text.trim().parse::<u64>().map_err(|error| damaged(&format!("expected a number: {error}")))?,
+    let stored = match stored(path, EPOCH_BYTES_MAX)? {
+        None => 0,
+        Some(text) => {
+            let text = String::from_utf8_lossy(&text);
+            text.trim().parse::<u64>().map_err(|error| damaged(&format!("expected a number: {error}")))?
+        }
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     let next = stored.checked_add(1).ok_or_else(|| damaged("it cannot grow any more"))?;

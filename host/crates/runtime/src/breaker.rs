@@ -5,7 +5,7 @@
 
 use std::{
     collections::VecDeque,
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -178,13 +178,18 @@ pub(crate) fn store(file: &Path, bytes: &[u8]) -> io::Result<()> {
     macula_files::write_private(file, bytes).map_err(|error| error.error)
 }
 
+/// Times of crashes, and what the last one was.
+const RECORD_BYTES_MAX: u64 = 1 << 20;
+
 /// A file that is missing or damaged counts as empty: crashes will be counted again soon enough.
 fn read(file: &Path) -> Option<Record> {
-    serde_json::from_slice(&fs::read(file).ok()?).ok()
+    serde_json::from_slice(&macula_files::read(file, RECORD_BYTES_MAX).ok()?).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn open(file: &Path, mcid: &[u8], now_ms: u64) -> Result<Breaker, CrashLoop> {

@@ -13,7 +13,7 @@ use std::{
     time::SystemTime,
 };
 
-use macula_files::{Draft, Mode};
+use macula_files::{Draft, Mode, NotRead, ReadError};
 use macula_wire::Mcid;
 use wasmtime::{Engine, component::Component};
 
@@ -95,9 +95,9 @@ impl CodeCache {
     }
 
     fn lookup(&self, engine: &Engine, path: &Path, context: &str) -> Lookup {
-        let bytes = match fs::read(path) {
+        let bytes = match macula_files::read(path, BYTES_MAX) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Lookup::Missing,
+            Err(ReadError { why: NotRead::NotFound, .. }) => return Lookup::Missing,
             Err(_) => return Lookup::Unusable("it cannot be read"),
         };
         let Some((code, seal)) = bytes.split_last_chunk::<SEAL_BYTES>() else {

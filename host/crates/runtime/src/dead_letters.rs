@@ -192,7 +192,7 @@ impl DeadLetters {
 
     /// One of them.
     pub fn get(&self, id: u64) -> Option<DeadLetter> {
-        serde_json::from_slice(&fs::read(self.path(id)).ok()?).ok()
+        serde_json::from_slice(&macula_files::read(&self.path(id), BYTES_MAX).ok()?).ok()
     }
 
     /// Forgets one.

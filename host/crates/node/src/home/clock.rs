@@ -3,17 +3,17 @@
 //! All nodes of a home write to it, and raise the floor only. A reset lowers it, and is counted, so that a node that runs notices
 //! and does not raise it again.
 
-use std::{
-    fs::{self, OpenOptions},
-    os::unix::fs::OpenOptionsExt,
-};
+use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     Home, HomeError,
-    files::{is_absent, write_private},
+    files::{stored, write_private},
 };
+
+/// Four numbers and their names.
+const CLOCK_BYTES_MAX: u64 = 4 << 10;
 
 /// What is known of the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -39,11 +39,7 @@ impl Home {
     /// When it cannot be read, or is damaged.
     pub fn clock(&self) -> Result<StoredClock, HomeError> {
         let path = self.path.join("clock");
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if is_absent(&error) => return Ok(StoredClock::default()),
-            Err(error) => return Err(HomeError::Io { action: "read", path, error }),
-        };
+        let Some(text) = stored(&path, CLOCK_BYTES_MAX)? else { return Ok(StoredClock::default()) };
         serde_json::from_slice(&text).map_err(|error| HomeError::Damaged {
             path,
             reason: format!("{error}; when the machine's clock is right, run: macula-host clock reset"),
@@ -95,6 +91,8 @@ impl Home {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// Goal: the floor outlives processes, a reset is counted and lowers it, and is the way out of a damaged file.

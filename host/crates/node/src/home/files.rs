@@ -9,7 +9,7 @@ use std::{
 };
 
 use ed25519_dalek::SigningKey;
-use macula_files::{Draft, Mode, WriteError, is_draft};
+use macula_files::{Draft, Mode, NotRead, ReadError, WriteError, is_draft};
 use zeroize::Zeroizing;
 
 use super::HomeError;
@@ -17,6 +17,16 @@ use super::HomeError;
 /// Whether there is nothing at a path, also because there is no folder for it.
 pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// What a file of the home holds; `None` where there is none. What has more than `bytes_max` bytes was not written by a node.
+pub(super) fn stored(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, HomeError> {
+    match macula_files::read(path, bytes_max) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(ReadError { why: NotRead::NotFound, .. }) => Ok(None),
+        Err(ReadError { path, why: NotRead::Io(error) }) => Err(HomeError::Io { action: "read", path, error }),
+        Err(ReadError { path, why }) => Err(HomeError::Damaged { path, reason: why.to_string() }),
+    }
 }
 
 /// Removes what writes that were cut short left behind `patience` ago; none is needed under the directory's lock.

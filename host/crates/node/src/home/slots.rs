@@ -7,7 +7,7 @@ use macula_deploy::PackageId;
 
 use super::{
     HomeError, NodeState,
-    files::{is_absent, make_directory, write_private},
+    files::{make_directory, stored, write_private},
 };
 
 /// A file of a node's state. Cheap to clone.
@@ -72,17 +72,16 @@ impl PackageFiles {
     }
 }
 
+/// A few records, each of some kilobytes, with their tokens.
+const STATE_BYTES_MAX: u64 = 16 << 20;
+
 impl StateFile {
     /// Reads it; `None` when it was never written.
     ///
     /// # Errors
     /// When it cannot be read.
     pub fn read(&self) -> Result<Option<Vec<u8>>, HomeError> {
-        match fs::read(&self.0) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(HomeError::Io { action: "read", path: self.0.clone(), error }),
-        }
+        stored(&self.0, STATE_BYTES_MAX)
     }
 
     /// Replaces it; when this returns, it is on the disk.
