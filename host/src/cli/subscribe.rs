@@ -129,7 +129,7 @@ impl Subscribe {
         printer: &Printer,
         common: &CommonFlags,
     ) -> Ended {
-        let (mut printed, mut lost, mut right) = (0, None, Right::Held);
+        let (mut printed, mut outage, mut right) = (0, Outage::default(), Right::Held);
         let (mut link, mut permissions) = (mesh.link(), mesh.permissions());
         link.mark_unchanged();
         permissions.mark_unchanged();
@@ -147,7 +147,14 @@ impl Subscribe {
                 _ = &mut interrupted => return Ended::Interrupted,
                 message = subscription.next() => message,
                 Ok(()) = link.changed() => {
-                    note_link(&link.borrow_and_update(), mesh.last_heard(), &mut lost, common);
+                    let change = match &*link.borrow_and_update() {
+                        LinkState::Up(_) => LinkChange::Back,
+                        LinkState::Down { reason, .. } => LinkChange::Lost(reason.clone()),
+                        LinkState::Closed => continue,
+                    };
+                    if let Some(text) = outage.noted(change, mesh.last_heard(), Instant::now()) {
+                        note(&text, common);
+                    }
                     continue;
                 }
                 Ok(()) = permissions.changed() => {
@@ -215,22 +222,34 @@ enum Ended {
     Failed(Failure),
 }
 
-/// What was published while there was no link may be missing, and whoever reads has to know. The time counts from when the
-/// relay was last heard: it may have been silent for a while before that was noticed.
-fn note_link(state: &LinkState, last_heard: Instant, lost: &mut Option<Instant>, common: &CommonFlags) {
-    let text = match (state, &lost) {
-        (LinkState::Down { reason, .. }, None) => {
-            *lost = Some(last_heard);
-            format!("the link was lost: {reason}")
+/// What has become of the link.
+enum LinkChange {
+    /// It is gone, and why.
+    Lost(String),
+    Back,
+}
+
+/// What was published while there is no link may be missing, and whoever reads has to know. The time counts from when the relay
+/// was last heard: it may have been silent for a while before that was noticed.
+#[derive(Default)]
+struct Outage(Option<Instant>);
+
+impl Outage {
+    /// What is to be said of a change, if anything is new in it.
+    fn noted(&mut self, change: LinkChange, last_heard: Instant, now: Instant) -> Option<String> {
+        match (change, self.0) {
+            (LinkChange::Lost(reason), None) => {
+                self.0 = Some(last_heard);
+                Some(format!("the link was lost: {reason}"))
+            }
+            (LinkChange::Back, Some(since)) => {
+                self.0 = None;
+                let seconds = now.saturating_duration_since(since).as_secs_f64();
+                Some(format!("linked again after {seconds:.1} s; messages of that time may be missing"))
+            }
+            (LinkChange::Lost(_), Some(_)) | (LinkChange::Back, None) => None,
         }
-        (LinkState::Up(_), Some(since)) => {
-            let seconds = since.elapsed().as_secs_f64();
-            *lost = None;
-            format!("linked again after {seconds:.1} s; messages of that time may be missing")
-        }
-        _ => return,
-    };
-    note(&text, common);
+    }
 }
 
 fn note(text: &str, common: &CommonFlags) {
@@ -269,4 +288,23 @@ async fn print_message(message: &Message, printer: &Printer, common: &CommonFlag
 
 fn base64(bytes: &[u8]) -> String {
     data_encoding::BASE64.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: who reads is told how long messages may be missing, from when the relay was last heard.
+    #[test]
+    fn an_outage_counts_from_what_was_last_heard() {
+        let heard = Instant::now();
+        let at = |seconds| heard + Duration::from_secs(seconds);
+        let mut outage = Outage::default();
+        assert_eq!(outage.noted(LinkChange::Back, heard, heard), None, "there was none");
+        let lost = outage.noted(LinkChange::Lost("no answer".into()), heard, at(8));
+        assert_eq!(lost.as_deref(), Some("the link was lost: no answer"));
+        assert_eq!(outage.noted(LinkChange::Lost("still none".into()), heard, at(9)), None);
+        let back = outage.noted(LinkChange::Back, at(9), at(9)).unwrap();
+        assert!(back.starts_with("linked again after 9.0 s"), "{back}");
+    }
 }

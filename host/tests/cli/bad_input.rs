@@ -186,6 +186,9 @@ fn ports_and_names_in_use() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     home.output(&["relay", "--listen", &address]).failed(1, "in use");
+    // The hint is about the address that was asked for.
+    let joined = format!("join it with --relay quic://{address}, or choose another port with --listen 127.0.0.1:0");
+    home.output(&["relay", "--listen", &address]).failed(1, &joined);
     let node = home.node(&["run"]);
     home.output(&["run", "--listen", "127.0.0.1:0"]).failed(1, "already running");
     let health = node.ready["health"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned();

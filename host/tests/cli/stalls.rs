@@ -38,7 +38,7 @@ fn started(home: &Home, arguments: &[&str]) -> Child {
 fn a_stalled_pipe_does_not_cost_the_link() {
     const MESSAGES: usize = 2000;
     let home = Home::new();
-    let node = home.node(&["run", &prebuilt("echo")]);
+    let node = home.node(&["run", &prebuilt("sensor-alert")]);
     let own = links(&node);
     // Standard input that does not end: stored content, lines, and an argument.
     let mut adding = started(&home, &["content", "add", "-"]);
@@ -52,11 +52,15 @@ fn a_stalled_pipe_does_not_cost_the_link() {
     assert!(note.contains("subscribed"), "{note}");
     let lines: String = (0..MESSAGES).map(|n| format!("{n:0200}\n")).collect();
     home.output_with(&["publish", "s.a", "--lines"], lines.as_bytes()).succeeded();
+    // A log that nobody reads either: each of these makes a warning.
+    let bad: String = "no number\n".repeat(1500);
+    home.output_with(&["publish", "sensors.a.temperature", "--lines"], bad.as_bytes()).succeeded();
+    let mut logging = started(&home, &["logs", "sensor-alert", "-f", "--json"]);
     let frozen = home.subscriber(&["frozen.a"]);
-    until_links(&node, own + 4);
+    until_links(&node, own + 5);
     frozen.signal("-STOP");
     // The frozen one alone loses its link.
-    until_links(&node, own + 3);
+    until_links(&node, own + 4);
     // Everything goes on.
     adding.stdin.take().unwrap().write_all(b"hello").unwrap();
     let mut mcid = String::new();
@@ -74,6 +78,13 @@ fn a_stalled_pipe_does_not_cost_the_link() {
     let mut rest = String::new();
     notes.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "", "nothing was lost, and no link");
+    home.output(&["publish", "sensors.late.temperature", "no number"]).succeeded();
+    let logged = BufReader::new(logging.stdout.take().unwrap()).lines().map(|line| line.unwrap());
+    let before: usize =
+        logged.take_while(|line| !line.contains("sensors.late.temperature")).map(|line| line.len()).sum();
+    assert!(before > 64 << 10, "{before} bytes are no more than a pipe holds");
+    logging.kill().unwrap();
+    logging.wait().unwrap();
     frozen.signal("-KILL");
     node.stop();
 }

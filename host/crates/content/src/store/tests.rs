@@ -153,7 +153,9 @@ fn owners_are_bounded_and_a_disk_that_is_nearly_full_is_full() {
     let further = store.adopt(&plugin("further"), &mcid, 1);
     assert!(matches!(further, Err(StoreError::QuotaExceeded { whose: Quota::Owners })));
     disk.set_faults(Faults { free_bytes: Some(FREE_BYTES_MIN + 8191), ..Faults::default() });
-    assert!(matches!(store.put(OPERATOR, &content(4097), 1), Err(StoreError::DiskFull)));
+    let full = store.put(OPERATOR, &content(4097), 1).unwrap_err();
+    assert!(matches!(full, StoreError::DiskFull));
+    assert!(full.to_string().contains("16 MiB of it are kept free"), "{full}");
     store.put(OPERATOR, b"other", 1).unwrap();
     let partial = store.partial(OPERATOR, &Mcid::of(b"elsewhere"), 1).unwrap();
     assert!(matches!(partial.set_size(8192, 1), Err(StoreError::DiskFull)));

@@ -193,4 +193,15 @@ mod tests {
         assert_eq!(listed.iter().map(|stored| stored.tokens.is_ok()).collect::<Vec<_>>(), [true, false]);
         assert_eq!(listed.into_iter().flat_map(StoredTokens::into_delegations).count(), 1);
     }
+
+    /// Goal: a byte-order mark, which some editors write, changes nothing; what is no token is told in words.
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        let token = BASE64.encode(delegation().bytes());
+        let marked = format!("\u{feff}{token}\n");
+        assert_eq!(read_tokens(marked.as_bytes()).unwrap(), read_tokens(token.as_bytes()).unwrap());
+        let other = read_tokens("\u{feff}ïx".as_bytes()).unwrap_err().to_string();
+        assert!(other.contains("it begins with") && !other.contains("Some("), "{other}");
+        assert!(read_tokens(b"").unwrap_err().to_string().contains("it is empty"));
+    }
 }
