@@ -7,6 +7,9 @@
 //! The contract's types stand in `conformance/contract.txt`, a line for each place in a type; a test makes them anew from
 //! `wit/` and compares.
 
+#[cfg(test)]
+mod contract_component;
+
 use std::{collections::BTreeMap, sync::LazyLock};
 
 use wasmparser::{
@@ -219,32 +222,10 @@ fn joined<'a>(names: impl IntoIterator<Item = &'a wasmparser::names::KebabString
 mod tests {
     use std::fmt::Write as _;
 
-    use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
-    use wit_parser::{ManglingAndAbi, Resolve};
+    use super::{contract_component::contract_component, *};
 
-    use super::*;
-
-    /// A component that exports the contract's handlers, with these changes to `wit/`.
     fn component(changes: &[(&str, &str)]) -> Vec<u8> {
-        let mut resolve = Resolve::default();
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../wit");
-        let mut text = String::new();
-        let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.sort();
-        for file in files {
-            let part = std::fs::read_to_string(file).unwrap();
-            // One text has one package line.
-            text.push_str(&part.replace("package macula:plugin@0.1.0;", ""));
-        }
-        for (from, to) in changes {
-            assert!(text.contains(from), "{from}");
-            text = text.replacen(from, to, 1);
-        }
-        let package = resolve.push_str("contract.wit", &format!("package macula:plugin@0.1.0;\n{text}")).unwrap();
-        let world = resolve.packages[package].worlds["plugin"];
-        let mut module = dummy_module(&resolve, world, ManglingAndAbi::Standard32);
-        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
-        ComponentEncoder::default().module(&module).unwrap().encode().unwrap()
+        contract_component("plugin", "", changes)
     }
 
     /// The lines of `contract.txt` for a component.

@@ -3,6 +3,8 @@
 
 mod calls;
 mod content;
+#[path = "../../src/conformance/contract_component.rs"]
+mod contract_component;
 mod crashes;
 mod delivery;
 mod examples;

@@ -5,7 +5,12 @@ use std::fs;
 use bytes::Bytes;
 use macula_runtime::{Grant, PluginSource, StartError, StartOptions};
 
-use super::support::{Fixture, MANIFEST, PROBE};
+use super::{
+    contract_component::contract_component,
+    support::{Fixture, MANIFEST, PROBE},
+};
+
+const SHOUTING: &str = "world shouting { import log; export lifecycle; }";
 
 async fn refused(fixture: &Fixture, bytes: Vec<u8>) -> String {
     let source = PluginSource::Bytes { name: "bad".into(), bytes: bytes.into() };
@@ -23,10 +28,9 @@ async fn components_that_do_not_fit() {
     for (wat, expected) in [
         ("(module)".to_owned(), "a core WebAssembly module"),
         ("(component)".to_owned(), "handles nothing"),
-        (format!("(component {handler})"), "does not have export `on-message`"),
         (
-            format!("(component (import \"macula:plugin/log@0.1.0\" (instance (export \"shout\" (func)))) {handler})"),
-            "macula:plugin/log@0.1.0",
+            format!("(component {handler})"),
+            "in message-handler's on-message: the component does not export this function",
         ),
         (
             format!("(component (import \"wasi:http/types@0.2.0\" (instance)) {handler})"),
@@ -36,6 +40,11 @@ async fn components_that_do_not_fit() {
         let text = refused(&fixture, wat::parse_str(&wat).unwrap()).await;
         assert!(text.starts_with("bad: ") && text.contains(expected), "{text}");
     }
+    // A function that no host has.
+    let shouts =
+        contract_component("shouting", SHOUTING, &[("interface log {", "interface log {\n    shout: func();\n")]);
+    let text = refused(&fixture, shouts).await;
+    assert!(text.starts_with("bad: ") && text.contains("macula:plugin/log@0.1.0"), "{text}");
     let mut damaged = PROBE.to_vec();
     let middle = damaged.len() / 2;
     damaged[middle..middle + 64].fill(0xff);
@@ -89,26 +98,22 @@ async fn an_altered_file_in_the_cache_is_not_run() {
     assert_ne!(fs::read(&file).unwrap(), code, "compiled again and replaced");
 }
 
-/// Has the functions of `config-handler` by name, and no other handler.
-const CONFIG_HANDLER: &str = r#"(component
-    (core module $m (func (export "f")))
-    (core instance $m (instantiate $m))
-    (func $f (canon lift (core func $m "f")))
-    (instance $i (export "on-config-changed" (func $f)) (export "on-rights-changed" (func $f)))
-    (export "macula:plugin/config-handler@0.1.0" (instance $i)))"#;
-
 #[tokio::test]
 async fn a_manifest_for_handlers_that_are_not_there() {
     let fixture = Fixture::new();
-    let bytes = Bytes::from(wat::parse_str(CONFIG_HANDLER).unwrap());
+    let world = "world odd { export config-handler; }";
+    let bytes = Bytes::from(contract_component("odd", world, &[]));
+    let wrong = contract_component(
+        "odd",
+        world,
+        &[("on-config-changed: func(keys: list<string>)", "on-config-changed: func()")],
+    );
     for (manifest, expected) in [
         (
             "subscribe = [\"a\"]\n[[subscriptions]]\npattern = \"a\"",
             "subscription to a needs the export message-handler",
         ),
         ("advertise = [\"a\"]\n[[procedures]]\nprocedure = \"a\"", "offer of a needs the export call-handler"),
-        // The right name with another type than the contract's.
-        ("", "did not start"),
     ] {
         let manifest = Some(fixture.write("odd.toml", manifest).into());
         let source = PluginSource::Bytes { name: "odd".into(), bytes: bytes.clone() };
@@ -117,4 +122,7 @@ async fn a_manifest_for_handlers_that_are_not_there() {
         assert!(error.contains(expected), "{error}");
         assert!(fixture.runtime.plugins().is_empty());
     }
+    // The right name with another type than the contract's.
+    let text = refused(&fixture, wrong).await;
+    assert!(text.contains("in config-handler's on-config-changed: keys (a list in the contract) is missing"), "{text}");
 }
