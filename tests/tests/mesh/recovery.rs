@@ -314,3 +314,18 @@ async fn the_second_relay_takes_over() {
     soon(mesh.publish_with(&topic("n"), b"over here", &acked())).await.unwrap();
     assert_eq!(payloads(&mut got, 1).await, ["over here"]);
 }
+
+/// Goal: a relay that does not answer hides no other: the handle links to the second long before the first is given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_does_not_answer_hides_no_other() {
+    // A bound port that says nothing.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let relay = relay_at(100, 0);
+    let mut with_both = config(relay.url());
+    let port = silent.local_addr().unwrap().port();
+    with_both.relays.insert(0, format!("quic://127.0.0.1:{port}#{}", relay.node()).parse().unwrap());
+    // A dial takes ten seconds before it is given up.
+    with_both.timeout = Duration::from_secs(8);
+    let mesh = soon(Mesh::connect(with_both)).await.unwrap();
+    assert_eq!(up(&mesh, 0).await.relay, relay.node());
+}

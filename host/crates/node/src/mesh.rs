@@ -15,6 +15,7 @@
 mod call;
 mod config;
 mod content;
+mod dialling;
 mod fetch;
 mod handle;
 mod inbound;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use macula_transport::{Backoff, ControlReadError, ControlReader, ControlWriter, Dialler, Link, RelayUrl};
+use macula_transport::{Backoff, ControlReadError, ControlReader, ControlWriter, DialError, Dialler, Link, RelayUrl};
 use macula_wire::{
     NodeId,
     control::{Beat, Control, Join, Proof, Show},
@@ -18,6 +18,7 @@ use tokio::{
 use super::{
     config::{self, LinkState, MeshConfig, Outlook},
     content,
+    dialling::{AllFailed, Relays},
     handle::Shared,
     inbound::Inbound,
     outbox::REALM_SLOT,
@@ -39,25 +40,21 @@ struct Down {
 pub(super) async fn run(shared: Arc<Shared>, config: MeshConfig, mut close: watch::Receiver<bool>) {
     let dialler = Dialler::new(config.tls, &config.endpoint);
     let mut backoff = Backoff::for_links();
-    let mut next_relay = 0;
+    let mut relays = Relays::new(config.relays.clone());
     let rights = tokio::spawn(keep_rights(Arc::clone(&shared), close.clone()));
     while !*close.borrow() {
-        let url = &config.relays[next_relay % config.relays.len()];
-        next_relay += 1;
-        let attempt = async {
-            match dialler.dial(url, &config.node).await {
-                Ok(link) => serve(&shared, &config, url, &link, close.clone(), &mut backoff).await,
-                Err(error) => {
-                    let outlook = if error.is_transient() { Outlook::Hopeful } else { Outlook::Refused };
-                    Down { outlook, reason: error.to_string() }
-                }
-            }
+        let dialled = tokio::select! {
+            dialled = relays.dial(&dialler, &config.node) => dialled,
+            () = until(&mut close) => break,
         };
-        let down = attempt.await;
+        let down = match dialled {
+            Ok((url, link)) => serve(&shared, &config, &url, &link, close.clone(), &mut backoff).await,
+            Err(failed) => failed.into(),
+        };
         if *close.borrow() {
             break;
         }
-        tracing::info!(relay = %url, reason = %down.reason, attempt = backoff.attempts(), "no link");
+        tracing::info!(reason = %down.reason, attempt = backoff.attempts(), "no link");
         shared.set_state(LinkState::Down { reason: down.reason, outlook: down.outlook });
         let delay = backoff.next(getrandom::u32().unwrap_or(u32::MAX / 2));
         tokio::select! {
@@ -134,6 +131,14 @@ async fn serve(
     link.close(&down.reason);
     shared.registry.link_down();
     down
+}
+
+impl From<AllFailed> for Down {
+    fn from(AllFailed(failed): AllFailed) -> Self {
+        let is_hopeful = failed.iter().any(DialError::is_transient);
+        let reasons: Vec<String> = failed.iter().map(ToString::to_string).collect();
+        Self { outlook: if is_hopeful { Outlook::Hopeful } else { Outlook::Refused }, reason: reasons.join("; ") }
+    }
 }
 
 impl Down {
