@@ -1,7 +1,9 @@
 //! All modules that a plugin is made of, and their paths in the component.
 //!
-//! The project's are below `app/`, the SDK's below `macula/`; specifiers are rewritten to lead from one to the other. The
-//! module `macula` is put together of what is imported from it, so that a part of the SDK that nobody uses brings no
+//! The project's are below `app/`, the SDK's below `macula/`, and what lies outside of the project (packages that a workspace
+//! shares, linked ones) below `around/N/`, where N folders up is what both are in: no name in a component tells where the
+//! project lies. Specifiers are rewritten to lead from one to the other. What a specifier stands for is told by
+//! `node_modules`, `package.json`, and `paths` and `baseUrl` of the project's `tsconfig.json`, or `jsconfig.json`. The module `macula` is put together of what is imported from it, so that a part of the SDK that nobody uses brings no
 //! interface into the component.
 
 use std::{
@@ -10,12 +12,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use oxc_resolver::{ResolveOptions, Resolver};
+use oxc_resolver::{ResolveOptions, ResolverGeneric, TsconfigDiscovery, TsconfigOptions, TsconfigReferences};
 
-use crate::{handlers::Handlers, source, world};
+use crate::{disk::Disk, handlers::Handlers, source, world};
 
 /// The SDK's module of all names.
 const SDK_INDEX: &str = "macula/index.js";
+
+/// Files that say what specifiers stand for, beside package.json; the first that is there.
+const CONFIGS: [&str; 2] = ["tsconfig.json", "jsconfig.json"];
 
 /// Modules of Node that are often asked for without `node:`. Some are packages of npm as well, and are found as those.
 const NODE_MODULES: [&str; 18] = [
@@ -45,8 +50,6 @@ pub struct Modules {
     pub files: BTreeMap<PathBuf, String>,
     /// Interfaces that the modules import: of the contract, and [`world::RANDOM`].
     pub interfaces: BTreeSet<String>,
-    /// Files of the project that went in.
-    pub inputs: Vec<PathBuf>,
 }
 
 /// What the modules are for.
@@ -60,10 +63,10 @@ pub enum Engine {
 pub struct Graph {
     root: PathBuf,
     sdk: PathBuf,
-    resolver: Resolver,
+    disk: Disk,
+    resolver: ResolverGeneric<Disk>,
     files: BTreeMap<PathBuf, String>,
     interfaces: BTreeSet<String>,
-    inputs: Vec<PathBuf>,
     /// Names imported from `macula`; `None` for all.
     names: Option<BTreeSet<String>>,
     /// The SDK's names, and the module that has each.
@@ -71,8 +74,12 @@ pub struct Graph {
 }
 
 impl Graph {
-    pub fn new(root: &Path, sdk: &Path) -> Result<Self> {
-        let resolver = Resolver::new(ResolveOptions {
+    pub fn new(disk: Disk, root: &Path, sdk: &Path) -> Result<Self> {
+        let config_file = CONFIGS.into_iter().map(|name| root.join(name)).find(|file| disk.is_file(file));
+        let options = ResolveOptions {
+            tsconfig: config_file.map(|config_file| {
+                TsconfigDiscovery::Manual(TsconfigOptions { config_file, references: TsconfigReferences::Auto })
+            }),
             condition_names: vec!["import".into(), "default".into()],
             // Those with JSX are found to be refused by name.
             extensions: [".ts", ".mts", ".js", ".mjs", ".json", ".tsx", ".jsx"].map(String::from).to_vec(),
@@ -82,15 +89,16 @@ impl Graph {
             ],
             main_fields: vec!["module".into(), "main".into()],
             ..ResolveOptions::default()
-        });
-        let exports = sdk_exports(sdk)?;
+        };
+        let resolver = ResolverGeneric::new_with_file_system(disk.clone(), options);
+        let exports = sdk_exports(&disk, sdk)?;
         Ok(Self {
             root: root.to_owned(),
             sdk: sdk.to_owned(),
+            disk,
             resolver,
             files: BTreeMap::new(),
             interfaces: BTreeSet::new(),
-            inputs: Vec::new(),
             names: Some(BTreeSet::new()),
             exports,
         })
@@ -157,8 +165,7 @@ impl Graph {
             index.push_str(&format!("export {{ {name} }} from \"./{module}\";\n"));
         }
         self.files.insert(SDK_INDEX.into(), index);
-        self.inputs.sort();
-        Ok(Modules { files: self.files, interfaces: self.interfaces, inputs: self.inputs })
+        Ok(Modules { files: self.files, interfaces: self.interfaces })
     }
 
     fn add_sdk_module(&mut self, module: &str) -> Result<PathBuf> {
@@ -167,14 +174,10 @@ impl Graph {
     }
 
     fn add_project_module(&mut self, file: &Path) -> Result<PathBuf> {
-        let below = file
-            .strip_prefix(&self.root)
-            .map_err(|_| anyhow!("{} lies outside the project {}", file.display(), self.root.display()))?;
-        let mut staged = Path::new("app").join(below).into_os_string();
+        let mut staged = place(&self.root, file).into_os_string();
         if source::Kind::of(file) != source::Kind::JavaScript {
             staged.push(".js");
         }
-        self.inputs.push(file.to_owned());
         self.add(file, staged.into())
     }
 
@@ -185,7 +188,7 @@ impl Graph {
             return Ok(staged);
         }
         self.files.insert(staged.clone(), String::new());
-        let source = source::read(file)?;
+        let source = source::read(&self.disk, file)?;
         let mut replacements = Vec::new();
         for request in &source.requests {
             let target = self
@@ -260,8 +263,8 @@ impl Graph {
 }
 
 /// The SDK's names, from its index: `export { a, b } from './module.js';` lines.
-fn sdk_exports(sdk: &Path) -> Result<BTreeMap<String, String>> {
-    let index = source::read(&sdk.join("index.js"))?;
+fn sdk_exports(disk: &Disk, sdk: &Path) -> Result<BTreeMap<String, String>> {
+    let index = source::read(disk, &sdk.join("index.js"))?;
     let mut exports = BTreeMap::new();
     for request in index.requests {
         let module = request.specifier.trim_start_matches("./").to_owned();
@@ -270,6 +273,16 @@ fn sdk_exports(sdk: &Path) -> Result<BTreeMap<String, String>> {
         }
     }
     Ok(exports)
+}
+
+/// Where a module that is not the SDK's lies in the component.
+fn place(root: &Path, file: &Path) -> PathBuf {
+    if let Ok(below) = file.strip_prefix(root) {
+        return Path::new("app").join(below);
+    }
+    let both = root.ancestors().find(|ancestor| file.starts_with(ancestor)).unwrap_or(Path::new("/"));
+    let up = root.components().count() - both.components().count();
+    Path::new("around").join(up.to_string()).join(file.strip_prefix(both).unwrap_or(file))
 }
 
 /// A specifier that leads from one module to another.
@@ -302,6 +315,7 @@ fn camel_case(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Sight;
 
     #[test]
     fn specifiers_lead_from_module_to_module() {
@@ -309,6 +323,113 @@ mod tests {
         assert_eq!(from("app/a.js", "app/b.js"), "./b.js");
         assert_eq!(from("app/src/a.js", "macula/index.js"), "../../macula/index.js");
         assert_eq!(from("app/a.js", "app/src/b.js"), "./src/b.js");
+    }
+
+    #[test]
+    fn where_a_module_lies_in_the_component_does_not_tell_where_the_project_lies() {
+        let place = |root: &str, file: &str| place(Path::new(root), Path::new(file)).display().to_string();
+        assert_eq!(place("/a/plugins/x", "/a/plugins/x/src/i.js"), "app/src/i.js");
+        for home in ["/a", "/else/where"] {
+            let [root, hoisted, beside] =
+                ["plugins/x", "node_modules/z/i.js", "plugins/lib/i.js"].map(|path| format!("{home}/{path}"));
+            assert_eq!(place(&root, &hoisted), "around/2/node_modules/z/i.js");
+            assert_eq!(place(&root, &beside), "around/1/lib/i.js");
+        }
+        assert_eq!(place("/x", "/lib/i.js"), "around/1/lib/i.js");
+        // Another folder whose name begins alike.
+        assert_eq!(place("/a/x", "/a/x2/i.js"), "around/1/x2/i.js");
+    }
+
+    /// A folder of files, gone when it is dropped.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn with(name: &str, files: &[(&str, &str)]) -> Self {
+            let folder = std::env::temp_dir().join(format!("macula-graph-{}-{name}", std::process::id()));
+            for (path, text) in files {
+                let path = folder.join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, text).unwrap();
+            }
+            Self(folder.canonicalize().unwrap())
+        }
+
+        /// The modules that the project in `project` is made of, and all that was seen for that.
+        fn modules(&self, project: &str, entry: &str) -> (Vec<String>, Vec<(PathBuf, Sight)>) {
+            let root = self.0.join(project);
+            let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../js").canonicalize().unwrap();
+            let disk = Disk::default();
+            let handlers = crate::handlers::of(&disk, &root.join(entry)).unwrap();
+            let mut graph = Graph::new(disk.clone(), &root, &sdk).unwrap();
+            graph.add_entry(&root.join(entry), &handlers, Engine::QuickJs).unwrap();
+            let files = graph.finish().unwrap().files.into_keys().map(|path| path.display().to_string());
+            (files.filter(|path| !path.starts_with("macula/")).collect(), disk.sights_outside(&sdk))
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    const PLUGIN: &str = "export default { onCall() { return value } };";
+
+    #[test]
+    fn packages_of_a_workspace_and_linked_ones_are_found_around_the_project() {
+        let entry = format!("import value from 'hoisted'; import 'linked'; import '../shared.js'; {PLUGIN}");
+        let folder = Folder::with(
+            "workspace",
+            &[
+                ("node_modules/hoisted/package.json", r#"{"exports": "./i.js"}"#),
+                ("node_modules/hoisted/i.js", "export default 1"),
+                ("lib/package.json", r#"{"name": "linked", "main": "i.js"}"#),
+                ("lib/i.js", "export {}"),
+                ("shared.js", "export {}"),
+                ("plugin/package.json", "{}"),
+                ("plugin/index.js", &entry),
+            ],
+        );
+        std::fs::create_dir(folder.0.join("plugin/node_modules")).unwrap();
+        let link = folder.0.join("plugin/node_modules/linked");
+        std::os::unix::fs::symlink("../../lib", &link).unwrap();
+        let (modules, sights) = folder.modules("plugin", "index.js");
+        assert_eq!(
+            modules,
+            ["app/index.js", "around/1/lib/i.js", "around/1/node_modules/hoisted/i.js", "around/1/shared.js"]
+        );
+        // What led there: a link, what says where a package begins, and a place where a nearer one would have been.
+        let seen = |path: &str| -> Vec<&Sight> {
+            let path = folder.0.join(path);
+            sights.iter().filter(|(seen, _)| *seen == path).map(|(_, sight)| sight).collect()
+        };
+        assert_eq!(seen("plugin/node_modules/linked"), [&Sight::Link("../../lib".into())]);
+        assert!(seen("plugin/node_modules/linked/package.json").iter().any(|sight| matches!(sight, Sight::Read(_))));
+        assert_eq!(seen("plugin/node_modules/hoisted"), [&Sight::Nothing]);
+    }
+
+    #[test]
+    fn paths_of_the_config_and_imports_of_the_package_are_understood() {
+        let entry = format!("import value from '~/value'; import n from '#n'; import 'macula'; void n; {PLUGIN}");
+        let config = "// with a comment\n{ \"extends\": \"./base.json\", \"include\": [\"src\"] }";
+        let base = r#"{ "compilerOptions": { "paths": { "macula": ["./macula/index.d.ts"], "~/*": ["./src/*"] } } }"#;
+        let files = [
+            ("base.json", base),
+            ("package.json", r##"{"imports": {"#n": "./src/n.json"}}"##),
+            ("src/index.ts", &entry),
+            ("src/value.ts", "export default 1"),
+            ("src/n.json", "1"),
+        ];
+        for config_name in ["tsconfig.json", "jsconfig.json"] {
+            let folder = Folder::with(config_name, &[&files[..], &[(config_name, config)]].concat());
+            let (modules, sights) = folder.modules("", "src/index.ts");
+            assert_eq!(modules, ["app/src/index.ts.js", "app/src/n.json.js", "app/src/value.ts.js"]);
+            for file in [config_name, "base.json", "package.json"] {
+                let is_read =
+                    |(path, sight): &(PathBuf, Sight)| *path == folder.0.join(file) && matches!(sight, Sight::Read(_));
+                assert!(sights.iter().any(is_read), "{file}: {sights:?}");
+            }
+        }
     }
 
     #[test]

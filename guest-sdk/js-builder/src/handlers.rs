@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use oxc_allocator::Allocator;
 use oxc_ast::ast::{
     BindingPattern, ExportDefaultDeclarationKind, Expression, ObjectExpression, ObjectPropertyKind, Program, Statement,
 };
 use oxc_span::SourceType;
 
-use crate::source;
+use crate::{disk::Disk, source};
 
 /// What a plugin may have, and the interfaces that the component exports for it.
 const KEYS: [(&str, &[&str]); 15] = [
@@ -49,8 +49,8 @@ impl Handlers {
 }
 
 /// Reads the keys of the module's default export.
-pub fn of(entry: &Path) -> Result<Handlers> {
-    let text = std::fs::read_to_string(entry).with_context(|| entry.display().to_string())?;
+pub fn of(disk: &Disk, entry: &Path) -> Result<Handlers> {
+    let text = disk.text(entry)?;
     let allocator = Allocator::default();
     let kind = if source::Kind::of(entry) == source::Kind::TypeScript { SourceType::ts() } else { SourceType::mjs() };
     let parsed = source::parse(&allocator, entry, &text, kind)?;

@@ -6,11 +6,13 @@
 //! 3. `component`: let QuickJS evaluate them and the parts of the SDK that they use, and keep its memory: that is the
 //!    component. `modules`: write them and the world into a folder, for another engine's tool.
 //!
-//! Prints, as JSON, what the component imports and exports and which files went into it. What is wrong with the plugin goes
-//! to standard error, where it is and as the parser shows it, with exit code 1.
+//! Prints, as JSON, what the component imports and exports, and all that was seen on the disk for it: what was read, and what
+//! was looked for in vain. What is wrong with the plugin goes to standard error, where it is and as the parser shows it, with
+//! exit code 1.
 //!
 //! Called with Wizer's arguments, it does what Wizer does: see [`snapshot`].
 
+mod disk;
 mod evaluate;
 mod graph;
 mod handlers;
@@ -25,6 +27,8 @@ use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
+use self::disk::{Disk, Sight};
+
 /// How long QuickJS may take, and StarlingMonkey, which is compiled first where nothing is in the cache yet.
 const COMPONENT_TIME: Duration = Duration::from_secs(120);
 const SNAPSHOT_TIME: Duration = Duration::from_secs(300);
@@ -36,7 +40,7 @@ const USAGE: &str = "usage: macula-build-js component ENTRY ROOT SDK CONTRACT CA
 struct Plugin {
     /// The plugin's first module.
     entry: PathBuf,
-    /// The folder of the project: modules are looked for below it.
+    /// The folder of the project. Modules of other folders, such as packages that several projects share, lie around it.
     root: PathBuf,
     /// The SDK.
     sdk: PathBuf,
@@ -56,7 +60,7 @@ enum Product {
 struct Report {
     imports: Vec<String>,
     exports: Vec<String>,
-    inputs: Vec<PathBuf>,
+    sights: Vec<(PathBuf, Sight)>,
 }
 
 fn main() -> ExitCode {
@@ -65,8 +69,9 @@ fn main() -> ExitCode {
             end_within(SNAPSHOT_TIME);
             take_snapshot()
         }
-        _ => arguments().and_then(|(plugin, product)| make(&plugin, &product)).map(|report| {
-            println!("{}", serde_json::to_string(&report).expect("paths and names are text"));
+        _ => arguments().and_then(|(plugin, product)| make(&plugin, &product)).and_then(|report| {
+            println!("{}", serde_json::to_string(&report).context("a file's name is no text in UTF-8")?);
+            Ok(())
         }),
     };
     match outcome {
@@ -125,14 +130,15 @@ fn arguments() -> Result<(Plugin, Product)> {
 
 fn make(plugin: &Plugin, product: &Product) -> Result<Report> {
     end_within(COMPONENT_TIME);
-    let handlers = handlers::of(&plugin.entry)?;
-    let mut graph = graph::Graph::new(&plugin.root, &plugin.sdk)?;
+    let disk = Disk::default();
+    let handlers = handlers::of(&disk, &plugin.entry)?;
+    let mut graph = graph::Graph::new(disk.clone(), &plugin.root, &plugin.sdk)?;
     let engine = match product {
         Product::Component { .. } => graph::Engine::QuickJs,
         Product::Modules { .. } => graph::Engine::Other,
     };
     let entry = graph.add_entry(&plugin.entry, &handlers, engine)?;
-    let graph::Modules { files, interfaces, inputs } = graph.finish()?;
+    let graph::Modules { files, interfaces } = graph.finish()?;
     let exports = handlers.interfaces();
     match product {
         Product::Component { cache, output } => {
@@ -149,7 +155,8 @@ fn make(plugin: &Plugin, product: &Product) -> Result<Report> {
     Ok(Report {
         imports: interfaces.into_iter().collect(),
         exports: exports.into_iter().map(str::to_owned).collect(),
-        inputs,
+        // The SDK goes with this program.
+        sights: disk.sights_outside(&plugin.sdk),
     })
 }
 

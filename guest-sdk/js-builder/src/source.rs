@@ -16,6 +16,8 @@ use oxc_span::SourceType;
 use oxc_syntax::module_record::{ExportImportName, ImportImportName};
 use oxc_transformer::{TransformOptions, Transformer};
 
+use crate::disk::Disk;
+
 /// A module's text and what it asks for.
 pub struct Source {
     pub text: String,
@@ -55,8 +57,8 @@ impl Kind {
 }
 
 /// Reads a module.
-pub fn read(path: &Path) -> Result<Source> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+pub fn read(disk: &Disk, path: &Path) -> Result<Source> {
+    let text = disk.text(path)?;
     let text = match Kind::of(path) {
         Kind::JavaScript => text,
         Kind::TypeScript => without_types(path, text)?,
@@ -192,7 +194,7 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let file = folder.join(name);
         std::fs::write(&file, text).unwrap();
-        let read = read(&file).map(|source| source.text).map_err(|error| format!("{error:#}"));
+        let read = read(&Disk::default(), &file).map(|source| source.text).map_err(|error| format!("{error:#}"));
         std::fs::remove_dir_all(&folder).unwrap();
         read
     }
@@ -210,6 +212,7 @@ mod tests {
     fn json_is_its_value() {
         let text = read_as("a.json", "{\"__proto__\": [1, \"\u{2028}\"]}").unwrap();
         assert_eq!(text, "export default JSON.parse(\"{\\\"__proto__\\\":[1,\\\"\u{2028}\\\"]}\");\n");
+        assert_eq!(read_as("c.json", "\u{feff}[1]").unwrap(), "export default JSON.parse(\"[1]\");\n");
         assert!(read_as("b.json", "{\n\"a\": }").unwrap_err().contains("line 2 column 6"));
     }
 

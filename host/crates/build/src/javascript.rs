@@ -3,6 +3,7 @@
 //! and, where there is none, built once.
 
 mod package;
+mod record;
 mod starlingmonkey;
 mod types;
 
@@ -15,10 +16,11 @@ use std::{
 };
 
 use macula_files::{Draft, Mode};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use self::{
     package::{Engine, Package},
+    record::{Moment, Recipe, Record, Sight, Sights},
     starlingmonkey::Tool,
 };
 use crate::{BuildError, Manifest, Missing, carried, component, toolchain, write_component};
@@ -28,22 +30,6 @@ const BUILDER: &str = "macula-build-js";
 
 /// Names the builder to use; for those who package this program.
 const BUILDER_VARIABLE: &str = "MACULA_BUILD_JS";
-
-/// What a component is made of. As long as it is the same, and the files that went in are, so is the component.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Recipe {
-    builder: String,
-    engine: String,
-    entry: PathBuf,
-    manifest: Option<String>,
-}
-
-/// What the last build was made of.
-#[derive(Serialize, Deserialize)]
-struct Record {
-    recipe: Recipe,
-    inputs: Vec<(PathBuf, String)>,
-}
 
 pub(crate) fn build(folder: &Path, tools: &Path) -> Result<PathBuf, BuildError> {
     let folder = folder.canonicalize().map_err(|error| BuildError::Disk { path: folder.to_owned(), error })?;
@@ -56,28 +42,36 @@ pub(crate) fn build(folder: &Path, tools: &Path) -> Result<PathBuf, BuildError> 
     let recipe = Recipe {
         builder: builder_key(),
         engine: tool.as_ref().map_or_else(|| "quickjs".into(), |tool| format!("starlingmonkey {}", tool.version)),
-        entry: package.entry.clone(),
+        // Where it leads, too, should it be a link.
+        entry: package.entry.canonicalize().unwrap_or_else(|_| package.entry.clone()),
         manifest: manifest.text.clone(),
     };
-    let record = folder.join("build").join(format!(".{}.inputs", manifest.name));
+    let record = record_of(&folder, &manifest);
     let component = folder.join("build").join(format!("{}.wasm", manifest.name));
-    if component.is_file() && is_unchanged(&record, &recipe) {
+    if component.is_file() && Record::read(&record).is_some_and(|last| last.is_unchanged(&recipe)) {
         return Ok(component);
     }
-    let typed = types::check(&folder, &package.entry)?;
+    let stamp = part(&folder, "moment")?;
+    let begin = Moment::now(&stamp).map_err(|error| BuildError::Disk { path: stamp, error })?;
+    let typed = types::check(&folder, &package.entry, begin)?;
     let builder = Builder::find(tools)?;
-    let (component, mut inputs) = match tool {
+    let (component, mut sights) = match tool {
         None => builder.evaluate(&folder, &package.entry)?,
         Some(tool) => builder.hand_over(&folder, &package.entry, &tool)?,
     };
     let bytes = component::finish(&component, ("JavaScript", ""), manifest.text.as_deref())
         .map_err(|error| BuildError::NoComponent { project: folder.clone(), why: error.to_string() })?;
     let component = write_component(&folder, &manifest.name, &bytes)?;
-    inputs.extend(typed);
+    sights.extend(typed);
     // What is there next time has to be what was written now.
-    inputs.push(component.clone());
-    remember(&record, recipe, inputs);
+    sights.push((component.clone(), Sight::of_bytes(&bytes)));
+    Record::new(recipe, sights).write(&record);
     Ok(component)
+}
+
+/// Where it is kept what the last build was made of.
+fn record_of(folder: &Path, manifest: &Manifest) -> PathBuf {
+    folder.join("build").join(format!(".{}.inputs", manifest.name))
 }
 
 fn builder_key() -> String {
@@ -91,28 +85,9 @@ fn builder_key() -> String {
     hash.finalize().to_hex()[..16].to_owned()
 }
 
-fn is_unchanged(record: &Path, recipe: &Recipe) -> bool {
-    let Some(last) = std::fs::read(record).ok().and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok()) else {
-        return false;
-    };
-    last.recipe == *recipe && last.inputs.iter().all(|(path, digest)| digest_of(path).as_ref() == Some(digest))
-}
-
-/// Without a record the next build does more than it must, and nothing else.
-fn remember(record: &Path, recipe: Recipe, inputs: Vec<PathBuf>) {
-    let inputs = inputs.into_iter().filter_map(|path| digest_of(&path).map(|digest| (path, digest))).collect();
-    if let Ok(bytes) = serde_json::to_vec(&Record { recipe, inputs }) {
-        let _ = macula_files::write(record, &bytes);
-    }
-}
-
-fn digest_of(path: &Path) -> Option<String> {
-    std::fs::read(path).ok().map(|bytes| blake3::hash(&bytes).to_hex().to_string())
-}
-
 #[derive(Deserialize)]
 struct Report {
-    inputs: Vec<PathBuf>,
+    sights: Sights,
 }
 
 /// Our builder, and what it needs.
@@ -135,28 +110,28 @@ impl Builder {
         Ok(Self { program, sdk, contract, cache: kept.join("cache") })
     }
 
-    /// The component, with QuickJS, and the files that went in.
-    fn evaluate(&self, folder: &Path, entry: &Path) -> Result<(Vec<u8>, Vec<PathBuf>), BuildError> {
+    /// The component, with QuickJS, and what was seen for it.
+    fn evaluate(&self, folder: &Path, entry: &Path) -> Result<(Vec<u8>, Sights), BuildError> {
         let output = part(folder, "core")?;
-        let inputs = self.run("component", folder, entry, &[&self.cache, &output]);
+        let sights = self.run("component", folder, entry, &[&self.cache, &output]);
         let component = std::fs::read(&output);
         let _ = std::fs::remove_file(&output);
-        let inputs = inputs?;
-        Ok((component.map_err(|error| BuildError::Disk { path: output, error })?, inputs))
+        let sights = sights?;
+        Ok((component.map_err(|error| BuildError::Disk { path: output, error })?, sights))
     }
 
-    /// The component that another engine's tool makes of the modules, and the files that went in.
-    fn hand_over(&self, folder: &Path, entry: &Path, tool: &Tool) -> Result<(Vec<u8>, Vec<PathBuf>), BuildError> {
+    /// The component that another engine's tool makes of the modules, and what was seen for it.
+    fn hand_over(&self, folder: &Path, entry: &Path, tool: &Tool) -> Result<(Vec<u8>, Sights), BuildError> {
         let modules = part(folder, "modules")?;
-        let made = self.run("modules", folder, entry, &[&modules]).and_then(|inputs| {
+        let made = self.run("modules", folder, entry, &[&modules]).and_then(|sights| {
             let component = tool.componentize(&modules, &self.program, &self.cache)?;
-            Ok((component.ok_or_else(|| BuildError::Compile(folder.to_owned()))?, inputs))
+            Ok((component.ok_or_else(|| BuildError::Compile(folder.to_owned()))?, sights))
         });
         let _ = std::fs::remove_dir_all(&modules);
         made
     }
 
-    fn run(&self, product: &str, folder: &Path, entry: &Path, to: &[&Path]) -> Result<Vec<PathBuf>, BuildError> {
+    fn run(&self, product: &str, folder: &Path, entry: &Path, to: &[&Path]) -> Result<Sights, BuildError> {
         let run = Command::new(&self.program)
             .arg(product)
             .args([entry, folder, &self.sdk, &self.contract])
@@ -172,7 +147,7 @@ impl Builder {
             project: folder.to_owned(),
             why: format!("{} is of another version: {error}", Path::new(&self.program).display()),
         })?;
-        Ok(report.inputs)
+        Ok(report.sights)
     }
 }
 
@@ -292,34 +267,5 @@ mod tests {
         }
         part(folder.path(), "core").unwrap();
         assert_eq!([&old, &old_folder, &running].map(|path| path.exists()), [false, false, true]);
-    }
-
-    #[test]
-    fn a_build_is_the_same_until_something_of_it_changes() {
-        let folder = tempfile::tempdir().unwrap();
-        let input = folder.path().join("index.js");
-        let record = folder.path().join("record");
-        std::fs::write(&input, "1").unwrap();
-        let recipe = Recipe {
-            builder: "b".into(),
-            engine: "quickjs".into(),
-            entry: "index.js".into(),
-            manifest: Some("name = \"x\"".into()),
-        };
-        assert!(!is_unchanged(&record, &recipe));
-        remember(&record, recipe.clone(), vec![input.clone()]);
-        assert!(is_unchanged(&record, &recipe));
-        for other in [
-            Recipe { builder: "c".into(), ..recipe.clone() },
-            Recipe { engine: "starlingmonkey 0.23.0".into(), ..recipe.clone() },
-            Recipe { entry: "other.js".into(), ..recipe.clone() },
-            Recipe { manifest: None, ..recipe.clone() },
-        ] {
-            assert!(!is_unchanged(&record, &other), "{other:?}");
-        }
-        std::fs::write(&input, "2").unwrap();
-        assert!(!is_unchanged(&record, &recipe));
-        std::fs::remove_file(&input).unwrap();
-        assert!(!is_unchanged(&record, &recipe));
     }
 }

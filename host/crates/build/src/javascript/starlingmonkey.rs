@@ -10,7 +10,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{BuildError, Missing, toolchain};
+use crate::{BuildError, Missing, PROJECT_FILE_BYTES_MAX, toolchain};
 
 /// Versions that are known to work: those of one minor version, because our builder takes the place of the program that it
 /// lets evaluate the modules.
@@ -98,11 +98,11 @@ fn version(folder: &Path) -> Result<String, Missing> {
     let package = folder
         .ancestors()
         .map(|folder| folder.join("node_modules/@bytecodealliance/componentize-js/package.json"))
-        .find_map(|file| fs::read(file).ok())
+        .find_map(|file| macula_files::read_text(&file, PROJECT_FILE_BYTES_MAX).ok())
         .ok_or_else(|| {
             missing("StarlingMonkey is put into a plugin by componentize-js, and this project has none in node_modules")
         })?;
-    match serde_json::from_slice::<Package>(&package) {
+    match serde_json::from_str::<Package>(&package) {
         Ok(Package { version }) if version.starts_with(VERSION) => Ok(version),
         Ok(Package { version }) => {
             Err(missing(&format!("StarlingMonkey is put into a plugin by componentize-js 0.23, and this is {version}")))

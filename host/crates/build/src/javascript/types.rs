@@ -6,28 +6,39 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::starlingmonkey::NODE_REMEDY;
+use super::{
+    record::{Moment, Sight, Sights},
+    starlingmonkey::NODE_REMEDY,
+};
 use crate::{BuildError, Missing, toolchain};
 
-/// Checks a project in TypeScript, or one whose JavaScript is checked by a tsconfig.json. Gives the project's files that were
-/// looked at: one that holds types alone is no part of the component, and a change of it is to be seen all the same.
-pub(super) fn check(folder: &Path, entry: &Path) -> Result<Vec<PathBuf>, BuildError> {
+/// Where npm puts TypeScript's compiler: in the project, or in a folder around it when several projects share one.
+const COMPILER: &str = "node_modules/.bin/tsc";
+
+/// Checks a project in TypeScript, or one whose JavaScript is checked by a tsconfig.json. Gives what was looked at since
+/// `begin`: a file that holds types alone is no part of the component, and a change of it is to be seen all the same; and so
+/// is a compiler that comes.
+pub(super) fn check(folder: &Path, entry: &Path, begin: Moment) -> Result<Sights, BuildError> {
     let is_typescript = entry.extension().is_some_and(|end| end == "ts" || end == "mts");
     let config = folder.join("tsconfig.json");
     if !is_typescript && !config.is_file() {
-        return Ok(Vec::new());
+        return Ok(vec![(config.clone(), Sight::of(&config))]);
     }
-    let compiler = folder.join("node_modules/.bin/tsc");
+    let (compiler, mut sights) = compiler(folder);
     let is_wanted =
         std::fs::read_to_string(folder.join("package.json")).is_ok_and(|text| text.contains("\"typescript\""));
     let typescript =
         if is_wanted { "TypeScript yet: npm install" } else { "TypeScript: npm install --save-dev typescript" };
-    for (file, what) in [(&compiler, typescript), (&config, "tsconfig.json")] {
-        if !file.is_file() {
+    sights.push((config.clone(), Sight::of(&config)));
+    let compiler = compiler.ok_or(typescript);
+    let found = compiler.and_then(|compiler| if config.is_file() { Ok(compiler) } else { Err("tsconfig.json") });
+    let compiler = match found {
+        Ok(compiler) => compiler,
+        Err(what) => {
             let _ = writeln!(std::io::stderr(), "types are taken out, not checked: this project has no {what}");
-            return Ok(Vec::new());
+            return Ok(sights);
         }
-    }
+    };
     if toolchain::output(&"node".into(), &["--version"]).is_none() {
         let what = "TypeScript checks this project, and there is no `node` here to run it".to_owned();
         return Err(Missing { what, remedy: NODE_REMEDY.into() }.into());
@@ -49,13 +60,25 @@ pub(super) fn check(folder: &Path, entry: &Path) -> Result<Vec<PathBuf>, BuildEr
     if !checked.status.success() {
         return Err(BuildError::Compile(folder.to_owned()));
     }
-    let own = files.into_iter().map(PathBuf::from).filter(|file| is_own(folder, file));
-    Ok(own.chain([config]).collect())
+    let files = files.into_iter().map(PathBuf::from).chain([config]);
+    sights.extend(files.map(|file| {
+        let sight = Sight::read_since(&file, begin);
+        (file, sight)
+    }));
+    Ok(sights)
 }
 
-/// Whether a file is the project's, and not of a package.
-fn is_own(folder: &Path, file: &Path) -> bool {
-    file.strip_prefix(folder).is_ok_and(|below| !below.starts_with("node_modules"))
+/// The nearest compiler, and what was seen where it was looked for.
+fn compiler(folder: &Path) -> (Option<PathBuf>, Sights) {
+    let mut sights = Vec::new();
+    for folder in folder.ancestors() {
+        let compiler = folder.join(COMPILER);
+        sights.push((compiler.clone(), Sight::of(&compiler)));
+        if compiler.is_file() {
+            return (Some(compiler), sights);
+        }
+    }
+    (None, sights)
 }
 
 #[cfg(test)]
@@ -64,33 +87,41 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn files_of_packages_are_not_the_projects() {
-        let own = |file: &str| is_own(Path::new("/p"), Path::new(file));
-        assert!(own("/p/src/model.ts") && own("/p/macula/index.d.ts"));
-        assert!(!own("/p/node_modules/zod/index.d.ts") && !own("/lib/lib.d.ts"));
-    }
-
     /// With a compiler that says what tsc says.
     #[test]
     fn what_was_looked_at_is_an_input_and_an_error_ends_the_build() {
         let folder = tempfile::tempdir().unwrap();
-        let root = folder.path();
+        let root = &folder.path().canonicalize().unwrap().join("plugins/one");
+        fs::create_dir_all(root).unwrap();
         let entry = root.join("index.ts");
-        assert!(check(root, &root.join("index.js")).unwrap().is_empty());
-        assert!(check(root, &entry).unwrap().is_empty());
-        let compiler = root.join("node_modules/.bin/tsc");
+        let stamp = root.join("stamp");
+        fs::write(root.join("model.ts"), "1").unwrap();
+        let check = |entry: &Path| check(root, entry, Moment::now(&stamp).unwrap());
+        let config = (root.join("tsconfig.json"), Sight::Nothing);
+        assert_eq!(check(&root.join("index.js")).unwrap(), std::slice::from_ref(&config));
+        // A compiler that comes later is seen, wherever around the project it comes.
+        let places = |sights: &[(PathBuf, Sight)]| sights.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();
+        let looked_at = places(&check(&entry).unwrap());
+        assert!([root.as_path(), folder.path()].iter().all(|folder| looked_at.contains(&folder.join(COMPILER))));
+        assert!(check(&entry).unwrap().iter().all(|(_, sight)| *sight == Sight::Nothing));
+        // Several projects share it.
+        let compiler = folder.path().canonicalize().unwrap().join(COMPILER);
         fs::create_dir_all(compiler.parent().unwrap()).unwrap();
         let says = |script: &str| {
             fs::write(&compiler, format!("#!/bin/sh\n{script}\n")).unwrap();
             fs::set_permissions(&compiler, fs::Permissions::from_mode(0o755)).unwrap();
         };
         says("exit 1");
-        assert!(check(root, &entry).unwrap().is_empty());
+        assert!(check(&entry).unwrap().contains(&config));
         fs::write(root.join("tsconfig.json"), "{}").unwrap();
-        assert!(matches!(check(root, &entry), Err(BuildError::Compile(_))));
-        says("echo /lib/lib.d.ts; echo $PWD/model.ts");
-        let root = root.canonicalize().unwrap();
-        assert_eq!(check(&root, &entry).unwrap(), [root.join("model.ts"), root.join("tsconfig.json")]);
+        assert!(matches!(check(&entry), Err(BuildError::Compile(_))));
+        says("echo /nowhere/lib.d.ts; echo $PWD/model.ts");
+        let looked_at = places(&check(&entry).unwrap());
+        for file in [compiler.clone(), "/nowhere/lib.d.ts".into(), root.join("model.ts"), root.join("tsconfig.json")] {
+            assert!(looked_at.contains(&file), "{looked_at:?}");
+        }
+        // Saved while it is checked.
+        says("echo $PWD/model.ts; echo 2 > model.ts");
+        assert!(check(&entry).unwrap().contains(&(root.join("model.ts"), Sight::Unsettled)));
     }
 }
