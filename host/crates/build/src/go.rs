@@ -1,9 +1,13 @@
 //! Go: the mainline toolchain compiles to a WASI preview 1 reactor, and the rest happens here.
+//!
+//! Of what the environment and `go env -w` say, the build sees where toolchains, modules and caches are. What they say of how
+//! code is made is meant for programs of this machine, and would make another component of the same source.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use crate::{BuildError, Manifest, Missing, component, toolchain, write_component};
@@ -25,12 +29,33 @@ const REGISTRATIONS: [(&str, &str); 9] = [
     ("KeepState", "state-handler"),
 ];
 
+/// What the build sees of the environment and of `go env -w`: where things are, and who may be asked for them.
+const KEPT: [&str; 14] = [
+    "GOAUTH",
+    "GOCACHE",
+    "GOCACHEPROG",
+    "GOINSECURE",
+    "GOMODCACHE",
+    "GONOPROXY",
+    "GONOSUMDB",
+    "GOPATH",
+    "GOPRIVATE",
+    "GOPROXY",
+    "GOSUMDB",
+    "GOTMPDIR",
+    "GOTOOLCHAIN",
+    "GOVCS",
+];
+
+/// What the build does not see: how code is made, and whether there are modules.
+const LEFT_OUT: [&str; 6] = ["GOFLAGS", "GOWASM", "GOEXPERIMENT", "GOFIPS140", "GODEBUG", "GO111MODULE"];
+
 pub(crate) fn build(folder: &Path) -> Result<PathBuf, BuildError> {
-    let go = toolchain::named("GO", "go");
-    let version = check_version(&go)?;
+    let go = Go::find(folder)?;
     let manifest = Manifest::read(folder)?;
-    let module = compile(&go, folder)?;
     let no_component = |why: String| BuildError::NoComponent { project: folder.to_owned(), why };
+    let program = go.program().map_err(no_component)?;
+    let module = go.compile(&program)?;
     let names = component::function_names(&module).map_err(|error| no_component(error.to_string()))?;
     let exports = exports(&names).ok_or_else(|| {
         no_component(
@@ -38,27 +63,99 @@ pub(crate) fn build(folder: &Path) -> Result<PathBuf, BuildError> {
         )
     })?;
     let component = component::encode(&module, &exports)
-        .and_then(|component| component::finish(&component, ("Go", &version), manifest.text.as_deref()))
+        .and_then(|component| component::finish(&component, ("Go", &go.version), manifest.text.as_deref()))
         .map_err(|error| no_component(error.to_string()))?;
     write_component(folder, &manifest.name, &component)
 }
 
-/// The version of the toolchain, such as `1.26.8`.
-fn check_version(go: &OsString) -> Result<String, Missing> {
-    let missing = |what: String| Missing { what, remedy: remedy().to_owned() };
-    let Some(output) = toolchain::output(go, &["env", "GOVERSION"]) else {
-        return Err(missing(format!(
-            "plugins in Go are built with Go {}.{} or newer, and there is no `go` here",
-            VERSION_MIN.0, VERSION_MIN.1
-        )));
-    };
-    let version = output.trim().trim_start_matches("go").to_owned();
-    match parse_version(&version) {
-        Some(found) if found >= VERSION_MIN => Ok(version),
-        _ => Err(missing(format!(
-            "plugins in Go are built with Go {}.{} or newer, and this is {version}",
-            VERSION_MIN.0, VERSION_MIN.1
-        ))),
+/// The project's toolchain: what is run in its folder.
+struct Go {
+    program: OsString,
+    folder: PathBuf,
+    /// Such as `1.26.8`.
+    version: String,
+    /// What the build sees beside the environment.
+    kept: Vec<(&'static str, String)>,
+}
+
+impl Go {
+    fn find(folder: &Path) -> Result<Self, BuildError> {
+        let disk = |error| BuildError::Disk { path: folder.to_owned(), error };
+        let folder = folder.canonicalize().map_err(disk)?;
+        let program = toolchain::named("GO", "go");
+        let missing = |what: String| Missing { what, remedy: remedy().to_owned() };
+        if toolchain::output(&program, &["version"]).is_none() {
+            return Err(missing(format!(
+                "plugins in Go are built with Go {}.{} or newer, and there is no `go` here",
+                VERSION_MIN.0, VERSION_MIN.1
+            ))
+            .into());
+        }
+        let mut env = Command::new(&program);
+        env.args(["env", "-json", "GOVERSION"]).args(KEPT).current_dir(&folder);
+        let said = toolchain::printed(&mut env).and_then(|text| serde_json::from_str(&text).ok());
+        // What is wrong, with go.mod for example, is on standard error.
+        let mut said: BTreeMap<String, String> = said.ok_or_else(|| BuildError::Compile(folder.clone()))?;
+        let version = said.remove("GOVERSION").unwrap_or_default().trim_start_matches("go").to_owned();
+        if parse_version(&version).is_none_or(|found| found < VERSION_MIN) {
+            return Err(missing(format!(
+                "plugins in Go are built with Go {}.{} or newer, and this is {version}",
+                VERSION_MIN.0, VERSION_MIN.1
+            ))
+            .into());
+        }
+        Ok(Self { program, folder, version, kept: kept(said) })
+    }
+
+    /// Go, for the plugin's target, with what the build sees.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.current_dir(&self.folder).envs(self.kept.iter().cloned());
+        // By the name under which its paths are compared with ours.
+        command.env("PWD", &self.folder);
+        for name in LEFT_OUT {
+            command.env_remove(name);
+        }
+        // The file of `go env -w`: what counts of it is among what is kept.
+        command.env("GOENV", "off").env("GOOS", "wasip1").env("GOARCH", "wasm");
+        command
+    }
+
+    /// The folder of the program that is the plugin, or why there is none.
+    fn program(&self) -> Result<PathBuf, String> {
+        // Nothing when its files cannot be read so far: compiling shows where.
+        let name = "{{if .InvalidGoFiles}}main{{else}}{{.Name}}{{end}}";
+        let list = |format: &str, of: &str| toolchain::printed(self.command().args(["list", "-e", "-f", format, of]));
+        if list(name, ".").is_none_or(|name| name.trim() == "main") {
+            return Ok(self.folder.clone());
+        }
+        let programs = list("{{if eq .Name \"main\"}}{{.Dir}}{{end}}", "./...").unwrap_or_default();
+        only_program(&self.folder, programs.lines().filter(|line| !line.is_empty()).map(Path::new))
+    }
+}
+
+/// Of what go says of its environment, what the build sees; what is empty says nothing.
+fn kept(mut said: BTreeMap<String, String>) -> Vec<(&'static str, String)> {
+    KEPT.into_iter()
+        .filter_map(|name| Some((name, said.remove(name)?)))
+        .filter(|(_, value)| !value.is_empty())
+        .collect()
+}
+
+/// The plugin of a module that has no program in its own folder.
+fn only_program<'a>(folder: &Path, programs: impl Iterator<Item = &'a Path>) -> Result<PathBuf, String> {
+    let programs: Vec<&Path> = programs.collect();
+    match programs.as_slice() {
+        [program] => Ok((*program).to_owned()),
+        [] => Err("this module has no program: a plugin is a package main, in the module's folder".into()),
+        several => {
+            let below = |program: &&Path| program.strip_prefix(folder).unwrap_or(program).display().to_string();
+            Err(format!(
+                "this module has several programs ({}), and none in its own folder, which would be the plugin; put the \
+                 plugin's there, or into a module of its own",
+                several.iter().map(below).collect::<Vec<_>>().join(", ")
+            ))
+        }
     }
 }
 
@@ -71,26 +168,33 @@ fn parse_version(version: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-fn compile(go: &OsString, folder: &Path) -> Result<Vec<u8>, BuildError> {
-    let output = tempfile_in_build(folder)?;
-    // Names of functions are needed here and taken out later; the rest of the debug information is not.
-    let status = Command::new(go)
-        .args(["build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-ldflags=-checklinkname=0 -w", "-o"])
-        .arg(output.canonicalize().unwrap_or_else(|_| output.clone()))
-        .arg(".")
-        .current_dir(folder)
-        .env("GOOS", "wasip1")
-        .env("GOARCH", "wasm")
-        .env_remove("GOFLAGS")
-        .status()
-        .map_err(|error| BuildError::Disk { path: go.into(), error })?;
-    if !status.success() {
+impl Go {
+    /// The module that the compiler makes of the program in this folder.
+    fn compile(&self, program: &Path) -> Result<Vec<u8>, BuildError> {
+        let output = tempfile_in_build(&self.folder)?;
+        // Names of functions are needed here and taken out later; the rest of the debug information is not.
+        let status = self
+            .command()
+            .args([
+                "build",
+                "-buildmode=c-shared",
+                "-trimpath",
+                "-buildvcs=false",
+                "-ldflags=-checklinkname=0 -w",
+                "-o",
+            ])
+            .args([&output, program])
+            .stdin(Stdio::null())
+            .status()
+            .map_err(|error| BuildError::Disk { path: self.program.clone().into(), error })?;
+        if !status.success() {
+            let _ = std::fs::remove_file(&output);
+            return Err(BuildError::Compile(self.folder.clone()));
+        }
+        let module = std::fs::read(&output).map_err(|error| BuildError::Disk { path: output.clone(), error })?;
         let _ = std::fs::remove_file(&output);
-        return Err(BuildError::Compile(folder.to_owned()));
+        Ok(module)
     }
-    let module = std::fs::read(&output).map_err(|error| BuildError::Disk { path: output.clone(), error })?;
-    let _ = std::fs::remove_file(&output);
-    Ok(module)
 }
 
 /// A place for the compiler's output, in the project's own folder for such things.
@@ -134,6 +238,40 @@ mod tests {
         );
         assert_eq!(exports(&names(&["Publish"])), None);
         assert_eq!(exports(&["example_macula.Handle".to_owned()]), None);
+    }
+
+    #[test]
+    fn the_plugin_is_the_program_in_the_modules_folder_or_the_only_one() {
+        let only = |programs: &[&str]| only_program(Path::new("/m"), programs.iter().map(Path::new));
+        assert_eq!(only(&["/m/cmd/a"]), Ok("/m/cmd/a".into()));
+        assert!(only(&[]).unwrap_err().starts_with("this module has no program"));
+        let error = only(&["/m/cmd/a", "/m/cmd/b"]).unwrap_err();
+        assert!(
+            error.starts_with("this module has several programs (cmd/a, cmd/b), and none in its own folder"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn of_the_environment_the_build_sees_where_things_are_and_not_how_code_is_made() {
+        let said = [("GOPROXY", "off"), ("GOFLAGS", "-tags=x"), ("GOPRIVATE", "")];
+        let said = said.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let go = Go {
+            program: "go".into(),
+            folder: "/m".into(),
+            version: "1.26".into(),
+            kept: kept(said.into_iter().collect()),
+        };
+        let command = go.command();
+        let seen: BTreeMap<_, _> = command.get_envs().collect();
+        let seen = |name: &str| seen.get(std::ffi::OsStr::new(name)).copied();
+        assert_eq!(seen("GOPROXY"), Some(Some("off".as_ref())));
+        assert_eq!(seen("GOPRIVATE"), None);
+        for name in LEFT_OUT {
+            assert_eq!(seen(name), Some(None), "{name}");
+        }
+        // Nor what `go env -w` wrote.
+        assert_eq!(seen("GOENV"), Some(Some("off".as_ref())));
     }
 
     #[test]

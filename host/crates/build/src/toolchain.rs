@@ -20,7 +20,12 @@ pub(crate) const CARGO_REMEDY: &str = "curl --proto '=https' -sSf https://sh.rus
 
 /// What a tool prints when it is run with these arguments; `None` when there is no such tool.
 pub(crate) fn output(tool: &OsString, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(tool).args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    printed(Command::new(tool).args(arguments).stderr(Stdio::null()))
+}
+
+/// What a command prints; `None` when it fails or cannot be run.
+pub(crate) fn printed(command: &mut Command) -> Option<String> {
+    let output = command.stdin(Stdio::null()).stdout(Stdio::piped()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
