@@ -1,8 +1,9 @@
 //! A project that is worked on: built, run, and replaced whenever it changes, with its state. What is broken stays out: the
 //! last good version serves on.
 //!
-//! The project's files are looked at several times a second; what compilers and editors write is passed over. A change is
-//! built when the files have come to rest.
+//! The project's files, and those around it that it is built with, are looked at several times a second; what compilers and
+//! editors write is passed over. A change is built when the files have come to rest. What lies around the project is asked
+//! anew after each build: there may be more of it, and then it is built once more, because nobody has watched that so far.
 
 mod event_line;
 mod files;
@@ -20,7 +21,10 @@ use macula_runtime::{
 };
 use tokio::task::JoinHandle;
 
-use self::{event_line::event_line, files::Snapshot};
+use self::{
+    event_line::event_line,
+    files::{FILES_MAX, Snapshot},
+};
 use crate::{
     output::{self, readable},
     project,
@@ -43,6 +47,8 @@ pub(crate) struct Project {
 pub(crate) async fn develop(project: Project, runtime: Runtime, rights: RightsOf) {
     let (mut seen, mut plugin): (_, Option<PluginHandle>) = (None, None);
     let mut build: Option<Building> = None;
+    let mut around: Vec<PathBuf> = Vec::new();
+    let mut asking = Some(ask_around(&project));
     let (mut log_next, mut event_next) = (0, 0);
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     loop {
@@ -58,15 +64,18 @@ pub(crate) async fn develop(project: Project, runtime: Runtime, rights: RightsOf
                 texts.into_iter().for_each(|text| { output::line(text); });
             }
             // What changes while it is built is built afterwards.
-            _ = look.tick(), if build.is_none() => {
-                let now = Snapshot::take(&project.folder);
+            _ = look.tick(), if build.is_none() && asking.is_none() => {
+                let now = Snapshot::take(&project.folder, &around);
                 if seen.as_ref() == Some(&now) {
                     continue;
                 }
                 tokio::time::sleep(LOOK_INTERVAL).await;
-                let later = Snapshot::take(&project.folder);
+                let later = Snapshot::take(&project.folder, &around);
                 if later != now {
                     continue;
+                }
+                if later.is_cut() && !seen.as_ref().is_some_and(Snapshot::is_cut) {
+                    output::line(format_args!("build   there are more than {FILES_MAX} files here; changes of the others are not seen"));
                 }
                 seen = Some(later);
                 build = Some(Building::start(&project));
@@ -79,6 +88,12 @@ pub(crate) async fn develop(project: Project, runtime: Runtime, rights: RightsOf
                     (log_next, event_next) = (0, 0);
                 }
                 plugin = renewed;
+                asking = Some(ask_around(&project));
+            }
+            told = told(&mut asking) => {
+                asking = None;
+                // Who cannot be asked now, with a project file that is being changed for example, has told before.
+                around = told.unwrap_or(around);
             }
         }
     }
@@ -102,6 +117,20 @@ impl Building {
 async fn finished(build: &mut Option<Building>) -> (Instant, Option<Result<Built, BuildError>>) {
     match build {
         Some(build) => (build.begin, (&mut build.task).await.ok()),
+        None => std::future::pending().await,
+    }
+}
+
+/// Asks what lies around the project.
+fn ask_around(project: &Project) -> JoinHandle<Option<Vec<PathBuf>>> {
+    let folder = project.folder.clone();
+    tokio::task::spawn_blocking(move || macula_build::surroundings(&folder))
+}
+
+/// Waits for what lies around the project, for ever when nobody was asked; nothing, when it cannot be told.
+async fn told(asking: &mut Option<JoinHandle<Option<Vec<PathBuf>>>>) -> Option<Vec<PathBuf>> {
+    match asking {
+        Some(asking) => asking.await.ok().flatten(),
         None => std::future::pending().await,
     }
 }

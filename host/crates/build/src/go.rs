@@ -4,7 +4,7 @@
 //! code is made is meant for programs of this machine, and would make another component of the same source.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -68,6 +68,25 @@ pub(crate) fn build(folder: &Path) -> Result<PathBuf, BuildError> {
     write_component(folder, &manifest.name, &component)
 }
 
+/// Modules that the project, or its workspace, names by their path; and the workspace.
+pub(crate) fn surroundings(folder: &Path) -> Option<Vec<PathBuf>> {
+    const LOCAL: &str = "{{with .Module}}{{if or .Main (and .Replace (not .Replace.Version))}}{{.Dir}}{{end}}{{end}}";
+    let go = Go::find(folder).ok()?;
+    let program = go.program().ok()?;
+    let mut list = go.command();
+    list.args(["list", "-e", "-deps", "-f", LOCAL]).arg(program).stderr(Stdio::null());
+    let mut found = lines(&toolchain::printed(&mut list)?);
+    let workspace = toolchain::printed(go.command().args(["env", "GOWORK"]).stderr(Stdio::null()))?;
+    found.extend(lines(&workspace).into_iter().filter(|file| file.is_absolute()));
+    Some(found)
+}
+
+/// Paths that go prints, one a line, each once.
+fn lines(text: &str) -> Vec<PathBuf> {
+    let found: BTreeSet<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+    found.into_iter().map(PathBuf::from).collect()
+}
+
 /// The project's toolchain: what is run in its folder.
 struct Go {
     program: OsString,
@@ -84,16 +103,24 @@ impl Go {
         let folder = folder.canonicalize().map_err(disk)?;
         let program = toolchain::named("GO", "go");
         let missing = |what: String| Missing { what, remedy: remedy().to_owned() };
-        if toolchain::output(&program, &["version"]).is_none() {
+        let asked = |arguments: &[&str]| {
+            let mut command = Command::new(&program);
+            command.args(arguments).current_dir(&folder);
+            // With some values go does nothing at all.
+            for name in LEFT_OUT {
+                command.env_remove(name);
+            }
+            command
+        };
+        if toolchain::printed(asked(&["version"]).stderr(Stdio::null())).is_none() {
             return Err(missing(format!(
                 "plugins in Go are built with Go {}.{} or newer, and there is no `go` here",
                 VERSION_MIN.0, VERSION_MIN.1
             ))
             .into());
         }
-        let mut env = Command::new(&program);
-        env.args(["env", "-json", "GOVERSION"]).args(KEPT).current_dir(&folder);
-        let said = toolchain::printed(&mut env).and_then(|text| serde_json::from_str(&text).ok());
+        let said = toolchain::printed(asked(&["env", "-json", "GOVERSION"]).args(KEPT))
+            .and_then(|text| serde_json::from_str(&text).ok());
         // What is wrong, with go.mod for example, is on standard error.
         let mut said: BTreeMap<String, String> = said.ok_or_else(|| BuildError::Compile(folder.clone()))?;
         let version = said.remove("GOVERSION").unwrap_or_default().trim_start_matches("go").to_owned();
@@ -130,7 +157,7 @@ impl Go {
             return Ok(self.folder.clone());
         }
         let programs = list("{{if eq .Name \"main\"}}{{.Dir}}{{end}}", "./...").unwrap_or_default();
-        only_program(&self.folder, programs.lines().filter(|line| !line.is_empty()).map(Path::new))
+        only_program(&self.folder, &lines(&programs))
     }
 }
 
@@ -143,13 +170,12 @@ fn kept(mut said: BTreeMap<String, String>) -> Vec<(&'static str, String)> {
 }
 
 /// The plugin of a module that has no program in its own folder.
-fn only_program<'a>(folder: &Path, programs: impl Iterator<Item = &'a Path>) -> Result<PathBuf, String> {
-    let programs: Vec<&Path> = programs.collect();
-    match programs.as_slice() {
-        [program] => Ok((*program).to_owned()),
+fn only_program(folder: &Path, programs: &[PathBuf]) -> Result<PathBuf, String> {
+    match programs {
+        [program] => Ok(program.clone()),
         [] => Err("this module has no program: a plugin is a package main, in the module's folder".into()),
         several => {
-            let below = |program: &&Path| program.strip_prefix(folder).unwrap_or(program).display().to_string();
+            let below = |program: &PathBuf| program.strip_prefix(folder).unwrap_or(program).display().to_string();
             Err(format!(
                 "this module has several programs ({}), and none in its own folder, which would be the plugin; put the \
                  plugin's there, or into a module of its own",
@@ -242,7 +268,8 @@ mod tests {
 
     #[test]
     fn the_plugin_is_the_program_in_the_modules_folder_or_the_only_one() {
-        let only = |programs: &[&str]| only_program(Path::new("/m"), programs.iter().map(Path::new));
+        let only =
+            |programs: &[&str]| only_program(Path::new("/m"), &programs.iter().map(PathBuf::from).collect::<Vec<_>>());
         assert_eq!(only(&["/m/cmd/a"]), Ok("/m/cmd/a".into()));
         assert!(only(&[]).unwrap_err().starts_with("this module has no program"));
         let error = only(&["/m/cmd/a", "/m/cmd/b"]).unwrap_err();

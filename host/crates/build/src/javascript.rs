@@ -69,6 +69,14 @@ pub(crate) fn build(folder: &Path, tools: &Path) -> Result<PathBuf, BuildError> 
     Ok(component)
 }
 
+/// Files that the last build read, and packages that are links.
+pub(crate) fn surroundings(folder: &Path) -> Option<Vec<PathBuf>> {
+    let manifest = Manifest::read(folder).ok()?;
+    let last = Record::read(&record_of(folder, &manifest));
+    let files = last.iter().flat_map(Record::files).filter(|file| !package::is_installed(file)).map(Path::to_owned);
+    Some(files.chain(package::linked(folder)).collect())
+}
+
 /// Where it is kept what the last build was made of.
 fn record_of(folder: &Path, manifest: &Manifest) -> PathBuf {
     folder.join("build").join(format!(".{}.inputs", manifest.name))

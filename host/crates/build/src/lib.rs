@@ -1,7 +1,7 @@
 //! From a plugin's source to its component.
 //!
-//! Owns: which language a project is in ([`Language`]), how each is built ([`build`]), what a new project begins with
-//! ([`scaffold`]). Leaves to others: running what comes out, and what hosts accept.
+//! Owns: which language a project is in ([`Language`]), how each is built ([`build`]), what outside of a project
+//! is built with it ([`surroundings()`]), what a new project begins with ([`scaffold`]). Leaves to others: running what comes out, and what hosts accept.
 //!
 //! Compilers are those of the author: cargo, go. Everything after them happens in this process: the contract's types are
 //! embedded, WASI is adapted, the manifest put in. JavaScript needs no compiler but a builder of ours, a binary of its own
@@ -17,6 +17,7 @@ mod javascript;
 mod language;
 mod rust;
 mod scaffold;
+mod surroundings;
 mod toolchain;
 mod wit;
 
@@ -29,6 +30,7 @@ use macula_files::{NotRead, ReadError, WriteError};
 
 pub use language::{Language, UnknownLanguage};
 pub use scaffold::{ScaffoldError, Template, scaffold};
+pub use surroundings::surroundings;
 pub use toolchain::Missing;
 pub use wit::world_of;
 

@@ -5,6 +5,7 @@
 //! programs of this machine, and would make another component of the same source.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
@@ -70,6 +71,24 @@ pub(crate) fn build(folder: &Path) -> Result<PathBuf, BuildError> {
     })
 }
 
+/// Files that configure cargo and the choice of a compiler, in the project's folder and in those around it.
+const CONFIGURATION: [&str; 4] = [".cargo/config.toml", ".cargo/config", "rust-toolchain.toml", "rust-toolchain"];
+
+/// Packages that the project names by their path, the files of its workspace, and what configures cargo.
+pub(crate) fn surroundings(folder: &Path) -> Option<Vec<PathBuf>> {
+    let tools = Tools { cargo: toolchain::named("CARGO", "cargo"), folder: folder.to_owned() };
+    // Nothing is fetched for this: before the first build, cargo may not know yet.
+    let mut cargo = tools.cargo();
+    let text = toolchain::printed(cargo.args(["metadata", "--offline", "--format-version=1"]).stderr(Stdio::null()))?;
+    let metadata: Metadata = serde_json::from_str(&text).ok()?;
+    let mut found = metadata.packages_of_this_machine(&folder.join("Cargo.toml"));
+    found.extend(["Cargo.toml", "Cargo.lock"].map(|file| metadata.workspace_root.join(file)));
+    for around in folder.ancestors().skip(1) {
+        found.extend(CONFIGURATION.map(|file| around.join(file)));
+    }
+    Some(found)
+}
+
 /// The project's own toolchain: what is run in its folder.
 struct Tools {
     cargo: OsString,
@@ -108,12 +127,27 @@ struct Metadata {
     packages: Vec<Package>,
     workspace_root: PathBuf,
     target_directory: PathBuf,
+    /// What depends on what; not there when dependencies were not asked for.
+    resolve: Option<Resolve>,
+}
+
+#[derive(Deserialize)]
+struct Resolve {
+    nodes: Vec<Node>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    id: String,
+    dependencies: Vec<String>,
 }
 
 #[derive(Deserialize)]
 struct Package {
     id: String,
     name: String,
+    /// The registry or repository that it is from; nothing when it lies on this machine.
+    source: Option<String>,
     manifest_path: PathBuf,
     targets: Vec<Target>,
 }
@@ -132,6 +166,27 @@ impl Target {
 }
 
 impl Metadata {
+    /// Folders of the packages that the one with this manifest depends on, and that lie on this machine.
+    fn packages_of_this_machine(&self, manifest: &Path) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let nodes = self.resolve.iter().flat_map(|resolve| &resolve.nodes);
+        let nodes: BTreeMap<&str, &Node> = nodes.map(|node| (node.id.as_str(), node)).collect();
+        let packages: BTreeMap<&str, &Package> =
+            self.packages.iter().map(|package| (package.id.as_str(), package)).collect();
+        let own = self.packages.iter().find(|package| package.manifest_path == manifest);
+        let mut seen = BTreeSet::new();
+        let mut open: Vec<&str> = own.map(|package| package.id.as_str()).into_iter().collect();
+        while let Some(id) = open.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            let is_here = |package: &&&Package| package.source.is_none();
+            found.extend(packages.get(id).filter(is_here).and_then(|package| package.manifest_path.parent()));
+            open.extend(nodes.get(id).into_iter().flat_map(|node| node.dependencies.iter().map(String::as_str)));
+        }
+        found.into_iter().map(Path::to_owned).collect()
+    }
+
     /// The package that the project is, or why it makes no component.
     fn plugin(&self, manifest: &Path) -> Result<&Package, String> {
         let is_plugin = |package: &&Package| package.targets.iter().any(Target::is_component);
@@ -281,6 +336,31 @@ mod tests {
         assert_eq!(error, "this is a workspace; name the folder of one of its plugins: /w/a, /w/b");
         let error = plugin(&metadata(&[("tool", "lib")]), "/w/Cargo.toml").unwrap_err();
         assert!(error.starts_with("this is a workspace, and none of its packages makes a component"), "{error}");
+    }
+
+    #[test]
+    fn packages_of_this_machine_are_those_that_the_project_leads_to() {
+        let package = |name: &str, source: Option<&str>| {
+            let manifest_path = format!("/w/{name}/Cargo.toml");
+            serde_json::json!({ "id": name, "name": name, "source": source, "manifest_path": manifest_path, "targets": [] })
+        };
+        let metadata: Metadata = serde_json::from_value(serde_json::json!({
+            "packages": [
+                package("plugin", None), package("lib", None), package("serde", Some("registry")), package("other", None),
+                package("deep", None),
+            ],
+            "workspace_root": "/w",
+            "target_directory": "/w/target",
+            "resolve": { "nodes": [
+                { "id": "plugin", "dependencies": ["lib", "serde"] },
+                { "id": "lib", "dependencies": ["deep", "plugin"] },
+                { "id": "serde", "dependencies": [] },
+            ] },
+        }))
+        .unwrap();
+        let mut found = metadata.packages_of_this_machine(Path::new("/w/plugin/Cargo.toml"));
+        found.sort();
+        assert_eq!(found, ["/w/deep", "/w/lib", "/w/plugin"].map(PathBuf::from));
     }
 
     #[test]

@@ -9,6 +9,9 @@ use crate::{BuildError, PROJECT_FILE_BYTES_MAX};
 /// Modules that a project may begin with, when package.json does not say.
 const ENTRIES: [&str; 4] = ["src/index.ts", "src/index.js", "index.ts", "index.js"];
 
+/// The folder that package managers fill.
+const NODE_MODULES: &str = "node_modules";
+
 /// What the component brings along to run JavaScript.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Engine {
@@ -68,6 +71,25 @@ impl Package {
     }
 }
 
+/// Packages that the project names as its dependencies and that are links to folders elsewhere on this machine: members of
+/// its workspace, and what `npm install ../lib` has linked.
+pub(super) fn linked(folder: &Path) -> Vec<PathBuf> {
+    let text = macula_files::read_text(&folder.join("package.json"), PROJECT_FILE_BYTES_MAX).unwrap_or_default();
+    let package: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let names = ["dependencies", "devDependencies"].into_iter().filter_map(|kind| package.get(kind)?.as_object());
+    let find = |name: &String| {
+        let mut places = folder.ancestors().map(|folder| folder.join(NODE_MODULES).join(name));
+        places.find_map(|place| place.canonicalize().ok())
+    };
+    let found = names.flat_map(|names| names.keys()).filter_map(find);
+    found.filter(|package| !is_installed(package)).collect()
+}
+
+/// Whether a file is one that a package manager has put there.
+pub(super) fn is_installed(file: &Path) -> bool {
+    file.components().any(|part| part.as_os_str() == NODE_MODULES)
+}
+
 fn entry(folder: &Path, main: Option<PathBuf>) -> Result<PathBuf, String> {
     match main {
         Some(main) if folder.join(&main).is_file() => Ok(folder.join(main)),
@@ -105,6 +127,29 @@ mod tests {
         assert!(read().unwrap_err().to_string().contains("is no object"));
         write("package.json", "{");
         assert!(matches!(read(), Err(BuildError::Manifest { .. })));
+    }
+
+    #[test]
+    fn linked_packages_are_those_that_are_named_and_lie_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let project = root.join("plugins/one");
+        for path in ["plugins/one/node_modules/installed", "node_modules/@here", "lib", "shared", "unnamed"] {
+            std::fs::create_dir_all(root.join(path)).unwrap();
+        }
+        for (link, target) in [
+            ("plugins/one/node_modules/lib", "lib"),
+            ("node_modules/@here/shared", "shared"),
+            ("node_modules/u", "unnamed"),
+        ] {
+            std::os::unix::fs::symlink(root.join(target), root.join(link)).unwrap();
+        }
+        let package =
+            r#"{"dependencies": {"lib": "", "installed": "", "none": ""}, "devDependencies": {"@here/shared": ""}}"#;
+        std::fs::write(project.join("package.json"), package).unwrap();
+        assert_eq!(linked(&project), [root.join("lib"), root.join("shared")]);
+        std::fs::write(project.join("package.json"), "broken").unwrap();
+        assert!(linked(&project).is_empty());
     }
 
     #[test]

@@ -121,6 +121,12 @@ impl Record {
         }
     }
 
+    /// Files that were read.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        let is_read = |sight: &Sight| matches!(sight, Sight::Read(_) | Sight::Unsettled);
+        self.sights.iter().filter(move |(_, sight)| is_read(sight)).map(|(path, _)| path.as_path())
+    }
+
     /// Whether a build would make the same again.
     pub(super) fn is_unchanged(&self, recipe: &Recipe) -> bool {
         self.recipe == *recipe && self.sights.iter().all(|(path, sight)| sight.is_there(path))
