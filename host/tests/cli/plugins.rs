@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::process::{Home, PATIENCE, Process, prebuilt, project};
+use crate::process::{Finished, Home, PATIENCE, Process, prebuilt, project};
 
 /// Whether a program is here, and does this.
 fn works(program: &str, arguments: &[&str]) -> bool {
@@ -40,8 +40,12 @@ fn languages(home: &Home) -> Vec<&'static str> {
 }
 
 fn built(home: &Home, folder: &Path) -> (PathBuf, String) {
+    built_by(&mut home.command(&["build", folder.to_str().unwrap(), "--json"]))
+}
+
+fn built_by(build: &mut Command) -> (PathBuf, String) {
     let report: Value =
-        serde_json::from_str(&home.output(&["build", folder.to_str().unwrap(), "--json"]).succeeded()).unwrap();
+        serde_json::from_str(&Finished::of(&build.stdin(Stdio::null()).output().unwrap()).succeeded()).unwrap();
     let text = |name: &str| report[name].as_str().unwrap().to_owned();
     (text("component").into(), text("mcid"))
 }
@@ -76,7 +80,21 @@ fn from_nothing_to_a_tested_plugin() {
         let (component, mcid) = built(&home, &folder);
         let elsewhere = home.path().join("else where").join(language);
         copy(&folder, &elsewhere);
-        assert_eq!(built(&home, &elsewhere).1, mcid, "{language}");
+        // Programs beside it, and flags for programs of the machine, change nothing of it.
+        let program = match language {
+            "rust" => Some(("src/bin/aaa.rs", "fn main() { compile_error!(\"this is not the plugin\") }")),
+            "go" => Some(("cmd/aaa/main.go", "package main\n\nfunc main() { thisIsNotThePlugin() }\n")),
+            _ => None,
+        };
+        if let Some((file, text)) = program {
+            fs::create_dir_all(elsewhere.join(file).parent().unwrap()).unwrap();
+            fs::write(elsewhere.join(file), text).unwrap();
+        }
+        let go_env = home.path().join("go-env");
+        fs::write(&go_env, "GOFLAGS=-gcflags=-N\n").unwrap();
+        let mut build = home.command(&["build", elsewhere.to_str().unwrap(), "--json"]);
+        build.env("RUSTFLAGS", "-C link-arg=-fuse-ld=mold").env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
+        assert_eq!(built_by(build.env("GOENV", &go_env)).1, mcid, "{language}");
         // It imports what its source uses, and exports what it handles.
         let inspected = home.output(&["inspect", component.to_str().unwrap(), "--json"]).succeeded();
         let inspected: Value = serde_json::from_str(&inspected).unwrap();
@@ -199,7 +217,7 @@ fn typescript_is_built_as_javascript_is() {
     // Its types are checked by the project's own compiler, which is not there yet.
     assert!(tested.err.contains("no TypeScript yet: npm install"), "{}", tested.err);
     assert!(tested.succeeded().ends_with("1 scenario passed\n"));
-    fs::write(folder.join("src/rooms.json"), "{\"kitchen\": 1}").unwrap();
+    fs::write(folder.join("src/rooms.json"), "\u{feff}{\"kitchen\": 1}").unwrap();
     fs::write(folder.join("src/old.js"), "module.exports = 1").unwrap();
     let build = |source: &str| {
         fs::write(folder.join("src/index.ts"), source).unwrap();
@@ -210,6 +228,31 @@ fn typescript_is_built_as_javascript_is() {
         export default { onCall(): object { console.log(crypto.randomUUID()); return rooms } }",
     )
     .succeeded();
+    // What an import leads to is part of what decides whether anything has changed: here a package beside the project, by
+    // a name of package.json, and one of tsconfig.json.
+    let package = |rooms: &str| {
+        let imports = format!(r##"{{ "main": "src/index.ts", "imports": {{ "#rooms": "{rooms}" }} }}"##);
+        fs::write(folder.join("package.json"), imports).unwrap();
+    };
+    package("./src/rooms.json");
+    let config = folder.join("tsconfig.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("\"paths\": {", "\"paths\": { \"~/*\": [\"./src/*\"],")).unwrap();
+    let lib = home.path().join("node_modules/lib");
+    fs::create_dir_all(&lib).unwrap();
+    fs::write(lib.join("package.json"), r#"{ "name": "lib", "exports": "./index.js" }"#).unwrap();
+    fs::write(lib.join("index.js"), "export default 1").unwrap();
+    let source = "import a from '#rooms'; import b from '~/rooms.json'; import c from 'lib';
+        export default { onCall() { return [a, b, c] } }";
+    build(source).succeeded();
+    let (_, first) = built(&home, &folder);
+    fs::write(folder.join("src/other.json"), "2").unwrap();
+    assert_eq!(built(&home, &folder).1, first);
+    package("./src/other.json");
+    let (_, second) = built(&home, &folder);
+    assert_ne!(second, first);
+    fs::write(lib.join("index.js"), "export default 2").unwrap();
+    assert_ne!(built(&home, &folder).1, second);
     for (source, expected) in [
         ("import old from './old'; export default { onCall() { return old } }", "old.js: this is CommonJS"),
         ("@d class A {} export default { onCall() { return A } }", "decorators are not available"),

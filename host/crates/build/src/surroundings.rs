@@ -38,8 +38,7 @@ mod tests {
 
     #[test]
     fn each_is_named_once_and_what_is_the_projects_not_at_all() {
-        let found =
-            ["/w/plugin/sub", "/w/lib", "/w/plugin", "/w/Cargo.toml", "/w/lib"].map(PathBuf::from);
+        let found = ["/w/plugin/sub", "/w/lib", "/w/plugin", "/w/Cargo.toml", "/w/lib"].map(PathBuf::from);
         let expected = ["/w/Cargo.toml", "/w/lib"].map(PathBuf::from);
         assert_eq!(outside(Path::new("/w/plugin"), found.to_vec()), expected);
         assert_eq!(surroundings(Path::new("/nowhere")), None);
