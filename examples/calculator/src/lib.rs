@@ -1,15 +1,41 @@
 //! Arithmetic as procedures.
 //!
-//! Arguments are a JSON list of numbers, the answer is a JSON number: `math.sub` of `[10, 2, 3]` is `5`.
+//! Arguments are a JSON list of numbers, or an object with two of them; the answer is a JSON number: `math.sub` of
+//! `[10, 2, 3]` is `5`, and of `{"a": 10, "b": 2}` is `8`.
 
 use macula_plugin::prelude::*;
+use serde::Deserialize;
+
+/// What is computed with.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a list of numbers is needed, such as [2, 3], or two by name: {\"a\": 2, \"b\": 3}")]
+enum Arguments {
+    List(Vec<f64>),
+    Pair(Pair),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pair {
+    a: f64,
+    b: f64,
+}
+
+impl Arguments {
+    fn into_numbers(self) -> Vec<f64> {
+        match self {
+            Self::List(numbers) => numbers,
+            Self::Pair(Pair { a, b }) => vec![a, b],
+        }
+    }
+}
 
 #[derive(Default)]
 struct Calculator;
 
 impl CallHandler for Calculator {
     fn on_call(&mut self, request: Request) -> Result<Vec<u8>> {
-        let numbers: Vec<f64> = request.json()?;
+        let numbers = request.json::<Arguments>()?.into_numbers();
         let Some((&first, rest)) = numbers.split_first() else {
             return Err(Failure::code("bad-arguments", "a list of at least one number is needed"));
         };
@@ -68,10 +94,16 @@ mod tests {
     }
 
     #[test]
+    fn two_numbers_may_have_names() {
+        assert_eq!(call("math.sub", r#"{"a": 10, "b": 2}"#).as_deref(), Ok("8"));
+        assert_eq!(call("math.div", r#"{"b": 2, "a": 7}"#).as_deref(), Ok("3.5"));
+    }
+
+    #[test]
     fn what_cannot_be_computed_is_an_error_with_a_code() {
         assert_eq!(call("math.div", "[1, 0]"), Err("division-by-zero".into()));
         assert_eq!(call("math.mul", "[1e300, 1e300]"), Err("overflow".into()));
-        for malformed in ["", "{}", "[]", "[1, \"2\"]", "two"] {
+        for malformed in ["", "{}", "[]", "[1, \"2\"]", "two", r#"{"a": 1}"#, r#"{"a": 1, "b": 2, "c": 3}"#] {
             assert_eq!(call("math.add", malformed), Err("bad-arguments".into()), "{malformed}");
         }
     }
