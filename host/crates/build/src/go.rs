@@ -119,7 +119,7 @@ impl Go {
             ))
             .into());
         }
-        let said = toolchain::printed(asked(&["env", "-json", "GOVERSION"]).args(KEPT))
+        let said = toolchain::printed_or_said(asked(&["env", "-json", "GOVERSION"]).args(KEPT))
             .and_then(|text| serde_json::from_str(&text).ok());
         // What is wrong, with go.mod for example, is on standard error.
         let mut said: BTreeMap<String, String> = said.ok_or_else(|| BuildError::Compile(folder.clone()))?;

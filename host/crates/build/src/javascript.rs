@@ -13,6 +13,7 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::UNIX_EPOCH,
 };
 
 use macula_files::{Draft, Mode};
@@ -40,7 +41,7 @@ pub(crate) fn build(folder: &Path, tools: &Path) -> Result<PathBuf, BuildError> 
         Engine::StarlingMonkey => Some(Tool::find(&folder)?),
     };
     let recipe = Recipe {
-        builder: builder_key(),
+        builder: format!("{}{}", builder_key(), chosen_builder().map(|program| mark_of(&program)).unwrap_or_default()),
         engine: tool.as_ref().map_or_else(|| "quickjs".into(), |tool| format!("starlingmonkey {}", tool.version)),
         // Where it leads, too, should it be a link.
         entry: package.entry.canonicalize().unwrap_or_else(|_| package.entry.clone()),
@@ -189,14 +190,23 @@ fn is_gone(process: &str) -> bool {
     processes.join("self").exists() && !processes.join(process).exists()
 }
 
-/// The builder: the one that the environment names, the one beside this program, or the one built here.
+/// The builder that somebody has put there: the one that the environment names, or the one beside this program.
+fn chosen_builder() -> Option<OsString> {
+    let beside = || std::env::current_exe().ok().map(|program| program.with_file_name(BUILDER));
+    std::env::var_os(BUILDER_VARIABLE).or_else(|| beside().filter(|path| path.is_file()).map(OsString::from))
+}
+
+/// What changes when another program is put in a builder's place: its length, and when it was written.
+fn mark_of(builder: &OsString) -> String {
+    let metadata = std::fs::metadata(builder).ok();
+    let written = metadata.as_ref().and_then(|metadata| metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok());
+    metadata.map(|metadata| format!(" {} {:?}", metadata.len(), written)).unwrap_or_default()
+}
+
+/// The builder: one that somebody has put there, or the one built here.
 fn builder(kept: &Path) -> Result<OsString, BuildError> {
-    if let Some(builder) = std::env::var_os(BUILDER_VARIABLE) {
+    if let Some(builder) = chosen_builder() {
         return Ok(builder);
-    }
-    let beside = std::env::current_exe().ok().map(|program| program.with_file_name(BUILDER));
-    if let Some(beside) = beside.filter(|path| path.is_file()) {
-        return Ok(beside.into());
     }
     let builder = kept.join(BUILDER);
     if !builder.is_file() {
@@ -275,5 +285,42 @@ mod tests {
         }
         part(folder.path(), "core").unwrap();
         assert_eq!([&old, &old_folder, &running].map(|path| path.exists()), [false, false, true]);
+    }
+
+    /// With a builder that says what it read, and a file that is saved before the build is over.
+    #[test]
+    fn what_is_saved_while_the_builder_runs_is_built_the_next_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let (entry, program) = (root.join("index.js"), root.join("builder"));
+        let builds = |script: &str| {
+            let read = serde_json::to_string(&[(&entry, Sight::of_bytes(b"old"))]).unwrap();
+            let script = format!("{script}\nshift 6; echo component > $1; echo '{{\"sights\":{read}}}'");
+            std::fs::write(&entry, "old").unwrap();
+            toolchain::put_tool(&program, &script);
+            let builder = Builder {
+                program: program.clone().into(),
+                sdk: root.to_owned(),
+                contract: root.to_owned(),
+                cache: root.to_owned(),
+            };
+            let (component, sights) = builder.evaluate(root, &entry).unwrap();
+            assert_eq!(component, b"component\n");
+            let recipe = Recipe { builder: "b".into(), engine: "quickjs".into(), entry: entry.clone(), manifest: None };
+            Record::new(recipe.clone(), sights).is_unchanged(&recipe)
+        };
+        assert!(builds("true"));
+        assert!(!builds("echo new > $2"));
+    }
+
+    #[test]
+    fn another_builder_makes_another_component() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("builder");
+        std::fs::write(&program, "1").unwrap();
+        let first = mark_of(&program.clone().into());
+        assert_eq!(mark_of(&program.clone().into()), first);
+        std::fs::write(&program, "12").unwrap();
+        assert_ne!(mark_of(&program.into()), first);
     }
 }

@@ -111,7 +111,7 @@ impl Tools {
 
     /// What cargo says of the project; when it says that something is wrong, that is on standard error.
     fn metadata(&self) -> Option<Metadata> {
-        let text = toolchain::printed(self.cargo().args(["metadata", "--no-deps", "--format-version=1"]))?;
+        let text = toolchain::printed_or_said(self.cargo().args(["metadata", "--no-deps", "--format-version=1"]))?;
         serde_json::from_str(&text).ok()
     }
 }

@@ -12,6 +12,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+/// What is read of a file, be it a module or a component; one that is larger is built from anew each time.
+const BYTES_MAX: u64 = 256 << 20;
+
 /// What a component is made of. As long as it is the same, and what was seen on the disk is, so is the component.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Recipe {
@@ -60,7 +63,7 @@ impl Sight {
 
     /// What somebody has read since `begin`.
     pub(super) fn read_since(path: &Path, begin: Moment) -> Self {
-        let sight = fs::read(path).map_or(Self::Unsettled, |bytes| Self::of_bytes(&bytes));
+        let sight = macula_files::read(path, BYTES_MAX).map_or(Self::Unsettled, |bytes| Self::of_bytes(&bytes));
         // Asked afterwards: what is written from now on is no matter of this build.
         let is_older = fs::metadata(path).is_ok_and(|metadata| Moment::of(&metadata) < begin);
         if is_older { sight } else { Self::Unsettled }
@@ -70,7 +73,7 @@ impl Sight {
     fn is_there(&self, path: &Path) -> bool {
         match self {
             Self::Unsettled => false,
-            Self::Read(_) => fs::read(path).is_ok_and(|bytes| Self::of_bytes(&bytes) == *self),
+            Self::Read(_) => macula_files::read(path, BYTES_MAX).is_ok_and(|bytes| Self::of_bytes(&bytes) == *self),
             // One that was not read then leads to the same whatever became of it, as long as it is a file.
             Self::Nothing | Self::Folder | Self::File | Self::Link(_) => Self::of(path) == *self,
         }
@@ -111,7 +114,7 @@ impl Record {
 
     /// The record of the last build; nothing when there was none, or one of another version of this program.
     pub(super) fn read(file: &Path) -> Option<Self> {
-        fs::read(file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        macula_files::read(file, BYTES_MAX).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
     }
 
     /// Without a record the next build does more than it must, and nothing else.

@@ -83,7 +83,7 @@ fn compiler(folder: &Path) -> (Option<PathBuf>, Sights) {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt as _};
+    use std::fs;
 
     use super::*;
 
@@ -107,10 +107,7 @@ mod tests {
         // Several projects share it.
         let compiler = folder.path().canonicalize().unwrap().join(COMPILER);
         fs::create_dir_all(compiler.parent().unwrap()).unwrap();
-        let says = |script: &str| {
-            fs::write(&compiler, format!("#!/bin/sh\n{script}\n")).unwrap();
-            fs::set_permissions(&compiler, fs::Permissions::from_mode(0o755)).unwrap();
-        };
+        let says = |script: &str| toolchain::put_tool(&compiler, script);
         says("exit 1");
         assert!(check(&entry).unwrap().contains(&config));
         fs::write(root.join("tsconfig.json"), "{}").unwrap();
