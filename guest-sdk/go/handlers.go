@@ -146,7 +146,9 @@ func OnRightsChange(changed func(ctx context.Context)) { registered.rightsChange
 
 // KeepState hands memory over to the next version. snapshot gives the state as of the last handled message, at most
 // 16 MiB; restore takes it over, after OnStart, with the plugin version that made it: write formats that the next
-// version can read. An error of either calls the change off. Messages wait meanwhile, so be quick.
+// version can read. An error of either calls the change off. So does a trap (a panic), which also loses the state when
+// snapshot has it, as the instance ends with it. Messages wait meanwhile, so be quick; while either runs, the instance may
+// have as much memory again as its limit, at least 64 MiB more, and 20 s.
 //
 //go:noinline
 func KeepState(snapshot func() ([]byte, error), restore func(state []byte, version string) error) {

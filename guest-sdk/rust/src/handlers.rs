@@ -87,10 +87,11 @@ pub trait ConfigHandler {
 #[diagnostic::on_unimplemented(message = "`{Self}` is exported with `state` but does not implement `StateHandler`")]
 pub trait StateHandler {
     /// The state as of the last handled message, at most 16 MiB by default. When the swap is called off the instance
-    /// works on afterwards.
+    /// works on afterwards. While this and `restore` run, the instance may have as much memory again as its limit, at
+    /// least 64 MiB more, and 20 s.
     ///
     /// # Errors
-    /// They call the swap off.
+    /// They call the swap off. So does a trap, which also loses the state, as the instance ends with it.
     fn snapshot(&mut self) -> Result<Vec<u8>>;
 
     /// Takes over a snapshot, after `init`. `version` is the plugin version that made it: write formats that the next

@@ -121,7 +121,7 @@ fn describe(status: &NodeStatus, common: &CommonFlags) -> String {
         lines.extend(latency(&plugin.latencies.messages, "messages"));
         lines.extend(latency(&plugin.latencies.calls, "calls"));
         lines.extend(latency(&plugin.latencies.ticks, "ticks"));
-        for detail in plugin.reason.iter().chain(&plugin.health) {
+        for detail in plugin.reason.iter().chain(&plugin.health).chain(&plugin.lost_state) {
             lines.push(format!("    {}", output::readable(detail)));
         }
     }

@@ -259,8 +259,10 @@ impl Actor {
                 Err(fault) => fault.to_string(),
             };
             if reason == StartReason::Resumed && !self.eviction.has_kept() {
-                // It could not take its state back, and is not asked to a second time.
+                // It could not take its state back, and is not asked to a second time. The host had taken that state from it,
+                // so this counts for nothing in whether the plugin is given up.
                 reason = StartReason::Restarted;
+                continue;
             }
             match self.crashed(&crash).await {
                 Some(delay) if self.pause(delay).await.is_some() => {}
@@ -355,19 +357,12 @@ impl Actor {
                 Task::Order(Order::GivePlace(order)) => match self.hand_over(instance, order).await {
                     Ok(true) => return Ended::Stopped,
                     Ok(false) => Ok(()),
-                    // Somebody else brought that about: it counts for nothing in whether the plugin is given up.
-                    Err(fault) => {
-                        self.plugin.counters.traps.one();
-                        let text = format!("its snapshot {fault}; its state is lost, and a new instance starts");
-                        self.plugin.log.host(LogLevel::Error, text.clone());
-                        self.enter(PluginState::BackingOff, Some(text));
-                        return Ended::Replace(Duration::ZERO);
-                    }
+                    Err(fault) => return self.lose_state(&fault),
                 },
                 Task::Evict => match self.evict(instance).await {
                     Ok(true) => return Ended::Evicted,
                     Ok(false) => Ok(()),
-                    Err(fault) => Err(fault),
+                    Err(fault) => return self.lose_state(&fault),
                 },
                 Task::Stop => {
                     self.stop(instance).await;
@@ -651,7 +646,14 @@ impl Actor {
     }
 
     /// Gives the instance's state to a new version, and its place if it takes over: then the instance has ended.
-    async fn hand_over(&mut self, instance: &mut Instance, order: GivePlace) -> Result<bool, HandlerFault> {
+    ///
+    /// # Errors
+    /// `snapshot` has brought the instance to its end: see [`Actor::lose_state`].
+    async fn hand_over(&mut self, instance: &mut Instance, mut order: GivePlace) -> Result<bool, HandlerFault> {
+        if order.is_called_off() {
+            // A snapshot that nobody takes is a risk for nothing.
+            return Ok(false);
+        }
         let snapshot = if order.wants_state { instance.snapshot().await } else { Ok(None) };
         let (handed, fault) = match snapshot {
             Ok(None) => (Ok(None), None),
@@ -673,6 +675,17 @@ impl Actor {
             self.plugin.log.host(LogLevel::Warn, format!("the shutdown of the version before {fault}"));
         }
         Ok(true)
+    }
+
+    /// `snapshot` has brought the instance to its end, and what only that instance held is gone. It was asked for its state by
+    /// the host, so this counts for nothing in whether the plugin is given up.
+    fn lose_state(&mut self, fault: &HandlerFault) -> Ended {
+        self.plugin.counters.traps.one();
+        let text = format!("its snapshot {fault}; its state is lost, and a new instance starts");
+        self.plugin.log.host(LogLevel::Error, text.clone());
+        self.plugin.life.note_lost_state(format!("its state was lost: its snapshot {fault}"));
+        self.enter(PluginState::BackingOff, Some(text));
+        Ended::Replace(Duration::ZERO)
     }
 
     /// Asks the instance whether it takes new settings, unless nobody waits for that any more. The ones that it had come back

@@ -41,6 +41,10 @@ const HOSTCALL_BYTES_MAX: usize = 8 << 20;
 /// What a snapshot may have; the contract's default.
 pub(crate) const STATE_BYTES_MAX: usize = 16 << 20;
 
+/// Guest time of `snapshot` and of `restore`, where a handler has less: an instance that is cut short there loses its state.
+/// A successor waits 30 s ([`crate::ReplaceOptions::handover`]), so more would not help.
+const STATE_TIME_MIN: Duration = Duration::from_secs(20);
+
 /// How long `health` may take.
 const HEALTH_BUDGET: Duration = Duration::from_millis(100);
 
@@ -177,9 +181,9 @@ impl Instance {
         let Some(guest) = self.exports.state.clone() else { return Ok(None) };
         // As much as a state may have, and room to be told that it has more.
         self.store.set_hostcall_fuel(STATE_BYTES_MAX + HOSTCALL_BYTES_MAX);
-        self.begin(Handling::default());
+        self.begin_state();
         let result = guest.call_snapshot(&mut self.store).await;
-        let state = self.end(result);
+        let state = self.end_state(result);
         self.store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
         state.map(|state| match state {
             Ok(bytes) if bytes.len() > STATE_BYTES_MAX => Some(Err(types::Error::TooLarge(STATE_BYTES_MAX as u32))),
@@ -194,9 +198,9 @@ impl Instance {
         version: &str,
     ) -> Result<Result<(), types::Error>, HandlerFault> {
         let Some(guest) = self.exports.state.clone() else { return Ok(Ok(())) };
-        self.begin(Handling::default());
+        self.begin_state();
         let result = guest.call_restore(&mut self.store, state, version).await;
-        self.end(result)
+        self.end_state(result)
     }
 
     /// Gives it other settings and tells it which keys are different; gives those that it had, and whether it agrees.
@@ -289,6 +293,18 @@ impl Instance {
     fn begin(&mut self, handling: Handling) {
         let budget = self.store.data().plugin.manifest.limits.handler_time();
         begin(&mut self.store, budget, handling);
+    }
+
+    /// Begins `snapshot` or `restore`, which have more memory and time than handlers.
+    fn begin_state(&mut self) {
+        let budget = self.store.data().plugin.manifest.limits.handler_time().max(STATE_TIME_MIN);
+        self.store.data_mut().limiter.begin_state();
+        begin(&mut self.store, budget, Handling::default());
+    }
+
+    fn end_state<T>(&mut self, result: wasmtime::Result<T>) -> Result<T, HandlerFault> {
+        self.store.data_mut().limiter.end_state();
+        self.end(result)
     }
 
     fn end<T>(&mut self, result: wasmtime::Result<T>) -> Result<T, HandlerFault> {

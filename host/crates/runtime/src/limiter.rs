@@ -9,9 +9,16 @@ use wasmtime::ResourceLimiter;
 
 use crate::engine::{CORE_INSTANCES_PER_COMPONENT, MEMORIES_PER_COMPONENT, TABLE_ELEMENTS_MAX, TABLES_PER_COMPONENT};
 
+/// What an instance may have beyond its limit while it encodes or decodes its state: as much again as the limit, and at least so
+/// much. A state and its encoding are in memory together, and an instance that aborts for want of memory loses both.
+const STATE_ALLOWANCE_BYTES_MIN: usize = 64 << 20;
+
 /// Refuses growth beyond the plugin's limit; the guest sees `memory.grow` fail, as it does on a small machine.
 #[derive(Debug)]
 pub(crate) struct Limiter {
+    /// The plugin's limit.
+    limit_bytes: usize,
+    /// What holds now: the limit, or more while there is an allowance.
     bytes_max: usize,
     /// Over all memories of the instance.
     bytes: usize,
@@ -22,7 +29,17 @@ pub(crate) struct Limiter {
 impl Limiter {
     pub(crate) fn new(bytes_max: usize, gauge: Arc<AtomicU64>) -> Self {
         gauge.store(0, Ordering::Relaxed);
-        Self { bytes_max, bytes: 0, gauge }
+        Self { limit_bytes: bytes_max, bytes_max, bytes: 0, gauge }
+    }
+
+    /// The guest encodes or decodes its state from now on. A memory has 4 GiB at most all the same.
+    pub(crate) fn begin_state(&mut self) {
+        self.bytes_max = self.limit_bytes.saturating_add(self.limit_bytes.max(STATE_ALLOWANCE_BYTES_MIN));
+    }
+
+    /// It has done so. What it has grown to stays, as memories do not shrink, and it gets no more.
+    pub(crate) fn end_state(&mut self) {
+        self.bytes_max = self.limit_bytes;
     }
 }
 
@@ -75,5 +92,23 @@ mod tests {
         assert_eq!(gauge.load(Ordering::Relaxed), 100);
         drop(limiter);
         assert_eq!(gauge.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_state_may_have_as_much_again_and_only_while_it_is_encoded() {
+        const MIB: usize = 1 << 20;
+        for (limit, with_allowance) in [(MIB, 65 * MIB), (64 * MIB, 128 * MIB), (1024 * MIB, 2048 * MIB)] {
+            let mut limiter = Limiter::new(limit, Arc::default());
+            assert!(limiter.memory_growing(0, limit, None).unwrap());
+            assert!(!limiter.memory_growing(limit, limit + 1, None).unwrap());
+            limiter.begin_state();
+            assert!(!limiter.memory_growing(limit, with_allowance + 1, None).unwrap());
+            assert!(limiter.memory_growing(limit, with_allowance - 1, None).unwrap());
+            limiter.end_state();
+            assert!(!limiter.memory_growing(with_allowance - 1, with_allowance, None).unwrap());
+            // Another time it is no more than the first.
+            limiter.begin_state();
+            assert!(!limiter.memory_growing(with_allowance - 1, with_allowance + 1, None).unwrap());
+        }
     }
 }

@@ -46,6 +46,15 @@ pub(crate) struct GivePlace {
     pub(crate) verdict: oneshot::Receiver<Duration>,
 }
 
+impl GivePlace {
+    /// Whether nobody waits any more for what is handed over, or another instance has said no already.
+    pub(crate) fn is_called_off(&mut self) -> bool {
+        // The verdict on an order for a state is given once the state is there, so none is taken away by looking.
+        self.wants_state
+            && (self.handed.is_closed() || matches!(self.verdict.try_recv(), Err(oneshot::error::TryRecvError::Closed)))
+    }
+}
+
 /// One place for an order to each instance slot.
 pub(crate) struct Orders {
     places: Mutex<Vec<Place>>,
@@ -150,6 +159,28 @@ mod tests {
         orders.next_give_place(1).await.handed.send(Ok(None)).unwrap();
         assert_eq!(taken.await, Ok(Ok(None)));
         assert!(orders.take(1).is_none());
+    }
+
+    #[test]
+    fn an_order_that_nobody_waits_for_is_called_off() {
+        let new = || {
+            let ((handed, taken), (verdict, told)) = (oneshot::channel(), oneshot::channel());
+            (GivePlace { handed, verdict: told, wants_state: true }, taken, verdict)
+        };
+        let (mut order, taken, verdict) = new();
+        assert!(!order.is_called_off());
+        drop(verdict);
+        assert!(order.is_called_off(), "another instance has said no");
+        drop(taken);
+        let (mut order, taken, _verdict) = new();
+        drop(taken);
+        assert!(order.is_called_off(), "it took too long");
+        // A canary goes, and nobody waits for what it leaves.
+        let (mut order, taken, verdict) = new();
+        order.wants_state = false;
+        verdict.send(Duration::ZERO).unwrap();
+        drop(taken);
+        assert!(!order.is_called_off() && order.verdict.try_recv().is_ok());
     }
 
     #[test]

@@ -119,6 +119,7 @@ struct Phases {
     shards: Vec<PluginState>,
     reason: Option<String>,
     health: Option<String>,
+    lost_state: Option<String>,
 }
 
 impl Life {
@@ -130,6 +131,7 @@ impl Life {
                 shards: vec![PluginState::Starting; shards as usize],
                 reason: None,
                 health: None,
+                lost_state: None,
             }),
             state: watch::Sender::new(PluginState::Starting),
         }
@@ -167,6 +169,11 @@ impl Life {
 
     pub(crate) fn note_health(&self, health: Option<String>) {
         self.phases.lock().health = health;
+    }
+
+    /// What was lost of the state, for `status`; the last time counts.
+    pub(crate) fn note_lost_state(&self, what: String) {
+        self.phases.lock().lost_state = Some(what);
     }
 
     fn enter_all(&self, state: PluginState, reason: Option<String>) {
@@ -444,9 +451,9 @@ impl PluginCore {
     }
 
     fn status(&self) -> PluginStatus {
-        let (state, reason, health) = {
+        let (state, reason, health, lost_state) = {
             let phases = self.life.phases.lock();
-            (phases.state(), phases.reason.clone(), phases.health.clone())
+            (phases.state(), phases.reason.clone(), phases.health.clone(), phases.lost_state.clone())
         };
         let mailbox = self.mailbox.lock();
         PluginStatus {
@@ -456,6 +463,7 @@ impl PluginCore {
             state,
             reason,
             health,
+            lost_state,
             instances: self.manifest.limits.instances,
             memory_bytes: self.memory.sum(),
             subscriptions: mailbox.subscription_statuses(),

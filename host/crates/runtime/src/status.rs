@@ -151,6 +151,9 @@ pub struct PluginStatus {
     /// What it last said about its health, when that was not `healthy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
+    /// How this version lost the state of an instance the last time, while it was to be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_state: Option<String>,
     /// Instances it has.
     pub instances: u32,
     /// Linear memory of all instances.

@@ -49,7 +49,8 @@ pub struct ReplaceOptions {
 pub enum StateTransfer {
     /// The new version gets it, or does not take over.
     Required,
-    /// The new version begins without: the old one is not asked. For going back from a version that is not right.
+    /// The new version begins without: the old one is not asked. For going back from a version that is not right, and for whoever
+    /// has chosen to go on without.
     None,
 }
 
@@ -96,7 +97,8 @@ pub enum ReplaceError {
     /// The old version could not give its state.
     #[error("the running version could not hand over its state: {0}")]
     Snapshot(String),
-    /// The old version's instance came to its end when it was asked for its state, which is gone. Another goes on, without it.
+    /// An instance of the old version came to its end when it was asked for its state, which is gone. The old version goes on, with
+    /// a new instance that begins without it.
     #[error("the running version lost its state when it was to hand it over: {0}")]
     StateLost(String),
     /// The new version could not take it.
@@ -320,16 +322,29 @@ async fn hand_over(running: &PluginCore, options: &ReplaceOptions) -> Result<Wai
     running.bell.ring_all();
     let deadline = Instant::now() + options.handover;
     let mut states = Vec::new();
+    let mut failed = None;
     for handed in handing {
-        match tokio::time::timeout_at(deadline, handed).await {
-            Ok(Ok(Ok(state))) => states.push(state),
-            Ok(Ok(Err(NotHanded::Refused(reason)))) => return Err(ReplaceError::Snapshot(reason)),
-            Ok(Ok(Err(NotHanded::Ended(reason)))) => return Err(ReplaceError::StateLost(reason)),
-            Ok(Err(_)) => return Err(ReplaceError::NotRunning),
-            Err(_) => return Err(ReplaceError::Busy(options.handover)),
+        let error = match tokio::time::timeout_at(deadline, handed).await {
+            Ok(Ok(Ok(state))) => {
+                states.push(state);
+                continue;
+            }
+            Ok(Ok(Err(NotHanded::Refused(reason)))) => ReplaceError::Snapshot(reason),
+            Ok(Ok(Err(NotHanded::Ended(reason)))) => ReplaceError::StateLost(reason),
+            Ok(Err(_)) => ReplaceError::NotRunning,
+            Err(_) => ReplaceError::Busy(options.handover),
+        };
+        // It is called off: those that have handed over work on. Others may be at it still, and of all that has gone wrong, a
+        // state that is lost is what has to be told.
+        verdicts.clear();
+        if failed.is_none() || matches!(error, ReplaceError::StateLost(_)) {
+            failed = Some(error);
         }
     }
-    Ok(Waiting { verdicts, states })
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(Waiting { verdicts, states }),
+    }
 }
 
 async fn restore(

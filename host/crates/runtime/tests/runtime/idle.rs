@@ -1,6 +1,8 @@
 //! Idle instances give their memory back, and come back as they were.
 
-use macula_runtime::{Operation, PluginHandle, PluginState, Rights};
+use std::time::Duration;
+
+use macula_runtime::{CrashPolicy, LogLevel, Operation, PluginHandle, PluginState, Rights, RuntimeConfig};
 
 use super::support::{Fixture, MANIFEST, logged};
 
@@ -132,4 +134,77 @@ async fn who_cannot_take_its_state_back_begins_empty_and_that_is_said() {
         );
         assert!(fixture.mesh.published_texts("report").contains(&"init StartReason::Restarted".to_owned()), "{how}");
     }
+}
+
+/// Gives up a plugin that has crashed as often.
+fn strict(crashes_max: usize) -> Fixture {
+    let crash_policy = CrashPolicy { crashes_max, ..CrashPolicy::default() };
+    Fixture::with(RuntimeConfig { crash_policy, ..RuntimeConfig::default() })
+}
+
+/// Waits until there are so many entries with `part`.
+async fn logged_times(plugin: &PluginHandle, part: &str, times: usize) {
+    let (mut next, mut seen) = (0, 0);
+    while seen < times {
+        let (lines, after) = tokio::select! {
+            entries = plugin.log().follow(next) => entries,
+            _ = plugin.wait_for(&[PluginState::Failed]) => panic!("given up: {:?}", plugin.status().reason),
+        };
+        seen += lines.iter().filter(|line| line.message.contains(part)).count();
+        next = after;
+    }
+}
+
+/// Entries of this level with `part`.
+fn said(plugin: &PluginHandle, level: LogLevel, part: &str) -> usize {
+    let (lines, _) = plugin.log().lines_from(0);
+    lines.iter().filter(|line| line.level == level && line.message.contains(part)).count()
+}
+
+/// Goal: an idle plugin whose snapshot traps is not given up for that, and is asked less and less often.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_traps_when_idle_brings_nobody_down() {
+    let fixture = strict(2);
+    let (plugin, started) = (start(&fixture, "snapshot = \"trap\"").await, tokio::time::Instant::now());
+    for round in 1..=6 {
+        logged_times(&plugin, "its state is lost", round).await;
+        plugin.wait_for(&[PluginState::Running]).await;
+        assert_eq!(fixture.ask("handled").await, "handled 1", "a new instance, without state");
+    }
+    let status = plugin.status();
+    assert_eq!((status.state, status.metrics.evictions, status.metrics.dead_letters), (PluginState::Running, 0, 0));
+    let lost = status.lost_state.unwrap();
+    assert!(lost.starts_with("its state was lost: its snapshot trapped"), "{lost}");
+    assert_eq!(said(&plugin, LogLevel::Warn, "was to be evicted"), 6, "each time that the respite grew");
+    // Six respites of a minute and twice as much each time, and none is over before its time.
+    let waited = started.elapsed();
+    assert!(waited > Duration::from_secs(60 * (1 + 2 + 4 + 8 + 16)), "{waited:?}");
+}
+
+/// Goal: who cannot give its state is not asked for it at every period, and nothing of it is lost.
+#[tokio::test(start_paused = true)]
+async fn who_cannot_give_its_state_is_asked_less_and_less_often() {
+    for snapshot in ["\"denied\"".to_owned(), ((16 << 20) + 1).to_string()] {
+        let fixture = Fixture::new();
+        let plugin = start(&fixture, &format!("snapshot = {snapshot}")).await;
+        assert_eq!(fixture.ask("handled").await, "handled 1");
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        // After 20 s, then with pauses of 1, 2, 4, 8, 16 and 32 minutes, where there are 360 periods.
+        assert_eq!(said(&plugin, LogLevel::Warn, "stays in memory: its snapshot failed"), 6, "{snapshot}");
+        assert_eq!(fixture.ask("handled").await, "handled 2");
+        assert_eq!((plugin.metrics().traps, plugin.status().lost_state), (0, None));
+    }
+}
+
+/// Goal: a state that cannot be taken back is lost, which is said, and that does not bring the plugin down either.
+#[tokio::test(start_paused = true)]
+async fn a_restore_that_traps_when_resumed_brings_nobody_down() {
+    let fixture = strict(2);
+    let plugin = start(&fixture, "restore = \"trap\"").await;
+    for _ in 0..5 {
+        plugin.wait_for(&EVICTED).await;
+        assert_eq!(fixture.mesh.call("probe.do", "handled").await.unwrap(), "handled 0", "it begins empty");
+    }
+    assert_eq!((plugin.state(), plugin.metrics().traps), (PluginState::Running, 5));
+    assert!(plugin.status().lost_state.unwrap().contains("restore: trapped"));
 }

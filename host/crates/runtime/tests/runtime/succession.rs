@@ -189,6 +189,39 @@ async fn a_version_that_is_busy_is_not_replaced() {
     assert_eq!(plugin.status().version, "1");
 }
 
+/// Goal: an instance that was too busy to hand over is not asked for its state afterwards, when nobody takes it any more.
+#[tokio::test]
+async fn nobody_is_asked_for_a_state_that_nobody_takes() {
+    let fixture = Fixture::new();
+    let plugin = fixture.start("probe", &version(1, "snapshot = \"trap\"")).await;
+    fixture.mesh.hold_acks();
+    fixture.tell("publish-acked out x");
+    while fixture.mesh.held_acks() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let options = ReplaceOptions { handover: Duration::from_millis(20), ..ReplaceOptions::default() };
+    let busy = fixture.replace_with(&plugin, &version(2, ""), options).await;
+    assert!(matches!(busy, Err(ReplaceError::Busy(_))), "{busy:?}");
+    fixture.mesh.release_acks();
+    fixture.ask("handled").await;
+    assert_eq!(fixture.mesh.call("probe.do", "handled").await.unwrap(), "handled 2", "it is the same instance");
+    assert_eq!((plugin.metrics().traps, plugin.status().lost_state), (0, None));
+}
+
+/// Goal: a state is encoded and decoded by instances that have no memory left of what their handlers may have.
+#[tokio::test]
+async fn a_state_is_handed_over_when_memory_is_full() {
+    let fixture = Fixture::new();
+    let small = |number, config: &str| format!("{}\n[limits]\nmemory-mib = 16", version(number, config));
+    let plugin = fixture.start("probe", &small(1, &format!("snapshot = {}", 16 << 20))).await;
+    assert_eq!(fixture.ask("grow 16").await, "grow refused");
+    fixture.replace(&plugin, &small(2, "")).await.unwrap();
+    assert!(fixture.mesh.published_texts("report").contains(&"restored 16777216 bytes".to_owned()));
+    // What was there for the state is for the state alone.
+    assert!(fixture.mesh.call("probe.do", "grow 80").await.unwrap() == "grow refused");
+    assert_eq!((plugin.metrics().traps, plugin.status().lost_state), (0, None));
+}
+
 #[tokio::test]
 async fn a_version_that_crashes_on_probation_waits_to_be_replaced() {
     let fixture = Fixture::new();
@@ -234,8 +267,11 @@ async fn attempts_to_replace_a_version_do_not_bring_it_down() {
         assert!(matches!(&refused, Err(ReplaceError::StateLost(text)) if text.contains("trapped")), "{refused:?}");
         plugin.wait_for(&[PluginState::Running]).await;
     }
+    let lost = plugin.status().lost_state.unwrap();
+    assert!(lost.starts_with("its state was lost: its snapshot trapped"), "{lost}");
     let without = ReplaceOptions { state: StateTransfer::None, ..ReplaceOptions::default() };
     fixture.replace_with(&plugin, &version(2, ""), without).await.unwrap();
+    assert_eq!(plugin.status().lost_state, None, "another version has lost nothing");
     assert_eq!((plugin.status().version.as_str(), plugin.metrics().traps), ("2", 5));
 }
 
