@@ -45,6 +45,9 @@ pub(super) struct Deploy {
     /// Give it this share of the work for 30 s first, on each host: 1% to 50%
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     canary: Option<u8>,
+    /// Begin without the state of the version that runs, which is not asked for it: it is lost
+    #[arg(long)]
+    drop_state: bool,
     /// Show how far each host is, and wait until all are done
     #[arg(long)]
     wait: bool,
@@ -57,6 +60,9 @@ pub(super) struct Rollback {
     /// The slot
     #[arg(add = completion::slots())]
     slot: Slot,
+    /// Go back without the state of the version that runs, which is not asked for it: it is lost
+    #[arg(long)]
+    drop_state: bool,
     /// Show how far each host is, and wait until all are done
     #[arg(long)]
     wait: bool,
@@ -72,7 +78,8 @@ impl Deploy {
         client_runtime()?.block_on(async {
             let desk = Desk::connect(&settings, &client, self.slot).await?;
             let held = Held { mcid: component.offer(&desk.mesh, client.timeout).await?, manifest: component.manifest };
-            let outcome = desk.deploy(|_| Ok(held), self.canary, self.wait, common).await;
+            let terms = Terms { canary: self.canary, drop_state: self.drop_state, wait: self.wait };
+            let outcome = desk.deploy(|_| Ok(held), &terms, common).await;
             desk.mesh.close().await;
             outcome
         })
@@ -91,7 +98,8 @@ impl Rollback {
                 before.ok_or_else(|| Failure::not_found(format!("{slot} held nothing before {}", current.held.mcid)))
             };
             let slot = desk.slot.clone();
-            let outcome = desk.deploy(|current| before(&slot, current), None, self.wait, common).await;
+            let terms = Terms { canary: None, drop_state: self.drop_state, wait: self.wait };
+            let outcome = desk.deploy(|current| before(&slot, current), &terms, common).await;
             desk.mesh.close().await;
             outcome
         })
@@ -103,6 +111,16 @@ fn percent(text: &str) -> Result<u8, String> {
     let percent = text.strip_suffix('%').unwrap_or(text).parse().ok();
     let percent = percent.filter(|percent| (1..=CANARY_PERCENT_MAX).contains(percent));
     percent.ok_or_else(|| format!("expected 1% to {CANARY_PERCENT_MAX}%"))
+}
+
+/// How what the slot is to hold comes to run.
+struct Terms {
+    /// With this share of the work at first, in percent.
+    canary: Option<u8>,
+    /// Without the state of what runs.
+    drop_state: bool,
+    /// This command ends when all hosts are done.
+    wait: bool,
 }
 
 /// Where records are handed in.
@@ -145,10 +163,10 @@ impl<'a> Desk<'a> {
     async fn deploy(
         &self,
         held: impl FnOnce(Option<&Current>) -> Result<Held, Failure>,
-        canary: Option<u8>,
-        wait: bool,
+        terms: &Terms,
         common: &CommonFlags,
     ) -> Result<(), Failure> {
+        let &Terms { canary, drop_state, wait } = terms;
         let slot = self.slot.to_string();
         let current = self.current().await?;
         let held = held(current.as_ref())?;
@@ -167,6 +185,7 @@ impl<'a> Desk<'a> {
             before: current.as_ref().and_then(|current| before(current, &held, &known)),
             held,
             canary,
+            drop_state,
         };
         let (mcid, arguments) = (deployment.held.mcid.clone(), deployment.to_arguments().map_err(Failure::usage)?);
         let record = self.mesh.sign_record(Operation::Deploy, &self.slot.topic(), arguments, Validity::Now);

@@ -7,7 +7,9 @@ use macula_node::{
     LOCAL_REALM, LinkState, Mesh, NodeContent, Pinner, Publish, StateFile, Subscribe, Subscription,
     auth::{Slot, Validity},
     content::store::{Owner, StoreError},
-    deploy::{Action, Asks, Config, Counts, Deployment, Failure as Setback, Follower, Journal, Refused, Rollout},
+    deploy::{
+        Action, Asks, Config, Counts, Deployment, Failure as Setback, Follower, Handover, Journal, Refused, Rollout,
+    },
     wire::{Delivery, Fault, Mcid, Operation, Pattern, Topic},
 };
 use macula_runtime::{
@@ -294,8 +296,8 @@ impl Follow {
                         Done::Prepared(ticket, prepare(&parts, &name, &held.mcid, held.manifest).await)
                     });
                 }
-                Action::Start { ticket, on_trial, goes_back } => self.start(ticket, on_trial, goes_back),
-                Action::StartCanary { ticket, percent } => self.start_canary(ticket, percent),
+                Action::Start { ticket, on_trial, state } => self.start(ticket, on_trial, state),
+                Action::StartCanary { ticket, percent, state } => self.start_canary(ticket, percent, state),
                 Action::EndCanary => {
                     if let Some(plugin) = self.plugin.clone() {
                         // What it handles is handled to the end; whoever replaces the version waits for that too.
@@ -362,7 +364,7 @@ impl Follow {
         self.pinned = pinned;
     }
 
-    fn start_canary(&mut self, ticket: u64, percent: u8) {
+    fn start_canary(&mut self, ticket: u64, percent: u8, state: Handover) {
         let (Some(prepared), Some(plugin)) = (self.prepared.clone(), self.plugin.clone()) else {
             let nothing = Err(Setback::ForGood("nothing was prepared".to_owned()));
             return self.follower.canary_started(now_ms(), ticket, Counts::default(), nothing);
@@ -370,13 +372,13 @@ impl Follow {
         let runtime = self.parts.runtime.clone();
         let grant = slot_grant(&self.parts.mesh, &self.slot, &self.granted);
         self.work.spawn(async move {
-            let options = ReplaceOptions { grace: GRACE, probation: Some(trial_policy()), ..ReplaceOptions::default() };
+            let options = ReplaceOptions { probation: Some(trial_policy()), ..options(state) };
             let started = runtime.start_canary(&plugin, *prepared, &grant, percent.into(), &options).await;
             Done::CanaryStarted(ticket, started.map_err(|error| setback(&error)))
         });
     }
 
-    fn start(&mut self, ticket: u64, on_trial: bool, goes_back: bool) {
+    fn start(&mut self, ticket: u64, on_trial: bool, state: Handover) {
         let Some(prepared) = self.prepared.clone() else {
             let nothing = Err(Setback::ForGood("nothing was prepared".to_owned()));
             return self.follower.started(now_ms(), ticket, Counts::default(), nothing);
@@ -385,17 +387,16 @@ impl Follow {
         let grant = slot_grant(&self.parts.mesh, &self.slot, &self.granted);
         self.work.spawn(async move {
             let probation = on_trial.then(trial_policy);
-            let options = ReplaceOptions { grace: GRACE, probation, ..ReplaceOptions::default() };
+            let options = ReplaceOptions { probation, ..options(state) };
             if let Some(plugin) = plugin {
                 let mut replaced = runtime.replace(&plugin, (*prepared).clone(), &grant, &options).await;
-                // Going back needs nothing of the version that failed; and what has lost its state has none to wait for.
-                let is_without = match &replaced {
-                    Err(ReplaceError::Snapshot(_) | ReplaceError::Restore(_)) => goes_back,
-                    Err(ReplaceError::StateLost(_)) => true,
-                    _ => false,
-                };
-                if is_without {
-                    tracing::warn!(plugin = %plugin.name(), goes_back, "the state of the running version is left behind");
+                // Going back needs nothing of the version that failed. Going forward without the state is the deployer's choice.
+                let without_state = matches!(
+                    &replaced,
+                    Err(ReplaceError::Snapshot(_) | ReplaceError::StateLost(_) | ReplaceError::Restore(_))
+                );
+                if without_state && state == Handover::IfPossible {
+                    tracing::warn!(plugin = %plugin.name(), "the state of the version that failed is left behind");
                     let options = ReplaceOptions { state: StateTransfer::None, ..options };
                     replaced = runtime.replace(&plugin, (*prepared).clone(), &grant, &options).await;
                 }
@@ -490,6 +491,13 @@ fn setback(error: &ReplaceError) -> Setback {
         ReplaceError::Start(StartError::Open { .. } | StartError::Stopping | StartError::CrashLoop { .. })
         | ReplaceError::Busy(_)
         | ReplaceError::NotRunning => Setback::ForNow(error.to_string()),
+        ReplaceError::Snapshot(_) | ReplaceError::StateLost(_) | ReplaceError::Restore(_) => {
+            let runs_on = match error {
+                ReplaceError::StateLost(_) => "that version runs on with a new instance, which has begun without",
+                _ => "the running version runs on with it",
+            };
+            Setback::ForGood(format!("{error}; {runs_on}; to go on without the state, deploy with --drop-state"))
+        }
         _ => Setback::ForGood(error.to_string()),
     }
 }
@@ -499,6 +507,15 @@ async fn fall(plugin: Option<PluginHandle>) -> String {
     let Some(plugin) = plugin else { return std::future::pending().await };
     plugin.wait_for(&[PluginState::Failed]).await;
     plugin.status().reason.unwrap_or_else(|| "it crashed too often".to_owned())
+}
+
+/// How a slot's version takes over from another.
+fn options(state: Handover) -> ReplaceOptions {
+    let state = match state {
+        Handover::Required | Handover::IfPossible => StateTransfer::Required,
+        Handover::Dropped => StateTransfer::None,
+    };
+    ReplaceOptions { grace: GRACE, state, ..ReplaceOptions::default() }
 }
 
 /// How crashes on trial are answered.

@@ -189,6 +189,31 @@ fn what_is_worse_goes_and_says_why() {
     host.stop();
 }
 
+/// Goal: a version that loses its state when it is asked for it goes on, and the deployer reads why. To go on without, forward or
+/// back, is the deployer's choice.
+#[test]
+fn a_state_that_is_lost_is_told_and_left_behind_by_choice() {
+    let probe = Probe::new();
+    let host = probe.home.node(&["run", "--follow", SLOT]);
+    probe.deploy(1, "snapshot = \"trap\"", &["--wait"]).succeeded();
+    let told = probe.deploy(2, "", &["--wait"]);
+    assert!(told.err.contains("lost its state") && told.err.contains("deploy with --drop-state"), "{}", told.err);
+    told.failed(1, "trapped");
+    assert_eq!(probe.running(), "1");
+    let status = probe.home.output(&["status"]).succeeded();
+    assert!(status.contains("its state was lost: its snapshot trapped"), "{status}");
+    probe.deploy(3, "snapshot = \"denied\"", &["--drop-state", "--wait"]).succeeded();
+    assert_eq!(probe.running(), "3");
+    probe.home.output(&["rollback", SLOT, "--wait"]).failed(1, "could not hand over its state");
+    assert_eq!(probe.running(), "3");
+    let component = probe.version(1, "snapshot = \"trap\"");
+    probe.home.output(&["deploy", SLOT, component.to_str().unwrap(), "--drop-state", "--wait"]).succeeded();
+    assert_eq!(probe.running(), "1");
+    probe.home.output(&["rollback", SLOT, "--drop-state", "--wait"]).succeeded();
+    assert_eq!(probe.running(), "3");
+    host.stop();
+}
+
 /// Goal: a canary gets its share beside the version that runs; one that does worse goes, and nobody has noticed.
 #[test]
 fn a_canary_that_does_worse_goes() {

@@ -166,6 +166,7 @@ impl Desk {
             held: Held { mcid: mcid.clone(), manifest: None },
             before: None,
             canary: None,
+            drop_state: false,
         };
         let topic = self.slot.topic();
         let record = self.mesh.sign_record(Operation::Deploy, &topic, deployment.to_arguments()?, Validity::Now)?;

@@ -82,8 +82,8 @@ pub enum Action {
         ticket: u64,
         /// When it crashes too often it waits to be replaced.
         on_trial: bool,
-        /// It takes over from a version that is not right: also without that one's state, when it gives none.
-        goes_back: bool,
+        /// What becomes of the state of the version from which it takes over.
+        state: Handover,
     },
     /// Give what was prepared last a share of the work, beside the version that runs: [`Follower::canary_started`].
     StartCanary {
@@ -91,6 +91,8 @@ pub enum Action {
         ticket: u64,
         /// Of a hundred.
         percent: u8,
+        /// What becomes of the state of the version that runs: [`Handover::Required`] or [`Handover::Dropped`].
+        state: Handover,
     },
     /// The version that runs has all of the work again.
     EndCanary,
@@ -98,6 +100,17 @@ pub enum Action {
     EndTrial,
     /// Tell everybody.
     Tell(Box<Rollout>),
+}
+
+/// What becomes of a version's state when another takes over from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handover {
+    /// The other takes over with it, or not at all.
+    Required,
+    /// The other takes over also without, when there is none to be had: the version that has it is not right.
+    IfPossible,
+    /// Nobody is asked for it: the deployer has chosen to go on without.
+    Dropped,
 }
 
 /// Why something did not work.
@@ -180,6 +193,7 @@ struct Effort {
     failures: u32,
     /// The share of the work that it is to have first; none once it has had it.
     canary: Option<u8>,
+    state: Handover,
 }
 
 /// See the module.
@@ -286,8 +300,9 @@ impl Follower {
             }
         }
         let version = Version { seq, held: deployment.held.clone() };
-        let canary = deployment.canary;
-        self.journal.accepted = Some(Accepted { version, id: id.to_owned(), expires, canary, failed: None });
+        let Deployment { canary, drop_state, .. } = *deployment;
+        self.journal.accepted =
+            Some(Accepted { version, id: id.to_owned(), expires, canary, drop_state, failed: None });
         self.was_stale = false;
         self.store();
         match self.step {
@@ -487,7 +502,9 @@ impl Follower {
             (self.effort, self.step) = (None, Step::Idle);
             return self.tell(now);
         }
-        if self.active.as_ref().is_some_and(|(active, _)| active.held == version.held) && self.trial.is_none() {
+        let begins_anew = self.journal.accepted.as_ref().is_some_and(|accepted| accepted.drop_state);
+        let runs = self.active.as_ref().is_some_and(|(active, _)| active.held == version.held);
+        if runs && self.trial.is_none() && !begins_anew {
             // The same again under a new number.
             self.active = self.active.take().map(|(_, began)| (version.clone(), began));
             self.end_canary();
@@ -506,7 +523,12 @@ impl Follower {
         let mcid = version.held.mcid.clone();
         let accepted = self.journal.accepted.as_ref().filter(|accepted| accepted.version == version);
         let canary = accepted.and_then(|accepted| accepted.canary).filter(|_| purpose == Purpose::Deploy);
-        self.effort = Some(Effort { version, purpose, ticket: 0, failures: 0, canary });
+        let state = match purpose {
+            Purpose::Deploy if accepted.is_some_and(|accepted| accepted.drop_state) => Handover::Dropped,
+            Purpose::Deploy | Purpose::Resume => Handover::Required,
+            Purpose::RollBack(_) => Handover::IfPossible,
+        };
+        self.effort = Some(Effort { version, purpose, ticket: 0, failures: 0, canary, state });
         self.act(now, Step::Fetching, |ticket| Action::Fetch { ticket, mcid });
     }
 
@@ -519,14 +541,14 @@ impl Follower {
     }
 
     fn launch(&mut self, now: u64) {
-        let percent = self.effort.as_ref().and_then(|effort| effort.canary);
+        let Some(Effort { purpose, canary, state, .. }) = &self.effort else { return };
+        let state = *state;
         // Without a version that runs there is nothing to share.
-        if let Some(percent) = percent.filter(|_| self.active.is_some()) {
-            return self.act(now, Step::StartingCanary, |ticket| Action::StartCanary { ticket, percent });
+        if let Some(percent) = canary.filter(|_| self.active.is_some()) {
+            return self.act(now, Step::StartingCanary, |ticket| Action::StartCanary { ticket, percent, state });
         }
-        let on_trial = self.active.is_some() && self.effort.as_ref().is_some_and(|one| one.purpose == Purpose::Deploy);
-        let goes_back = self.rolls_back();
-        self.act(now, Step::Starting, |ticket| Action::Start { ticket, on_trial, goes_back });
+        let on_trial = self.active.is_some() && *purpose == Purpose::Deploy;
+        self.act(now, Step::Starting, |ticket| Action::Start { ticket, on_trial, state });
     }
 
     fn act(&mut self, now: u64, step: Step, action: impl FnOnce(u64) -> Action) {

@@ -31,6 +31,9 @@ pub struct Accepted {
     /// Percent of the work that it gets at first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<u8>,
+    /// It begins without the state of the version that runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drop_state: bool,
     /// Why what it asks for was tried and given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,

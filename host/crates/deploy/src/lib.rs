@@ -17,7 +17,7 @@ mod rollout;
 mod trial;
 
 pub use asks::Asks;
-pub use follower::{Action, Config, Failure, Follower, Refused, Step};
+pub use follower::{Action, Config, Failure, Follower, Handover, Refused, Step};
 pub use journal::{Accepted, Journal, VERSIONS_KEPT, Version};
 pub use package::{Catalog, Package, PackageError, PackageId, PackageQuery, PackageRefused};
 pub use record::{CANARY_PERCENT_MAX, Deployment, DeploymentError, Held, MANIFEST_BYTES_MAX, SEQ_AHEAD_MAX, SEQ_MAX};

@@ -12,6 +12,7 @@
 //! manifest  what sets it up, in place of a file beside it            TOML; may be missing
 //! before    {mcid, manifest} of the record that this one replaces    may be missing
 //! canary    percent of the work, 1 to 50, that it gets at first; may be missing
+//! drop_state  true: it begins without the state of the version that runs, which is not asked for it; may be missing
 //! ```
 //!
 //! Anything else is refused: what a later version adds must not be overlooked.
@@ -65,6 +66,8 @@ pub struct Deployment {
     pub before: Option<Held>,
     /// Percent of the work that it gets at first, 1 to 50; `None`: all at once.
     pub canary: Option<u8>,
+    /// It begins without the state of the version that runs, which is not asked for it.
+    pub drop_state: bool,
 }
 
 /// Why a record is no deployment.
@@ -103,6 +106,9 @@ impl Deployment {
         arguments.extend(self.prev.map(|prev| ("prev".to_owned(), Ipld::Link(prev))));
         arguments.extend(self.held.to_arguments()?);
         arguments.extend(self.canary.map(|percent| ("canary".to_owned(), Ipld::Integer(percent.into()))));
+        if self.drop_state {
+            arguments.insert("drop_state".to_owned(), Ipld::Bool(true));
+        }
         if let Some(before) = &self.before {
             arguments.insert("before".to_owned(), Ipld::Map(before.to_arguments()?));
         }
@@ -146,6 +152,12 @@ impl Deployment {
                     Some(percent.ok_or(DeploymentError::Field("canary"))?)
                 }
                 Some(_) => return Err(DeploymentError::Field("canary")),
+            },
+            drop_state: match fields.remove("drop_state") {
+                None => false,
+                // There is one way to say each thing.
+                Some(Ipld::Bool(true)) => true,
+                Some(_) => return Err(DeploymentError::Field("drop_state")),
             },
             held: Held::read(&mut fields)?,
         };
@@ -212,6 +224,7 @@ mod tests {
             held: Held { manifest: Some("[config]".into()), ..held("new") },
             before: (seq > 1).then(|| held("old")),
             canary: (seq > 1).then_some(10),
+            drop_state: false,
         }
     }
 
@@ -233,11 +246,19 @@ mod tests {
     }
 
     #[test]
+    fn a_state_is_kept_unless_that_is_said() {
+        let arguments = deployment(2).to_arguments().unwrap();
+        assert!(!arguments.contains_key("drop_state"), "older hosts take it");
+        let dropping = Deployment { drop_state: true, ..deployment(2) };
+        assert_eq!(read(dropping.to_arguments().unwrap()), Ok(dropping));
+    }
+
+    #[test]
     fn everything_else_is_refused() {
         use DeploymentError::{Field, ManifestTooLarge, Realm, Slot, Unknown};
         let text = |text: &str| Some(Ipld::String(text.to_owned()));
         type Check = fn(&DeploymentError) -> bool;
-        let cases: [(&str, Option<Ipld>, Check); 15] = [
+        let cases: [(&str, Option<Ipld>, Check); 17] = [
             ("seq", None, |e| *e == Field("seq")),
             ("seq", Some(Ipld::Integer(0)), |e| *e == Field("seq")),
             ("seq", Some(Ipld::Integer(1 << 53)), |e| *e == Field("seq")),
@@ -252,6 +273,8 @@ mod tests {
             ("before", Some(Ipld::Map(BTreeMap::new())), |e| *e == Field("mcid")),
             ("canary", Some(Ipld::Integer(51)), |e| *e == Field("canary")),
             ("canary", Some(Ipld::Integer(0)), |e| *e == Field("canary")),
+            ("drop_state", Some(Ipld::Bool(false)), |e| *e == Field("drop_state")),
+            ("drop_state", text("yes"), |e| *e == Field("drop_state")),
             ("share", Some(Ipld::Integer(10)), |e| matches!(e, Unknown(name) if name == "share")),
         ];
         for (name, value, is_right) in cases {

@@ -21,6 +21,10 @@ struct Host {
     is_away: bool,
     /// What has a share of the work.
     canary: Option<Mcid>,
+    /// What became of the state, each time that a version was started.
+    handed: Vec<Handover>,
+    /// Versions that run lose their state when they are asked for it.
+    loses_state: bool,
     /// Stops before the next action of this kind.
     stop_at: Option<fn(&Action) -> bool>,
     /// What stopped it.
@@ -40,6 +44,7 @@ fn deployment(seq: u64, name: &str) -> Deployment {
         held: Held { mcid: mcid(name), manifest: None },
         before: None,
         canary: None,
+        drop_state: false,
     }
 }
 
@@ -66,6 +71,8 @@ impl Host {
             on_trial: false,
             is_away: false,
             canary: None,
+            handed: Vec::new(),
+            loses_state: false,
             stop_at: None,
             stopped: None,
         };
@@ -104,18 +111,18 @@ impl Host {
                 self.prepared = Some(held);
                 self.follower.prepared(self.now, ticket, outcome);
             }
-            Action::Start { ticket, on_trial, .. } => {
+            Action::Start { ticket, on_trial, state } => {
                 let held = self.prepared.clone().expect("prepared before it is started");
-                let outcome = self.start_of(&held);
+                let outcome = self.start_of(&held, state);
                 if outcome.is_ok() {
                     self.canary = None;
                     (self.runs, self.on_trial) = (Some(held.mcid), on_trial);
                 }
                 self.follower.started(self.now, ticket, self.counts, outcome);
             }
-            Action::StartCanary { ticket, .. } => {
+            Action::StartCanary { ticket, state, .. } => {
                 let held = self.prepared.clone().expect("prepared before it is started");
-                let outcome = self.start_of(&held);
+                let outcome = self.start_of(&held, state);
                 if outcome.is_ok() {
                     self.canary = Some(held.mcid);
                 }
@@ -127,8 +134,13 @@ impl Host {
         }
     }
 
-    fn start_of(&self, held: &Held) -> Result<(), Failure> {
-        if held.mcid == mcid("bad-init") {
+    fn start_of(&mut self, held: &Held, state: Handover) -> Result<(), Failure> {
+        let is_chosen = self.follower.journal().accepted.as_ref().is_some_and(|accepted| accepted.drop_state);
+        assert!(state != Handover::Dropped || is_chosen, "a state is dropped that nobody gave up");
+        self.handed.push(state);
+        if self.runs.is_some() && self.loses_state && state == Handover::Required {
+            Err(Failure::ForGood("the state is lost".into()))
+        } else if held.mcid == mcid("bad-init") {
             Err(Failure::ForGood("init refused".into()))
         } else if self.is_away {
             Err(Failure::ForNow("no link".into()))
@@ -155,6 +167,13 @@ impl Host {
 
     fn deploy_canary(&mut self, seq: u64, name: &str) {
         let deployment = Deployment { canary: Some(10), ..deployment(seq, name) };
+        self.follower.record(self.now, &format!("{seq} {name}"), 1000, &deployment).unwrap();
+        self.run();
+    }
+
+    /// The same, without the state of what runs.
+    fn deploy_without_state(&mut self, seq: u64, name: &str, canary: Option<u8>) {
+        let deployment = Deployment { canary, drop_state: true, ..deployment(seq, name) };
         self.follower.record(self.now, &format!("{seq} {name}"), 1000, &deployment).unwrap();
         self.run();
     }
@@ -360,6 +379,12 @@ fn the_same_component_under_a_new_number_is_not_started_again() {
     host.deploy(2, "one").unwrap();
     assert_eq!((host.state(), host.runs.clone()), (RolloutState::Running, None));
     assert_eq!(host.told.last().unwrap().running_seq, 2);
+    // Unless it is to begin without its state.
+    host.deploy_without_state(3, "one", None);
+    assert_eq!((host.state(), host.runs("one")), (RolloutState::OnTrial, true));
+    host.pass_to(10_000);
+    assert_eq!((host.state(), host.told.last().unwrap().running_seq), (RolloutState::Running, 3));
+    assert_eq!(host.handed.len(), 2, "once");
 }
 
 #[test]
@@ -390,6 +415,43 @@ fn a_canary_comes_first_and_takes_over_or_goes() {
     assert!(host.runs("three") && host.canary.is_none());
 }
 
+/// Goal: a version that loses its state when it is asked for it goes on, and the deployment has failed; nobody goes on without a
+/// state but by the record's word.
+#[test]
+fn a_state_that_is_lost_fails_the_deployment() {
+    let mut host = Host { loses_state: true, ..Host::local() };
+    host.deploy(1, "one").unwrap();
+    host.deploy(2, "two").unwrap();
+    let told = host.told.last().unwrap();
+    assert_eq!((told.state, told.reason.as_deref()), (RolloutState::Failed, Some("the state is lost")));
+    assert!(host.runs("one"));
+    host.pass_to(600_000);
+    assert_eq!(host.handed, [Handover::Required; 2], "it is not tried again by itself");
+    host.deploy_without_state(3, "two", None);
+    assert_eq!((host.state(), host.runs("two")), (RolloutState::OnTrial, true));
+    assert_eq!(host.handed[2..], [Handover::Dropped]);
+    // One who is not right is asked for its state, and gone back from without.
+    host.follower.look(host.now, host.counts, Some("it fell"));
+    host.run();
+    assert!(host.runs("one"));
+    assert_eq!(host.handed[3..], [Handover::IfPossible]);
+}
+
+/// Goal: the choice holds for the canary and for what takes over after it, over a restart, and not for the record after it.
+#[test]
+fn a_state_is_dropped_for_one_record() {
+    let mut host = Host::local();
+    host.deploy(1, "one").unwrap();
+    host.deploy_without_state(2, "two", Some(10));
+    host.pass_to(30_000);
+    assert_eq!(host.handed[1..], [Handover::Dropped; 2]);
+    let mut host = Host::new(host.follower.config, host.journal);
+    // What ran is brought up again, and then it has its share again.
+    assert_eq!(host.handed, [Handover::Required, Handover::Dropped]);
+    host.deploy(3, "three").unwrap();
+    assert_eq!(host.handed[2..], [Handover::Required]);
+}
+
 mod random {
     use proptest::prelude::*;
 
@@ -399,6 +461,7 @@ mod random {
     enum Event {
         Deploy(usize),
         Canary(usize),
+        WithoutState(usize),
         Replay(u64),
         Crash,
         Pass(u64),
@@ -412,6 +475,7 @@ mod random {
         prop_oneof![
             4 => (0..5_usize).prop_map(Event::Deploy),
             2 => (0..5_usize).prop_map(Event::Canary),
+            1 => (0..5_usize).prop_map(Event::WithoutState),
             1 => (1..5_u64).prop_map(Event::Replay),
             1 => Just(Event::Crash),
             4 => (0..15_000_u64).prop_map(Event::Pass),
@@ -439,6 +503,10 @@ mod random {
                     Event::Canary(index) => {
                         seq += 1;
                         host.deploy_canary(seq, names[index]);
+                    }
+                    Event::WithoutState(index) => {
+                        seq += 1;
+                        host.deploy_without_state(seq, names[index], (seq % 2 == 0).then_some(10));
                     }
                     Event::Replay(back) => {
                         if let Some(old) = seq.checked_sub(back).filter(|old| *old > 0) {
