@@ -29,7 +29,8 @@ type Message struct {
 	Seq uint64
 	// When it was published, by the publisher's clock, in milliseconds since 1970-01-01 UTC.
 	TimestampMs uint64
-	// 1 at first delivery, then one more each time (retry, crash).
+	// 1 at first delivery, then one more each time that it is delivered again: after a retry, or a trap of the
+	// instance that had it in hand. What a host had taken is lost with the host's process, and not delivered again.
 	Attempt uint32
 	// A stored last value, sent because this subscription is new; not live.
 	Retained bool

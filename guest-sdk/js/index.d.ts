@@ -16,7 +16,10 @@ export interface Message {
     readonly seq: number;
     /** When it was published, by the publisher's clock, in milliseconds since 1970-01-01 UTC. */
     readonly timestampMs: number;
-    /** 1 at first delivery, then one more each time. */
+    /**
+     * 1 at first delivery, then one more each time that it is delivered again: after a retry, or a trap of the instance that
+     * had it in hand. What a host had taken is lost with the host's process, and not delivered again.
+     */
     readonly attempt: number;
     /** A stored last value, not live. */
     readonly retained: boolean;
@@ -96,7 +99,7 @@ export interface Plugin {
     onConfigChange?(keys: string[]): void;
     /** Rights were granted, withdrawn or have expired. */
     onRightsChange?(): void;
-    /** What the next version takes over: something that JSON can hold, or bytes. */
+    /** What the next version takes over, or the same one after an eviction: something that JSON can hold, or bytes. A trap loses it. */
     snapshot?(): unknown;
     /** Takes over what an earlier version gave. */
     // eslint-disable-next-line @typescript-eslint/no-explicit-any

@@ -28,7 +28,8 @@ pub struct Message {
     pub seq: u64,
     /// When it was published, by the publisher's clock, in milliseconds since 1970-01-01 UTC.
     pub timestamp_ms: u64,
-    /// 1 at first delivery, then one more each time (retry, trap, crash of the host).
+    /// 1 at first delivery, then one more each time that it is delivered again: after a retry, or a trap of the instance
+    /// that had it in hand. What a host had taken is lost with the host's process, and not delivered again.
     pub attempt: u32,
     /// A stored last value, sent because this subscription is new; not live.
     pub retained: bool,
