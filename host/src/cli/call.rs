@@ -4,7 +4,7 @@ use clap::Args;
 use macula_node::{
     CallOptions,
     wire::{
-        ContentType, Operation, Topic, Traceparent,
+        ContentType, Operation, Topic, Traceparent, Tracestate,
         frame::Extras,
         limits::{IDEMPOTENCY_KEY_BYTES_MAX, PAYLOAD_BYTES_MAX},
     },
@@ -31,6 +31,9 @@ pub(super) struct Call {
     /// Trace that the call belongs to (W3C Trace Context): 00-<trace id>-<span id>-<flags>
     #[arg(long, value_name = "TRACEPARENT")]
     traceparent: Option<Traceparent>,
+    /// What is noted about that trace: key=value,key=value, at most 512 bytes
+    #[arg(long, value_name = "TRACESTATE", requires = "traceparent")]
+    tracestate: Option<Tracestate>,
     #[command(flatten)]
     client: ClientFlags,
 }
@@ -47,8 +50,8 @@ impl Call {
             let payload = self.payload().await?;
             let content_type: ContentType = if self.raw { "" } else { "application/json" }.parse().expect("a constant");
             let idempotency_key = self.idempotency_key.as_deref().map(Into::into);
-            let traceparent = self.traceparent.clone();
-            let extras = Extras { idempotency_key, traceparent, ..Extras::default() };
+            let (traceparent, tracestate) = (self.traceparent.clone(), self.tracestate.clone());
+            let extras = Extras { idempotency_key, traceparent, tracestate, ..Extras::default() };
             let options = CallOptions { timeout: client.timeout, content_type, extras, ..CallOptions::default() };
             let explained = |failure| client::with_grantor(failure, &settings, Operation::Call, &self.procedure);
             let mesh = client::connect(&settings, &client).await.map_err(explained)?;

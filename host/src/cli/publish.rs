@@ -7,8 +7,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use macula_node::{
     ConfirmError, Confirmation, Mesh, Publish as Options, Publisher,
     wire::{
-        ContentType, Delivery, Metadata, Operation, Priority, Receipt, ReceiptLevel, Topic, Traceparent, frame::Extras,
-        limits::PAYLOAD_BYTES_MAX,
+        ContentType, Delivery, Metadata, Operation, Priority, Receipt, ReceiptLevel, Topic, Traceparent, Tracestate,
+        frame::Extras, limits::PAYLOAD_BYTES_MAX,
     },
 };
 use serde::Serialize;
@@ -52,6 +52,9 @@ pub(super) struct Publish {
     /// Trace that the message belongs to (W3C Trace Context): 00-<trace id>-<span id>-<flags>
     #[arg(long, value_name = "TRACEPARENT")]
     traceparent: Option<Traceparent>,
+    /// What is noted about that trace: key=value,key=value, at most 512 bytes
+    #[arg(long, value_name = "TRACESTATE", requires = "traceparent")]
+    tracestate: Option<Tracestate>,
     #[command(flatten)]
     client: ClientFlags,
 }
@@ -106,6 +109,7 @@ impl Publish {
         let extras = Extras {
             metadata: (!metadata.is_empty()).then(|| metadata.into()),
             traceparent: self.traceparent.clone(),
+            tracestate: self.tracestate.clone(),
             ..Extras::default()
         };
         let delivery = match self.delivery {

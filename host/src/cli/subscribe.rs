@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use macula_node::{
     LinkState, Mesh, Subscribe as Options, Subscription,
-    wire::{Message, Operation, Pattern, Traceparent, WhenFull},
+    wire::{Message, Operation, Pattern, Traceparent, Tracestate, WhenFull},
 };
 use serde::Serialize;
 
@@ -68,6 +68,8 @@ struct MessageLine<'a> {
     metadata: std::collections::BTreeMap<&'a str, &'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tracestate: Option<&'a str>,
 }
 
 /// Whether there is the right to what is subscribed to.
@@ -282,6 +284,7 @@ async fn print_message(message: &Message, printer: &Printer, common: &CommonFlag
         retained: message.retained,
         metadata: pairs.map(|(name, value)| (name.as_str(), value.as_str())).collect(),
         traceparent: message.traceparent.as_ref().map(Traceparent::as_str),
+        tracestate: message.tracestate.as_ref().map(Tracestate::as_str),
     };
     printer.json(&line).await
 }

@@ -82,11 +82,11 @@ fn plugins_on_two_hosts_call_one_another() {
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let mut published = home.subscriber(&["out", "--count", "2", "--json"]);
     let publish = "call bob.ask publish out x";
-    home.output(&["call", "alice.ask", "--traceparent", trace, "--raw", publish]).succeeded();
+    home.output(&["call", "alice.ask", "--traceparent", trace, "--tracestate", "rojo=1", "--raw", publish]).succeeded();
     home.output(&["publish", "out", "--traceparent", trace, "x"]).succeeded();
-    let traces = [published.line(), published.line()].map(|line| {
-        serde_json::from_str::<Value>(&line).unwrap()["traceparent"].as_str().unwrap_or_default().to_owned()
-    });
+    let messages = [published.line(), published.line()].map(|line| serde_json::from_str::<Value>(&line).unwrap());
+    let traces = messages.each_ref().map(|message| message["traceparent"].as_str().unwrap_or_default().to_owned());
+    assert_eq!(messages.each_ref().map(|message| message["tracestate"].as_str()), [Some("rojo=1"), None]);
     assert!(traces[0].starts_with(&trace[..36]) && traces[0] != trace, "the same trace, a later part: {traces:?}");
     assert_eq!(traces[1], trace);
     home.output(&["publish", "out", "x", "--traceparent", "01-x"]).failed(2, "00-<trace id>-<span id>-<flags>");

@@ -121,6 +121,8 @@ fn options_apply_to_every_line() {
         "color=red",
         "--traceparent",
         trace,
+        "--tracestate",
+        "rojo=1,congo=2",
         "--content-type",
         "text/plain",
         "--delivery",
@@ -133,7 +135,7 @@ fn options_apply_to_every_line() {
         let message: serde_json::Value = serde_json::from_str(&live.line()).unwrap();
         assert_eq!(message["payload"], payload);
         assert_eq!(message["metadata"]["color"], "red");
-        assert_eq!(message["traceparent"], trace);
+        assert_eq!((&message["traceparent"], &message["tracestate"]), (&trace.into(), &"rojo=1,congo=2".into()));
         assert_eq!(message["content_type"], "text/plain");
     }
     let kept = home.output(&["subscribe", "a.b", "--count", "1"]).succeeded();

@@ -42,6 +42,7 @@ impl PluginCore {
         let extras = Extras {
             metadata: Some(Arc::new(letter(delivery, reason))),
             traceparent: message.traceparent.clone(),
+            tracestate: message.tracestate.clone(),
             ..Extras::default()
         };
         let Some(topic) = dead_letter_topic(&self.manifest.name) else { return };

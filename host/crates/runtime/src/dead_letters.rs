@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use macula_wire::{Message, Metadata, NodeId, PluginName, Topic, Traceparent};
+use macula_wire::{Message, Metadata, NodeId, PluginName, Topic, Traceparent, Tracestate};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,9 @@ pub struct DeadLetter {
     /// The trace that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<Traceparent>,
+    /// What was noted about that trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracestate: Option<Tracestate>,
 }
 
 impl DeadLetter {
@@ -80,6 +83,7 @@ impl DeadLetter {
             timestamp_ms: message.timestamp_ms,
             metadata: message.metadata.as_deref().map(|metadata| metadata.pairs().to_vec()).unwrap_or_default(),
             traceparent: message.traceparent.clone(),
+            tracestate: message.tracestate.clone(),
         }
     }
 
@@ -99,6 +103,7 @@ impl DeadLetter {
             cause_depth: 0,
             metadata: metadata.map(Arc::new),
             traceparent: self.traceparent.clone(),
+            tracestate: self.tracestate.clone(),
         };
         Delivery { message, subscription: self.subscription, attempt: 1, letter: Some(self.id) }
     }

@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use macula_wire::{Operation, Pattern, Topic, Traceparent, limits::CAUSE_DEPTH_MAX};
+use macula_wire::{Operation, Pattern, Topic, Traceparent, Tracestate, limits::CAUSE_DEPTH_MAX};
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
@@ -90,6 +90,8 @@ pub(crate) struct Handling {
     pub(crate) deadline: Option<tokio::time::Instant>,
     /// The trace of what is handled, from this handler on.
     pub(crate) trace: Option<Traceparent>,
+    /// What others have noted about that trace, which goes on as it came.
+    pub(crate) tracestate: Option<Tracestate>,
 }
 
 impl Handling {
@@ -98,11 +100,12 @@ impl Handling {
         cause_depth: u8,
         deadline: Option<tokio::time::Instant>,
         traceparent: Option<&Traceparent>,
+        tracestate: Option<&Tracestate>,
     ) -> Self {
         // A span of zero is none. Without randomness there is no new part of the trace, and the old one goes on.
         let trace =
             traceparent.map(|trace| getrandom::u64().map_or_else(|_| trace.clone(), |span| trace.with_span(span | 1)));
-        Self { cause_depth, deadline, trace }
+        Self { cause_depth, deadline, trace, tracestate: tracestate.cloned() }
     }
 }
 

@@ -245,7 +245,7 @@ impl Instance {
             subscription: delivery.subscription,
             metadata: pairs(message.metadata.as_deref()),
         };
-        self.begin(Handling::of(message.cause_depth, None, message.traceparent.as_ref()));
+        self.begin(Handling::of(message.cause_depth, None, message.traceparent.as_ref(), message.tracestate.as_ref()));
         // SAFETY: `Exports::load` has checked this function against the same types.
         let on_message = unsafe { OnMessage::new_unchecked(func) };
         let result = on_message.call_async(&mut self.store, (argument,)).await;
@@ -272,7 +272,12 @@ impl Instance {
             idempotency_key: &request.idempotency_key,
             metadata: pairs(request.metadata.as_deref()),
         };
-        self.begin(Handling::of(request.cause_depth, Some(deadline), request.traceparent.as_ref()));
+        self.begin(Handling::of(
+            request.cause_depth,
+            Some(deadline),
+            request.traceparent.as_ref(),
+            request.tracestate.as_ref(),
+        ));
         // SAFETY: `Exports::load` has checked this function against the same types.
         let on_call = unsafe { OnCall::new_unchecked(func) };
         let result = on_call.call_async(&mut self.store, (argument,)).await;

@@ -137,6 +137,7 @@ impl LocalMesh {
             cause_depth: 0,
             metadata: None,
             traceparent: None,
+            tracestate: None,
         }
     }
 
@@ -181,6 +182,7 @@ impl LocalMesh {
             idempotency_key: "".into(),
             metadata: None,
             traceparent: None,
+            tracestate: None,
         })
     }
 
@@ -366,6 +368,7 @@ impl LocalMesh {
                 cause_depth: publication.cause_depth,
                 metadata: publication.extras.and_then(|extras| extras.metadata.clone()),
                 traceparent: publication.extras.and_then(|extras| extras.traceparent.clone()),
+                tracestate: publication.extras.and_then(|extras| extras.tracestate.clone()),
             };
             let is_lost = state.lost.iter().any(|pattern| pattern.matches(&message.topic));
             let wanted = state.subscriptions.iter().filter(|(pattern, _)| pattern.matches(&message.topic) && !is_lost);
@@ -454,6 +457,7 @@ impl Mesh for PluginMesh {
                 idempotency_key: call.extras.idempotency_key.unwrap_or_default(),
                 metadata: call.extras.metadata,
                 traceparent: call.extras.traceparent,
+                tracestate: call.extras.tracestate,
             }),
             Some((outcome, delay)) => Box::pin(async move {
                 let answering = async {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ContentType, Metadata, NodeId, PluginName, Topic, Traceparent,
+    ContentType, Metadata, NodeId, PluginName, Topic, Traceparent, Tracestate,
     limits::{ERROR_CODE_BYTES_MAX, ERROR_DATA_BYTES_MAX, ERROR_MESSAGE_BYTES_MAX},
 };
 
@@ -33,6 +33,8 @@ pub struct Request {
     pub metadata: Option<Arc<Metadata>>,
     /// The trace that it belongs to; `None` when it is not traced.
     pub traceparent: Option<Traceparent>,
+    /// What systems that trace have noted about that trace; `None` when they have not.
+    pub tracestate: Option<Tracestate>,
 }
 
 /// Why the mesh did not do what was asked. Texts are for people; programs decide by the case.

@@ -22,6 +22,7 @@ mod readable;
 mod realm;
 mod topic;
 mod traceparent;
+mod tracestate;
 
 pub use call::{CallError, Fault, HandlerError, HandlerErrorInvalid, Request};
 pub use channel::{Channel, ChannelError, ChannelKind};
@@ -37,3 +38,4 @@ pub use readable::{readable, readable_with};
 pub use realm::{RealmId, RealmName, RealmNameError};
 pub use topic::{Pattern, SEGMENT_BYTES_MAX, SEGMENTS_MAX, Topic, TopicError};
 pub use traceparent::{Traceparent, TraceparentError};
+pub use tracestate::{Tracestate, TracestateError};

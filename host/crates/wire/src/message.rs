@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Metadata, NodeId, Topic, Traceparent,
+    Metadata, NodeId, Topic, Traceparent, Tracestate,
     limits::{CONTENT_TYPE_BYTES_MAX, PLUGIN_NAME_BYTES_MAX},
 };
 
@@ -37,6 +37,8 @@ pub struct Message {
     pub metadata: Option<Arc<Metadata>>,
     /// The trace that it belongs to; `None` when it is not traced.
     pub traceparent: Option<Traceparent>,
+    /// What systems that trace have noted about that trace; `None` when they have not.
+    pub tracestate: Option<Tracestate>,
 }
 
 /// How hard the mesh tries.

@@ -237,6 +237,7 @@ pub(super) fn incoming(
         idempotency_key: extras.idempotency_key.unwrap_or_default(),
         metadata: extras.metadata,
         traceparent: extras.traceparent,
+        tracestate: extras.tracestate,
     };
     let cancelled = shared.incoming.insert(link, header.id);
     let responder = Responder { shared: Arc::clone(shared), link, call: header.id, cancelled, answered: false };

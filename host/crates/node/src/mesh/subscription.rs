@@ -279,5 +279,6 @@ pub(super) fn decode(bytes: &Bytes, channels: &[(u64, Arc<Channel>)]) -> Option<
         cause_depth: header.cause_depth,
         metadata: extras.metadata,
         traceparent: extras.traceparent,
+        tracestate: extras.tracestate,
     })
 }

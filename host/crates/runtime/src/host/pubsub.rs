@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use macula_wire::{
     ContentType, Delivery, Message, Metadata, Operation, Pattern, Priority, Receipt, ReceiptLevel, Topic, Traceparent,
-    TraceparentError, WhenFull,
+    TraceparentError, Tracestate, WhenFull,
     frame::Extras,
     limits::{PAYLOAD_BYTES_MAX, QUEUE_MESSAGES_MAX},
 };
@@ -87,7 +87,7 @@ impl InstanceState {
             Some(options) => (content_type(&options.content_type)?, extras(&options.metadata)?),
             None => (ContentType::EMPTY, None),
         };
-        if self.handling.trace.is_some() {
+        if self.handling.trace.is_some() || extras.is_some() {
             self.go_on_with_trace(extras.get_or_insert_default());
         }
         let publishing = self.plugin.mesh.publish(Publication {
@@ -106,10 +106,15 @@ impl InstanceState {
         Ok(publishing)
     }
 
-    /// What a handler sends belongs to the trace of what it handles, unless the plugin says otherwise.
+    /// What a handler sends belongs to the trace of what it handles, unless the plugin says otherwise. What was noted about that
+    /// trace goes with it, unless the plugin has noted something itself; it does not go with another trace.
     pub(super) fn go_on_with_trace(&self, extras: &mut Extras) {
-        if let Some(trace) = &self.handling.trace {
-            extras.traceparent.get_or_insert_with(|| trace.clone());
+        if let (Some(trace), None) = (&self.handling.trace, &extras.traceparent) {
+            extras.traceparent = Some(trace.clone());
+            extras.tracestate = extras.tracestate.take().or_else(|| self.handling.tracestate.clone());
+        }
+        if extras.traceparent.is_none() {
+            extras.tracestate = None;
         }
     }
 
@@ -285,7 +290,7 @@ pub(super) fn extras(metadata: &types::Metadata) -> Result<Option<Extras>, types
     if metadata.is_empty() {
         return Ok(None);
     }
-    let mut traceparent = None;
+    let (mut traceparent, mut tracestate) = (None, None);
     let mut pairs = Vec::with_capacity(metadata.len());
     for (name, value) in metadata {
         match name.as_str() {
@@ -294,14 +299,14 @@ pub(super) fn extras(metadata: &types::Metadata) -> Result<Option<Extras>, types
                     value.parse().map_err(|error: TraceparentError| types::Error::Invalid(error.to_string()))?;
                 traceparent = Some(trace);
             }
-            // Nothing on the wire carries it yet; leaving it out keeps a trace together all the same.
-            "tracestate" => {}
+            // The trace is as good without one that is malformed or too long (section 3.3 of Trace Context).
+            "tracestate" => tracestate = value.parse::<Tracestate>().ok(),
             _ => pairs.push((name.clone(), value.clone())),
         }
     }
     let metadata = Metadata::new(pairs).map_err(|error| types::Error::Invalid(error.to_string()))?;
     let metadata = (!metadata.is_empty()).then(|| Arc::new(metadata));
-    Ok(Some(Extras { metadata, traceparent, idempotency_key: None }))
+    Ok(Some(Extras { metadata, traceparent, tracestate, idempotency_key: None }))
 }
 
 fn delivery(delivery: pubsub::Delivery) -> Delivery {
@@ -376,6 +381,10 @@ mod tests {
         let extras = extras(&metadata).unwrap().unwrap();
         assert_eq!(extras.traceparent.as_ref().map(Traceparent::as_str), Some(traceparent));
         assert_eq!(extras.metadata.unwrap().pairs(), [("unit".to_owned(), "c".to_owned())]);
+        for (text, kept) in [("rojo=1", Some("rojo=1")), ("", None), ("rojo", None), (&*"a=1,".repeat(200), None)] {
+            let extras = super::extras(&vec![("tracestate".to_owned(), text.to_owned())]).unwrap().unwrap();
+            assert_eq!(extras.tracestate.as_ref().map(Tracestate::as_str), kept, "{text}");
+        }
         for bad in ["", "00-xy", "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"] {
             assert!(bad.parse::<Traceparent>().is_err(), "{bad}");
         }

@@ -58,6 +58,7 @@ fn message(topic: &str, seq: u64) -> Message {
         cause_depth: 0,
         metadata: None,
         traceparent: None,
+        tracestate: None,
     }
 }
 

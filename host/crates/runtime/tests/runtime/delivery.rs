@@ -46,9 +46,11 @@ async fn what_a_handler_does_belongs_to_the_trace_of_what_it_handles() {
     let plugin = fixture.probe().await;
     fixture.start("other", &MANIFEST.replace("probe.do", "other.do").replace("in.**", "none")).await;
     let traced = |topic: &str| fixture.mesh.published(topic).remove(0).traceparent;
+    let noted = |topic: &str| fixture.mesh.published(topic).remove(0).tracestate.map(|state| state.to_string());
     let mut message =
         fixture.mesh.message("in.x", "publish out.x y\nlog hello you\ntrace\ncall other.do publish out.y x");
     message.traceparent = Some(trace.clone());
+    message.tracestate = Some("rojo=1,congo=2".parse().unwrap());
     fixture.mesh.send(&message);
     let reports = fixture.reports(3).await;
     assert_eq!(reports[1], "true", "the handler knows its trace: {reports:?}");
@@ -60,14 +62,29 @@ async fn what_a_handler_does_belongs_to_the_trace_of_what_it_handles() {
     let line = lines.iter().find(|line| line.message == "hello you").unwrap();
     assert!(line.fields.iter().any(|(name, value)| name == "trace" && value == trace.trace_id()), "{line:?}");
 
+    let notes = Some("rojo=1,congo=2".to_owned());
+    assert_eq!((noted("out.x"), noted("out.y")), (notes.clone(), notes.clone()), "what others noted goes along");
+
+    // A plugin may note something itself; with a trace of its own, what was noted about the other does not go along.
+    let own = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    message.payload = format!("publish-meta own.a tracestate mine=3\npublish-meta own.b traceparent {own}").into();
+    fixture.mesh.send(&message);
+    fixture.reports(5).await;
+    assert_eq!((noted("own.a"), traced("own.a").unwrap().trace_id()), (Some("mine=3".to_owned()), trace.trace_id()));
+    assert_eq!((noted("own.b"), traced("own.b").unwrap().as_str()), (None, own));
+
     // A dead letter is still found by its trace; what comes next belongs to no trace.
     message.payload = "dead".into();
     fixture.mesh.send(&message);
     fixture.mesh.wait_for("_mesh.deadletters.probe", 1).await;
     assert_eq!(traced("_mesh.deadletters.probe"), Some(trace));
+    assert_eq!(noted("_mesh.deadletters.probe"), notes);
     assert_eq!(fixture.ask("trace").await, "false");
     assert!(fixture.ask("publish out.z x").await.starts_with("Ok("));
-    assert_eq!(traced("out.z"), None);
+    assert_eq!((traced("out.z"), noted("out.z")), (None, None));
+    // What is noted about no trace is nothing.
+    fixture.ask("publish-meta own.c tracestate mine=3").await;
+    assert_eq!((traced("own.c"), noted("own.c")), (None, None));
 }
 
 #[tokio::test]

@@ -31,6 +31,35 @@ fn a_malformed_trace_is_none() {
 }
 
 #[test]
+fn a_tracestate_goes_with_its_trace() {
+    let extras = Extras {
+        traceparent: Some(TRACE.parse().unwrap()),
+        tracestate: Some("rojo=1,congo=2".parse().unwrap()),
+        ..Extras::default()
+    };
+    assert_eq!(Extras::from_bytes(&extras.to_bytes()).unwrap(), extras);
+    let read = |trace: &str, state: &str| {
+        let pairs = std::collections::BTreeMap::from([("t", trace), ("s", state)]);
+        let extras = Extras::from_bytes(&serde_ipld_dagcbor::to_vec(&pairs).unwrap()).unwrap();
+        (extras.traceparent.is_some(), extras.tracestate.map(|state| state.to_string()))
+    };
+    assert_eq!(read(TRACE, "rojo=1"), (true, Some("rojo=1".to_owned())));
+    // The trace is as good without; a state without its trace is none.
+    for bad in ["", "rojo", "rojo=1,rojo=2", &format!("a={}", "x".repeat(520))] {
+        assert_eq!(read(TRACE, bad), (true, None), "{bad}");
+    }
+    assert_eq!(read("00-xyz", "rojo=1"), (false, None));
+}
+
+/// Who is older reads what is newer: extras with keys that it does not know are read without those.
+#[test]
+fn unknown_extras_are_passed_over() {
+    let pairs = std::collections::BTreeMap::from([("t", TRACE), ("zz", "later")]);
+    let extras = Extras::from_bytes(&serde_ipld_dagcbor::to_vec(&pairs).unwrap()).unwrap();
+    assert_eq!(extras, Extras { traceparent: Some(TRACE.parse().unwrap()), ..Extras::default() });
+}
+
+#[test]
 fn message_round_trip() {
     let mut out = BytesMut::new();
     put_message(header(), &[], b"21.5", &mut out);
