@@ -662,10 +662,14 @@ impl Actor {
             Err(fault) => (Err(NotHanded::Ended(fault.to_string())), Some(fault)),
         };
         *instance.permit() = None;
-        let is_wanted = order.handed.send(handed).is_ok() || self.plugin.is_candidate();
+        let is_taken = order.handed.send(handed).is_ok();
         if let Some(fault) = fault {
+            if !is_taken {
+                self.plugin.life.note_untold_loss(fault.to_string());
+            }
             return Err(fault);
         }
+        let is_wanted = is_taken || self.plugin.is_candidate();
         if !is_wanted {
             return Ok(false);
         }

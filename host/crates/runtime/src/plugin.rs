@@ -120,6 +120,8 @@ struct Phases {
     reason: Option<String>,
     health: Option<String>,
     lost_state: Option<String>,
+    /// A state was lost in a handover for which nobody waited any more.
+    untold_loss: Option<String>,
 }
 
 impl Life {
@@ -132,6 +134,7 @@ impl Life {
                 reason: None,
                 health: None,
                 lost_state: None,
+                untold_loss: None,
             }),
             state: watch::Sender::new(PluginState::Starting),
         }
@@ -174,6 +177,16 @@ impl Life {
     /// What was lost of the state, for `status`; the last time counts.
     pub(crate) fn note_lost_state(&self, what: String) {
         self.phases.lock().lost_state = Some(what);
+    }
+
+    /// The state was lost in a handover, when nobody waited for that any more: whoever is next to ask for the state learns it.
+    pub(crate) fn note_untold_loss(&self, why: String) {
+        self.phases.lock().untold_loss = Some(why);
+    }
+
+    /// Why the state was lost in an earlier handover, once.
+    pub(crate) fn take_untold_loss(&self) -> Option<String> {
+        self.phases.lock().untold_loss.take()
     }
 
     fn enter_all(&self, state: PluginState, reason: Option<String>) {

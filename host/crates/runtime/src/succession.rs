@@ -309,6 +309,12 @@ fn check(running: &PluginCore, prepared: &Prepared) -> Result<(), ReplaceError> 
 
 /// Has all old instances hand over, at the same time.
 async fn hand_over(running: &PluginCore, options: &ReplaceOptions) -> Result<Waiting, ReplaceError> {
+    if options.state == StateTransfer::Required {
+        // Who was told that the version is busy tries again, and must not get the empty state of a new instance instead.
+        if let Some(reason) = running.life.take_untold_loss() {
+            return Err(ReplaceError::StateLost(reason));
+        }
+    }
     let mut verdicts = Vec::new();
     let mut handing = Vec::new();
     for shard in 0..running.manifest.limits.instances {
@@ -393,4 +399,36 @@ fn take_over(candidate: &mut Candidate) -> (Vec<JoinHandle<()>>, Vec<Unfinished>
         tokio::spawn(supervised(actor.run_from(instance), Arc::clone(&core), shard))
     });
     (actors.collect(), unfinished)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ManifestSource, PluginSource, RuntimeConfig, StartOptions, testing::LocalMesh};
+
+    /// Goal: whoever gave up waiting for a state that is lost afterwards learns that at the next try, and does not go on without.
+    #[tokio::test]
+    async fn a_loss_that_nobody_waited_for_is_told_at_the_next_try() {
+        let runtime = Runtime::new(RuntimeConfig::default(), Arc::new(LocalMesh::new())).unwrap();
+        let source = || PluginSource::Bytes {
+            name: "probe".to_owned(),
+            bytes: Bytes::from_static(include_bytes!("../tests/probe.wasm")),
+        };
+        let manifest = || Some(ManifestSource::Text { origin: "the test".to_owned(), text: String::new() });
+        let options = StartOptions { manifest: manifest(), grant: Grant::AsAsked };
+        let plugin = runtime.start(source(), options).await.unwrap();
+        let prepared = runtime.prepare(source(), manifest()).await.unwrap();
+        let options = ReplaceOptions::default();
+        plugin.core().life.note_untold_loss("trapped".to_owned());
+        let replace = |options| {
+            let (runtime, plugin, prepared) = (&runtime, &plugin, prepared.clone());
+            async move { runtime.replace(plugin, prepared, &Grant::AsAsked, &options).await }
+        };
+        let lost = replace(options.clone()).await;
+        assert!(matches!(&lost, Err(ReplaceError::StateLost(why)) if why == "trapped"), "{lost:?}");
+        replace(options.clone()).await.unwrap();
+        // Who has chosen to go on without has nothing to learn.
+        plugin.core().life.note_untold_loss("trapped".to_owned());
+        replace(ReplaceOptions { state: StateTransfer::None, ..options }).await.unwrap();
+    }
 }
