@@ -469,6 +469,7 @@ fn start_relay(
         Purpose::Host { .. } => state.embedded_relay()?,
     };
     let mut config = RelayConfig::new(local, node.listen, settings.served()?);
+    config.set_run(state.run());
     let (log, known) = state.revocations(Role::Relay)?;
     (config.revocation_log, config.revocations) = (Some(log), known);
     if let Some((chain, key)) = &node.certificate {

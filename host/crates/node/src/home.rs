@@ -164,7 +164,17 @@ pub struct NodeState {
     path: PathBuf,
     key: SigningKey,
     epoch: u64,
+    run: Run,
     _lock: File,
+}
+
+/// Which run of a node this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Run {
+    /// Nobody can know it from before.
+    First,
+    /// Others may look for it.
+    Again,
 }
 
 impl Home {
@@ -218,8 +228,9 @@ impl Home {
             remove_drafts(&self.path.join(shared), SHARED_DRAFT_PATIENCE);
         }
         let key = key_at(&path.join("key"))?;
+        let run = if path.join("epoch").exists() { Run::Again } else { Run::First };
         let epoch = next_epoch(&path.join("epoch"))?;
-        Ok(NodeState { home: self.clone(), name: name.to_owned(), path, key, epoch, _lock: lock })
+        Ok(NodeState { home: self.clone(), name: name.to_owned(), path, key, epoch, run, _lock: lock })
     }
 
     /// The key of the node `name`, without running it; made when it is not there.
@@ -321,6 +332,11 @@ impl Home {
 }
 
 impl NodeState {
+    /// Which run of the node this is.
+    pub fn run(&self) -> Run {
+        self.run
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name

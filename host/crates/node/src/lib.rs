@@ -89,8 +89,8 @@ pub use content_store::{
     ContentReader, ContentUsage, ContentWriter, FetchState, NodeContent, OwnedContent, OwnedFetch, Pinner,
 };
 pub use home::{
-    Home, HomeError, LOCAL_REALM, NodeState, PackageFiles, RealmEntry, RealmError, RunningNode, StateFile, StoredClock,
-    StoredTokens, TokenFileError, read_tokens,
+    Home, HomeError, LOCAL_REALM, NodeState, PackageFiles, RealmEntry, RealmError, Run, RunningNode, StateFile,
+    StoredClock, StoredTokens, TokenFileError, read_tokens,
 };
 pub use macula_auth as auth;
 pub use macula_content as content;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use macula_wire::limits::LINK_RETURN_MAX;
+use macula_wire::limits::{LINK_NOTICE_MAX, LINK_RETURN_MAX};
 
 /// How much a relay holds, with defaults fit for production on a machine with a few GiB of memory.
 #[derive(Debug, Clone)]
@@ -62,9 +62,12 @@ pub struct RelayConfig {
     /// How long after its start the relay keeps messages for subscriptions that were in force before and are said again;
     /// longer than any host needs to find a restarted relay ([`LINK_RETURN_MAX`]). Zero keeps none.
     pub resume_window: Duration,
+    /// How long of that receipts wait when there is no room to keep what they speak of: longer than a peer needs that is alive
+    /// ([`LINK_NOTICE_MAX`]). Later they are given all the same, so that a relay under load does not stand still for those who
+    /// are later than that; what they miss is counted.
+    pub resume_promise: Duration,
     /// Bytes kept in one realm for them: the default is 15,000 messages of 150 bytes a second for the whole time. Beyond it
-    /// messages are given up for which no receipt was given, the oldest first; when there are none, receipts wait until
-    /// the time is over.
+    /// messages are given up for which no receipt was given, the oldest first.
     pub resume_bytes_per_realm_max: usize,
     /// Bytes kept in all for them; likewise, of the realm that a message comes to.
     pub resume_bytes_max: usize,
@@ -105,6 +108,7 @@ impl Default for RelayConfig {
             retained_topics_max: 262_144,
             retained_bytes_max: 1 << 30,
             resume_window: LINK_RETURN_MAX,
+            resume_promise: LINK_NOTICE_MAX,
             resume_bytes_per_realm_max: 128 << 20,
             resume_bytes_max: 512 << 20,
             block_max: Duration::from_secs(2),

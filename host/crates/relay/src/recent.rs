@@ -5,9 +5,11 @@
 //! in force before reads what matches of them, at its own pace. It may get a message a second time when its link is lost
 //! again within those seconds. Later the relay keeps nothing, and all of this costs one branch a message.
 //!
-//! When there is no room, a message goes for which no receipt was given, the oldest first. A receipt is given only when
-//! everything that it speaks of is kept, and what it speaks of is kept to the end (*promised*). So no receipt is worth
-//! less because a subscriber is late; what goes is counted, by topic, and told to who comes for it.
+//! When there is no room, a message goes for which no receipt was given, the oldest first. What a receipt speaks of is kept
+//! to the end (*promised*). As long as peers that are alive may be on their way, a receipt is given only when everything that
+//! it speaks of is kept: none is worth less because a subscriber is late. Later it is given also without room, so that a
+//! relay under load does not stand still for those who may never come. What goes is counted, by topic, and told to
+//! who comes for it.
 
 use std::{collections::VecDeque, time::Instant};
 

@@ -66,6 +66,8 @@ pub struct Relay {
     desertions: u64,
     /// Whether messages are kept for subscriptions that come back, and bytes of those in all.
     window: Window,
+    /// Until then receipts wait for which there is no room; only in the window.
+    promises_until: Option<Instant>,
     recent_bytes: usize,
     /// Subscriptions that are still being given what they have missed.
     replaying: Vec<SubKey>,
@@ -99,6 +101,7 @@ impl Relay {
             retained_topics: 0,
             desertions: 0,
             window: if config.resume_window.is_zero() { Window::Closed } else { Window::NotYet },
+            promises_until: None,
             recent_bytes: 0,
             replaying: Vec::new(),
             config,

@@ -69,6 +69,10 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(15);
 /// Pings are sent after this long without traffic from the peer.
 pub const PING_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Within this time after a relay is there again, whoever had a link to it and is alive has noticed, by the answer to its next ping at
+/// the latest, and is back.
+pub const LINK_NOTICE_MAX: Duration = PING_INTERVAL.saturating_add(Duration::from_secs(2));
+
 /// Longest pause between two tries to open a link.
 pub const LINK_PAUSE_MAX: Duration = Duration::from_secs(10);
 

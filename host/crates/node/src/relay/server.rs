@@ -1,6 +1,6 @@
 //! The handle of a running relay.
 
-use std::{io, net::SocketAddr, sync::Arc, thread::JoinHandle};
+use std::{io, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use macula_relay::Stats;
 use macula_transport::{BindError, Certificate, EndpointConfig, Listener, LocalNode, RelayUrl};
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::driver::{self, Observers};
-use crate::{Audit, HomeError, LoggedRevocation, NodeState, RealmAccess, RevocationLog};
+use crate::{Audit, HomeError, LoggedRevocation, NodeState, RealmAccess, RevocationLog, Run};
 
 /// How a relay is run.
 #[derive(Debug)]
@@ -40,10 +40,19 @@ impl RelayConfig {
     /// # Errors
     /// None today; the state's lock is kept by the caller.
     pub fn local(node: NodeState, realm: RealmAccess) -> Result<Self, HomeError> {
-        let local = node.local(Role::Relay);
+        let (local, run) = (node.local(Role::Relay), node.run());
         // The state's lock is released here: a relay on a port of its own does not need its name to be free.
         drop(node);
-        Ok(Self::new(local, SocketAddr::from(([127, 0, 0, 1], 0)), vec![realm]))
+        let mut config = Self::new(local, SocketAddr::from(([127, 0, 0, 1], 0)), vec![realm]);
+        config.set_run(run);
+        Ok(config)
+    }
+
+    /// Says which run of the relay it is: at the first, nobody is on the way back to it, and nothing has to be kept for them.
+    pub fn set_run(&mut self, run: Run) {
+        if run == Run::First {
+            self.limits.resume_window = Duration::ZERO;
+        }
     }
 
     /// A relay with default bounds and a certificate of its own.

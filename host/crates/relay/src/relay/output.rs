@@ -119,7 +119,7 @@ impl Relay {
             Some(since + self.config.block_max)
         });
         let window = if let Window::Open(until) = self.window { Some(until) } else { None };
-        block.chain(self.drop_report_due).chain(self.calls.sweep_due()).chain(window).min()
+        block.chain(self.drop_report_due).chain(self.calls.sweep_due()).chain(window).chain(self.promises_until).min()
     }
 
     /// A deadline may have passed.
@@ -132,6 +132,7 @@ impl Relay {
             self.release_receipts(now);
         }
         self.sweep_calls(now);
+        self.end_promises(now);
         self.close_window(now);
     }
 

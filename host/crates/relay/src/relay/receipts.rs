@@ -16,7 +16,7 @@ impl Relay {
         let link = &mut self.links[key.index()];
         link.check_answer_backlog(self.config.call_bytes_per_link_max)?;
         let taken = std::mem::take(&mut link.lane(lane).taken);
-        if self.window != Window::Closed && !self.promise(key, lane) {
+        if self.window != Window::Closed && !self.promise(key, lane) && self.promises_until.is_some() {
             self.hold_for_window(key, (lane, taken, token));
             return Ok(());
         }

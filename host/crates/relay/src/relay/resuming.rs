@@ -33,6 +33,7 @@ impl Relay {
     pub(crate) fn open_window(&mut self, now: Instant) {
         if self.window == Window::NotYet {
             self.window = Window::Open(now + self.config.resume_window);
+            self.promises_until = Some(now + self.config.resume_promise.min(self.config.resume_window));
         }
     }
 
@@ -109,8 +110,8 @@ impl Relay {
         true
     }
 
-    /// Holds a receipt back until the window closes: not everything that it would speak of could be kept for those who are
-    /// not back, and so it is worth something only when nobody is expected any more.
+    /// Holds a receipt back: not everything that it would speak of could be kept for those who are not back, and those who are
+    /// alive may still be on their way.
     pub(super) fn hold_for_window(&mut self, key: LinkKey, receipt: (Lane, Taken, u64)) {
         let link = &mut self.links[key.index()];
         link.held.push_back(receipt);
@@ -237,8 +238,20 @@ impl Relay {
         self.grow(key, bytes);
     }
 
+    /// Whoever is alive is back: receipts that were held for others are given.
+    pub(super) fn end_promises(&mut self, now: Instant) {
+        if self.promises_until.is_none_or(|until| until > now) {
+            return;
+        }
+        self.promises_until = None;
+        for (_, link) in &mut self.links {
+            link.is_held_by_window = false;
+        }
+        self.release_receipts(now);
+    }
+
     /// Once the window has passed nothing is kept any more, and realms of which only that was left are gone. Who is still
-    /// reading gets the rest as if it came now, receipts that were held for those who were expected are given.
+    /// reading gets the rest as if it came now.
     pub(super) fn close_window(&mut self, now: Instant) {
         if !matches!(self.window, Window::Open(until) if until <= now) {
             return;
@@ -259,7 +272,6 @@ impl Relay {
             realm.recent = Recent::default();
         }
         for (_, link) in &mut self.links {
-            link.is_held_by_window = false;
             link.lanes.iter_mut().for_each(|lane| lane.unreceipted = Unreceipted::default());
         }
         let Self { realms, realms_by_id, .. } = self;
@@ -269,7 +281,6 @@ impl Relay {
             }
             !realm.is_unused()
         });
-        self.release_receipts(now);
     }
 }
 
