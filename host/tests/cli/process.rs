@@ -12,8 +12,9 @@ use std::{
 
 use serde_json::Value;
 
-/// Longest wait for something that is expected. Generous: test machines are slow and shared.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait for something that is expected. Generous: test machines are slow and shared, and a first build of a plugin in Rust
+/// compiles its SDK as well.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// An empty `MACULA_HOME`, removed at the end.
 pub(crate) struct Home {
