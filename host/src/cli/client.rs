@@ -204,7 +204,7 @@ pub(super) async fn call_host(
     loop {
         let options = CallOptions { timeout, ..CallOptions::default() };
         let outcome = mesh.call(procedure, &payload()?, &options).await;
-        let is_away = matches!(&outcome, Err(CallError::NotRun(fault)) if nobody_offers(procedure, fault));
+        let is_away = matches!(&outcome, Err(CallError::NotRun(fault)) if fault.is_nobody_offers(procedure));
         if !is_away || Instant::now() + HOST_ASK_INTERVAL > until {
             return Ok(outcome);
         }
@@ -214,12 +214,6 @@ pub(super) async fn call_host(
 
 /// How often a host that is away is asked for.
 const HOST_ASK_INTERVAL: Duration = Duration::from_millis(250);
-
-/// Whether a relay says that nobody offers a procedure. A host that says of something else that it does not exist does not name
-/// its own procedure.
-pub(super) fn nobody_offers(procedure: &Topic, fault: &Fault) -> bool {
-    matches!(fault, Fault::NotFound(what) if what.contains(procedure.as_str()))
-}
 
 /// Reads a node's answer.
 pub(super) fn read<T: serde::de::DeserializeOwned>(answer: &[u8]) -> Result<T, Failure> {

@@ -206,7 +206,7 @@ fn candidates(
 mod tests {
     use super::*;
 
-    /// What a shell offers without a node: verbs and flags.
+    /// Goal: no verb or flag contradicts another.
     #[test]
     fn the_command_line_is_in_order() {
         Arguments::command().debug_assert();

@@ -145,7 +145,7 @@ impl<'a> Desk<'a> {
         let procedure = deploy_procedure();
         let answer = client::call_host(&self.mesh, &procedure, timeout, || Ok(payload.clone())).await?;
         let answer = answer.map_err(|error| match &error {
-            CallError::NotRun(fault) if client::nobody_offers(&procedure, fault) => Failure::new(
+            CallError::NotRun(fault) if fault.is_nobody_offers(&procedure) => Failure::new(
                 Kind::Unreachable,
                 "no host is linked that takes deployments; start one with `macula-host run`",
             ),

@@ -158,7 +158,7 @@ pub(super) async fn ask<T: DeserializeOwned>(
     let procedure = registry_procedure();
     let answer = client::call_host(mesh, &procedure, timeout, || Ok(payload.clone())).await?;
     let answer = answer.map_err(|error| match &error {
-        CallError::NotRun(fault) if client::nobody_offers(&procedure, fault) => {
+        CallError::NotRun(fault) if fault.is_nobody_offers(&procedure) => {
             Failure::new(Kind::Unreachable, "no host is linked that keeps a registry; start one with `macula-host run`")
         }
         CallError::NotRun(fault) => Failure::from(fault.clone()),

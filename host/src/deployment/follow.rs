@@ -296,7 +296,7 @@ impl Follow {
                         Done::Prepared(ticket, prepare(&parts, &name, &held.mcid, held.manifest).await)
                     });
                 }
-                Action::Start { ticket, on_trial, state } => self.start(ticket, on_trial, state),
+                Action::Start { ticket, on_trial, state } => self.start(ticket, on_trial.then(trial_policy), state),
                 Action::StartCanary { ticket, percent, state } => self.start_canary(ticket, percent, state),
                 Action::EndCanary => {
                     if let Some(plugin) = self.plugin.clone() {
@@ -378,7 +378,7 @@ impl Follow {
         });
     }
 
-    fn start(&mut self, ticket: u64, on_trial: bool, state: Handover) {
+    fn start(&mut self, ticket: u64, probation: Option<CrashPolicy>, state: Handover) {
         let Some(prepared) = self.prepared.clone() else {
             let nothing = Err(Setback::ForGood("nothing was prepared".to_owned()));
             return self.follower.started(now_ms(), ticket, Counts::default(), nothing);
@@ -386,7 +386,6 @@ impl Follow {
         let (runtime, plugin) = (self.parts.runtime.clone(), self.plugin.clone());
         let grant = slot_grant(&self.parts.mesh, &self.slot, &self.granted);
         self.work.spawn(async move {
-            let probation = on_trial.then(trial_policy);
             let options = ReplaceOptions { probation, ..options(state) };
             if let Some(plugin) = plugin {
                 let mut replaced = runtime.replace(&plugin, (*prepared).clone(), &grant, &options).await;

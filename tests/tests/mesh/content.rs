@@ -503,16 +503,19 @@ async fn who_does_not_read_holds_up_nobody() {
     assert_eq!(outcome, Ok(()));
     sink.assert_is(&content);
     // Who was given up may not ask again at once.
-    loop {
-        let mut reader = ask().await;
-        let head = soon(reader.read(1 << 10)).await.unwrap().unwrap();
-        let (answer, _) = Answer::decode(&head).unwrap().unwrap();
-        match answer.outcome {
-            Err(Fault::Unavailable(why)) if why.contains("may ask again") => break,
-            _ => unread.push(reader),
+    soon(async {
+        loop {
+            let mut reader = ask().await;
+            let head = reader.read(1 << 10).await.unwrap().unwrap();
+            let (answer, _) = Answer::decode(&head).unwrap().unwrap();
+            match answer.outcome {
+                Err(Fault::Unavailable(why)) if why.contains("may ask again") => break,
+                _ => unread.push(reader),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    })
+    .await;
     // Its requests were reset, not ended: nobody takes a part for the whole.
     let mut reset = 0;
     for mut reader in unread {

@@ -135,6 +135,8 @@ impl Timekeeper {
         let confirmed = Duration::from_secs(signed).min(reading.wall);
         if confirmed > self.told {
             self.note(ClockEvent::Followed(confirmed - self.told));
+            // It never falls, though it does not rise with what was told a moment ago.
+            (self.floor, self.floor_at) = (Duration::from_secs(self.floor()), self.at);
             (self.told, self.trust) = (confirmed, Trust::Followed);
             self.steps_left = STEP_MAX;
             self.steady_since = self.at;

@@ -203,4 +203,19 @@ mod tests {
         assert_eq!(language(Some(Language::Js)).unwrap(), Language::Js);
         assert!(matches!(language_of(&folder.path().join("none"), None), Err(BuildError::NoFolder(_))));
     }
+
+    /// Goal: builds of one project that end at once do not meet: what is there is the component of one of them, whole.
+    #[test]
+    fn builds_that_end_at_once_do_not_meet() {
+        let folder = tempfile::tempdir().unwrap();
+        let components: Vec<Vec<u8>> = (1..=4).map(|n: u8| vec![n; 200_000 * usize::from(n)]).collect();
+        std::thread::scope(|scope| {
+            for component in &components {
+                scope.spawn(|| (0..10).for_each(|_| drop(write_component(folder.path(), "one", component).unwrap())));
+            }
+        });
+        let written = std::fs::read(folder.path().join("build/one.wasm")).unwrap();
+        assert!(components.contains(&written), "{} bytes", written.len());
+        assert_eq!(std::fs::read_dir(folder.path().join("build")).unwrap().count(), 1, "nothing is left beside it");
+    }
 }

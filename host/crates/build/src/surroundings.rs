@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::{Language, go, javascript, language_of, rust};
 
-/// Files and folders outside of the project in `folder` that its build reads, each once; some may not be there yet. `None` when that cannot be told now: there is no project, or its files do not say.
+/// Files and folders outside of the project in `folder` that its build reads, each once; some may not be there yet. `None`
+/// when that cannot be told now: there is no project, or its files do not say.
 ///
 /// Runs the author's compiler, for a part of a second; it may be run before anything was built, and knows more afterwards.
 pub fn surroundings(folder: &Path) -> Option<Vec<PathBuf>> {

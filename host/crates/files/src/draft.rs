@@ -34,7 +34,8 @@ const LINKS_MAX: usize = 40;
 /// What the name of a draft ends with.
 const SUFFIX: &str = ".draft";
 
-/// Why a file was not written. What was at its place is still there.
+/// Why a file was not written. What was at its place is still there, unless only flushing its folder failed; a device or FIFO may have
+/// got a part.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {}: {error}", path.display())]
 pub struct WriteError {
@@ -125,11 +126,11 @@ impl Draft {
     fn take_after(&self, target: &Path) -> io::Result<()> {
         let Ok(old) = fs::metadata(target) else { return Ok(()) };
         let mine = self.file.metadata()?;
-        if (old.uid(), old.gid()) != (mine.uid(), mine.gid()) {
-            // Only root may give files away; for others the new file is theirs.
-            let _ = fchown(&self.file, Some(old.uid()), Some(old.gid()));
-        }
-        self.file.set_permissions(Permissions::from_mode(old.mode() & 0o7777))
+        let is_mine = (old.uid(), old.gid()) == (mine.uid(), mine.gid());
+        // Only root may give files away; for others the new file is theirs, and must not run as somebody it was not.
+        let is_kept = is_mine || fchown(&self.file, Some(old.uid()), Some(old.gid())).is_ok();
+        let bits = if is_kept { 0o7777 } else { 0o777 };
+        self.file.set_permissions(Permissions::from_mode(old.mode() & bits))
     }
 
     /// What is written to. It can be read and written at any place.

@@ -153,7 +153,7 @@ impl Keeping {
     /// A person may have reset the clock: while this runs, or since a node last ran.
     fn follow(&mut self, stored: &StoredClock) {
         let before = self.resets.replace(stored.resets);
-        let is_new = before.map_or(stored.audited < stored.resets, |before| before < stored.resets);
+        let is_new = before.map_or(stored.audited < stored.resets, |before| before != stored.resets);
         if !is_new {
             return;
         }

@@ -11,6 +11,7 @@ use macula_wire::{
     frame::{self, Frame, Frames, Header, Lane, Outcome},
     limits::{CALL_TIMEOUT_MAX, HOPS_MAX},
 };
+use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use crate::{
@@ -47,6 +48,8 @@ pub(crate) struct Calls {
     pending: Slab<Pending>,
     generation: u32,
     sweep_due: Option<Instant>,
+    /// Offers that left a call unanswered, by its number: at most one call for each.
+    unanswered: FxHashMap<u64, OfferKey>,
 }
 
 impl Calls {
@@ -148,11 +151,7 @@ impl Relay {
         let offer = match chosen {
             Ok(offer) => offer,
             Err(NoProvider::Unknown) => {
-                return self.refuse_call(
-                    call.caller,
-                    call.number,
-                    Fault::NotFound(format!("nobody offers {procedure}")),
-                );
+                return self.refuse_call(call.caller, call.number, Fault::nobody_offers(&procedure));
             }
             Err(NoProvider::Busy) => {
                 let fault = Fault::Unavailable(format!("all providers of {procedure} are busy"));
@@ -212,6 +211,9 @@ impl Relay {
         }
         let Some(pending) = self.finish(number) else { return };
         if let Some(offer) = pending.offer {
+            if self.offers[offer].unanswered.is_some() {
+                self.set_unanswered(offer, None);
+            }
             self.offers[offer].answered(now.duration_since(pending.sent));
         }
         let caller = pending.caller;
@@ -229,12 +231,19 @@ impl Relay {
     /// An answer to a call that was cancelled or timed out comes late, and shows that its provider answers; others are
     /// nobody's.
     fn note_late_answer(&mut self, key: LinkKey, number: u64) {
-        let Self { links, offers, .. } = self;
-        for offer in links[key.index()].offers.values() {
-            if let Some(offer) = offers.get_mut(*offer) {
-                offer.unanswered.take_if(|unanswered| *unanswered == number);
-            }
+        let Some(offer) = self.calls.unanswered.get(&number).copied() else { return };
+        if self.offers.get(offer).is_some_and(|offer| offer.link == key) {
+            self.set_unanswered(offer, None);
         }
+    }
+
+    /// Which call an offer has left unanswered.
+    pub(crate) fn set_unanswered(&mut self, key: OfferKey, call: Option<u64>) {
+        let Some(offer) = self.offers.get_mut(key) else { return };
+        if let Some(before) = std::mem::replace(&mut offer.unanswered, call) {
+            self.calls.unanswered.remove(&before);
+        }
+        self.calls.unanswered.extend(call.map(|call| (call, key)));
     }
 
     pub(crate) fn handle_cancel(&mut self, now: Instant, key: LinkKey, number: u64) {
@@ -259,8 +268,11 @@ impl Relay {
     /// Takes a call out of all tables and tells its provider to stop, which has not answered in this time.
     fn abandon(&mut self, now: Instant, number: u64) -> Option<Pending> {
         let pending = self.finish(number)?;
-        if let Some(offer) = pending.offer.and_then(|offer| self.offers.get_mut(offer)) {
-            offer.given_up(number, now.saturating_duration_since(pending.sent));
+        let waited = now.saturating_duration_since(pending.sent);
+        let is_unanswered =
+            |offer: &OfferKey| self.offers.get(*offer).is_some_and(|offer| offer.is_silent_after(waited));
+        if let Some(offer) = pending.offer.filter(is_unanswered) {
+            self.set_unanswered(offer, Some(number));
         }
         frame::put_cancel(number, &mut self.links[pending.provider.index()].lane(Lane::Calls).outbox);
         self.mark_ready(pending.provider);

@@ -41,7 +41,6 @@ pub(crate) struct Offer {
 impl Offer {
     /// It has answered a call after this time.
     pub(crate) fn answered(&mut self, latency: Duration) {
-        self.unanswered = None;
         let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.latency_us = if self.latency_us == 0 {
             latency_us.max(1)
@@ -50,13 +49,11 @@ impl Offer {
         };
     }
 
-    /// A call was given up after it had waited so long. Who gives up early shows nothing; who has waited for longer than
-    /// answers usually take shows that none comes.
-    pub(crate) fn given_up(&mut self, call: u64, waited: Duration) {
+    /// Whether a call that was given up after it had waited so long shows that no answer comes. Who gives up early shows
+    /// nothing; who has waited for longer than answers usually take does.
+    pub(crate) fn is_silent_after(&self, waited: Duration) -> bool {
         let usual = Duration::from_micros(self.latency_us);
-        if waited >= usual.saturating_mul(PATIENCE).max(PATIENCE_MIN) {
-            self.unanswered = Some(call);
-        }
+        waited >= usual.saturating_mul(PATIENCE).max(PATIENCE_MIN)
     }
 }
 

@@ -329,16 +329,23 @@ async fn hand_over(running: &PluginCore, options: &ReplaceOptions) -> Result<Wai
     let deadline = Instant::now() + options.handover;
     let mut states = Vec::new();
     let mut failed = None;
-    for handed in handing {
-        let error = match tokio::time::timeout_at(deadline, handed).await {
-            Ok(Ok(Ok(state))) => {
+    for mut handed in handing {
+        let outcome = match tokio::time::timeout_at(deadline, &mut handed).await {
+            Ok(outcome) => outcome.map_err(|_| ReplaceError::NotRunning),
+            // What was said at the last moment counts: whoever said it takes it for heard.
+            Err(_) => {
+                handed.close();
+                handed.try_recv().map_err(|_| ReplaceError::Busy(options.handover))
+            }
+        };
+        let error = match outcome {
+            Ok(Ok(state)) => {
                 states.push(state);
                 continue;
             }
-            Ok(Ok(Err(NotHanded::Refused(reason)))) => ReplaceError::Snapshot(reason),
-            Ok(Ok(Err(NotHanded::Ended(reason)))) => ReplaceError::StateLost(reason),
-            Ok(Err(_)) => ReplaceError::NotRunning,
-            Err(_) => ReplaceError::Busy(options.handover),
+            Ok(Err(NotHanded::Refused(reason))) => ReplaceError::Snapshot(reason),
+            Ok(Err(NotHanded::Ended(reason))) => ReplaceError::StateLost(reason),
+            Err(error) => error,
         };
         // It is called off: those that have handed over work on. Others may be at it still, and of all that has gone wrong, a
         // state that is lost is what has to be told.

@@ -73,6 +73,19 @@ pub enum Fault {
     Other(String),
 }
 
+impl Fault {
+    /// What a relay says to a call of a procedure that nobody offers.
+    pub fn nobody_offers(procedure: &Topic) -> Self {
+        Self::NotFound(format!("nobody offers {procedure}"))
+    }
+
+    /// Whether it is [`Fault::nobody_offers`] of this procedure: what a provider says of something else that it does not find
+    /// reads otherwise.
+    pub fn is_nobody_offers(&self, procedure: &Topic) -> bool {
+        *self == Self::nobody_offers(procedure)
+    }
+}
+
 /// A handler's own “no” to a call, given to the caller unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{code}: {message}")]

@@ -54,7 +54,8 @@ impl Home {
         self.with_locked_clock(Self::clock, change)
     }
 
-    /// Lowers the floor to `to` (unix seconds), or raises it: a person says that it is right. What was damaged is made anew.
+    /// Lowers the floor to `to` (unix seconds), or raises it: a person says that it is right. What was damaged is made anew; its
+    /// resets are counted from `to`, so that a node that runs tells this one from any before.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -64,8 +65,12 @@ impl Home {
             read => read,
         };
         self.with_locked_clock(read, |clock| {
-            *clock =
-                StoredClock { floor: to, resets: clock.resets + 1, audited: clock.audited, reset_from: clock.floor };
+            *clock = StoredClock {
+                floor: to,
+                resets: (clock.resets + 1).max(to),
+                audited: clock.audited,
+                reset_from: clock.floor,
+            };
         })
     }
 
@@ -105,7 +110,9 @@ mod tests {
         let again = Home::open(directory.path()).unwrap();
         assert_eq!(again.clock().unwrap().floor, 2000);
         let reset = again.reset_clock(1000).unwrap();
-        assert_eq!((reset.floor, reset.resets, reset.reset_from), (1000, 1, 2000));
+        assert_eq!((reset.floor, reset.reset_from), (1000, 2000));
+        assert!(again.reset_clock(1000).unwrap().resets > reset.resets);
+        let reset = again.clock().unwrap();
         assert_eq!(home.clock().unwrap(), reset);
         fs::write(directory.path().join("clock"), "soon").unwrap();
         assert!(home.clock().unwrap_err().to_string().contains("clock reset"));

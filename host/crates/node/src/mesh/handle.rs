@@ -82,6 +82,10 @@ pub(super) struct Shared {
     undelivered: AtomicU64,
     not_vouched_for: AtomicU64,
     close: watch::Sender<bool>,
+    /// Held while it is waited for everything to arrive: what is not known is told once.
+    pub(super) flushing: tokio::sync::Mutex<()>,
+    /// Held while permissions are put in force.
+    applying: parking_lot::Mutex<()>,
 }
 
 impl Shared {
@@ -153,6 +157,8 @@ impl Shared {
 
     /// Puts what this node may do in force.
     pub(super) fn set_permissions(&self) {
+        // One after the other: an older table must not come into force after a newer one.
+        let _alone = self.applying.lock();
         let permissions = self.rights.permissions().borrow().clone();
         // What has lapsed stands, and waits.
         let kept = permissions.with_lapsed();
@@ -297,6 +303,8 @@ impl Mesh {
             undelivered: AtomicU64::new(0),
             not_vouched_for: AtomicU64::new(0),
             close,
+            applying: parking_lot::Mutex::new(()),
+            flushing: tokio::sync::Mutex::new(()),
         });
         let task = tokio::spawn(link_task::run(Arc::clone(&shared), config, closing));
         Self { owner: Arc::new(Owner { shared, task: parking_lot::Mutex::new(Some(task)) }), plugin: PluginName::EMPTY }

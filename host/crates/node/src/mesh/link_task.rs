@@ -122,9 +122,16 @@ async fn serve(
             // What this node knows is revoked, the relay knows from now on.
             drop(shared.registry.revoke(shared.rights.revocations()));
             // Messages follow only then: this node's own subscriptions must not miss what it sends again.
-            match timeout(PING_TIMEOUT, all_said).await {
-                Ok(Ok(())) => serve_joined(shared, url, link, close, leaving, tasks).await,
-                _ => Down::hopeful(format!("relay {} did not answer requests", peer.short())),
+            let said = tokio::select! {
+                said = timeout(PING_TIMEOUT, all_said) => match said {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(_)) | Err(_) => Err(Down::hopeful(format!("relay {} did not answer requests", peer.short()))),
+                },
+                Some(ended) = tasks.join_next() => Err(Down::hopeful(reason_of(ended))),
+            };
+            match said {
+                Ok(()) => serve_joined(shared, url, link, close, leaving, tasks).await,
+                Err(down) => down,
             }
         }
     };

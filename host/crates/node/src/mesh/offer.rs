@@ -99,7 +99,8 @@ impl Offer {
         &self.state.procedure
     }
 
-    /// The next call; `None` when the handle was closed, or the right to offer the procedure was revoked. Dropping the future loses nothing.
+    /// The next call; `None` when the handle was closed, or the right to offer the procedure was revoked. Dropping the future
+    /// loses nothing.
     pub async fn next(&mut self) -> Option<IncomingCall> {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }

@@ -263,6 +263,7 @@ impl Shared {
     /// Waits until a relay has everything that was published, and says what is not known of what was published since this
     /// last came to a conclusion.
     pub(super) async fn flush(self: &Arc<Self>) -> Result<(), ConfirmError> {
+        let _alone = self.flushing.lock().await;
         let after = self.flushed.load(Ordering::Relaxed);
         let last = self.outbox.last_seq();
         let mut unknown = 0;

@@ -104,12 +104,27 @@ impl<T> Entry<T> {
 
     /// The relay has answered; who waits for the first answer.
     fn answered(&mut self, outcome: &Result<(), Fault>) -> Option<oneshot::Sender<Result<(), Fault>>> {
-        // What has lapsed meanwhile stays so.
-        if outcome.is_err() && self.force == Force::Asked {
-            self.force = Force::Refused;
+        if outcome.is_err() {
+            self.refused();
         }
         self.first.take()
     }
+
+    /// The relay does not have it. What has lapsed meanwhile stays so: it is not asked for.
+    fn refused(&mut self) {
+        if self.force == Force::Asked {
+            self.force = Force::Refused;
+        }
+    }
+}
+
+/// What a subscription was on the link before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// In force: a relay that has just started gives it what it has missed.
+    InForce,
+    /// Not there, or not in force.
+    New,
 }
 
 #[derive(Debug)]
@@ -142,7 +157,7 @@ impl State {
         }
     }
 
-    fn send_subscribe(&mut self, state: &SubscriptionState, resumed: bool) {
+    fn send_subscribe(&mut self, state: &SubscriptionState, before: Before) {
         let id = self.request(Request::Subscription(state.number()));
         let options = &state.options;
         self.send(Control::Subscribe(control::Subscribe {
@@ -154,7 +169,7 @@ impl State {
             queue_messages: options.queue_messages,
             credit: state.window(),
             retained: options.retained,
-            resumed,
+            resumed: before == Before::InForce,
         }));
     }
 
@@ -227,24 +242,29 @@ impl State {
         }
     }
 
+    /// Without a link nothing is said now. The next link asks for it as for something that was not in force.
+    fn force_of_what_is_said(&self) -> Force {
+        if self.link.is_some() { Force::Asked } else { Force::Refused }
+    }
+
     /// Under another number. What came while there was no right to it is not asked for.
     fn subscribe_again(&mut self, number: u32) {
         let Some(mut entry) = self.subscriptions.remove(&number) else { return };
         self.next_number += 1;
-        entry.force = Force::Asked;
+        entry.force = self.force_of_what_is_said();
         entry.state.renumber(self.next_number);
         let state = Arc::clone(&entry.state);
         self.subscriptions.insert(self.next_number, entry);
         if self.link.is_some() {
             tracing::info!(pattern = %state.options.pattern, "a subscription is asked for again");
-            self.send_subscribe(&state, false);
+            self.send_subscribe(&state, Before::New);
         }
     }
 
     fn advertise_again(&mut self, number: u32) {
         let Some(mut entry) = self.offers.remove(&number) else { return };
         self.next_number += 1;
-        entry.force = Force::Asked;
+        entry.force = self.force_of_what_is_said();
         entry.state.renumber(self.next_number);
         let state = Arc::clone(&entry.state);
         self.procedures.insert(state.procedure.clone(), self.next_number);
@@ -273,7 +293,7 @@ impl Registry {
         let (first, waiting) = oneshot::channel();
         registry.subscriptions.insert(state.number(), Entry::new(&state, first));
         if registry.link.is_some() {
-            registry.send_subscribe(&state, false);
+            registry.send_subscribe(&state, Before::New);
         }
         (state, waiting)
     }
@@ -414,12 +434,12 @@ impl Registry {
             EndedWhat::Subscription(number) => {
                 let Some(entry) = registry.subscriptions.get_mut(&number) else { return false };
                 tracing::warn!(pattern = %entry.state.options.pattern, fault = %ended.fault, "the relay has ended a subscription; it goes on when the right is renewed");
-                entry.force = Force::Refused;
+                entry.refused();
             }
             EndedWhat::Offer(number) => {
                 let Some(entry) = registry.offers.get_mut(&number) else { return false };
                 tracing::warn!(procedure = %entry.state.procedure, fault = %ended.fault, "the relay has ended an offer; it goes on when the right is renewed");
-                entry.force = Force::Refused;
+                entry.refused();
             }
         }
         true
@@ -474,7 +494,8 @@ impl Registry {
         self.0.lock().send(Control::Pong(beat));
     }
 
-    /// A new link: joins the realm first, presenting what one message holds and then the rest, then says everything again. Nothing of the old one is waited for any more.
+    /// A new link: joins the realm first, presenting what one message holds and then the rest, then says everything again.
+    /// Nothing of the old one is waited for any more.
     /// The first receiver learns how the join ended, the second that the last of the rest has been answered, and so, as
     /// requests are answered in order, all of it.
     pub(super) fn link_up(
@@ -498,12 +519,12 @@ impl Registry {
             .map(|entry| {
                 let was_in_force = entry.first.is_none() && entry.force == Force::Asked;
                 entry.force = Force::Asked;
-                (Arc::clone(&entry.state), was_in_force)
+                (Arc::clone(&entry.state), if was_in_force { Before::InForce } else { Before::New })
             })
             .collect();
-        for (state, was_in_force) in subscriptions {
+        for (state, before) in subscriptions {
             state.link_up();
-            registry.send_subscribe(&state, was_in_force);
+            registry.send_subscribe(&state, before);
         }
         let offers: Vec<_> = registry
             .offers

@@ -168,7 +168,8 @@ impl Subscription {
         SubscriptionStats { dropped: self.state.dropped.load(Ordering::Relaxed), queued: waiting + decoding }
     }
 
-    /// The next message; `None` once the handle was closed, or the right to subscribe was revoked, and everything has been taken. Dropping the future loses
+    /// The next message; `None` once the handle was closed, or the right to subscribe was revoked, and everything has been
+    /// taken. Dropping the future loses
     /// nothing.
     pub async fn next(&mut self) -> Option<Message> {
         std::future::poll_fn(|cx| self.poll_next(cx)).await

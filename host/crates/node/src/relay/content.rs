@@ -27,8 +27,10 @@ const TAKE_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a provider may send nothing. Who asked gives it up after 10 s; that is seen here only when there is something to
 /// hand on.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(12);
-/// Bytes that are handed on at a time.
+/// Bytes that are read at a time.
 const PIECE_BYTES: usize = 64 << 10;
+/// Bytes of which one waits whether they are taken: who takes that much in [`STALL_AFTER`] is slow, and takes something.
+const SLICE_BYTES: usize = 16 << 10;
 
 /// Why a request comes to nothing; its streams are reset.
 #[derive(Debug, thiserror::Error)]
@@ -156,18 +158,20 @@ impl OpenPassage {
 
     /// Hands on a piece. Few passages of a provider may wait long for whoever asked.
     async fn hand_on(&self, writer: &mut StreamWriter, piece: Bytes) -> Result<(), PassError> {
-        if piece.is_empty() {
-            return Ok(());
+        let mut rest = piece;
+        while !rest.is_empty() {
+            let slice = rest.split_to(rest.len().min(SLICE_BYTES));
+            let mut taking = std::pin::pin!(writer.write(slice));
+            if let Ok(taken) = timeout(STALL_AFTER, &mut taking).await {
+                taken?;
+                continue;
+            }
+            if self.shared.relay.borrow_mut().stall_passage(self.passage.id) == Stall::GiveUp {
+                return Err(PassError::Slow);
+            }
+            timeout(TAKE_TIMEOUT, taking).await.map_err(|_| PassError::Slow)??;
+            self.shared.relay.borrow_mut().resume_passage(self.passage.id);
         }
-        let mut taking = std::pin::pin!(writer.write(piece));
-        if let Ok(taken) = timeout(STALL_AFTER, &mut taking).await {
-            return Ok(taken?);
-        }
-        if self.shared.relay.borrow_mut().stall_passage(self.passage.id) == Stall::GiveUp {
-            return Err(PassError::Slow);
-        }
-        timeout(TAKE_TIMEOUT, taking).await.map_err(|_| PassError::Slow)??;
-        self.shared.relay.borrow_mut().resume_passage(self.passage.id);
         Ok(())
     }
 

@@ -198,6 +198,7 @@ impl Relay {
     }
 
     pub(crate) fn end_offer(&mut self, key: usize) {
+        self.set_unanswered(key, None);
         let offer = self.offers.remove(key);
         let realm = &mut self.realms[offer.realm];
         realm.offers -= 1;

@@ -24,6 +24,11 @@ fn options(pattern: &str) -> SubscriptionOptions {
     }
 }
 
+fn join(id: u64, proofs: Vec<Proof>) -> Join {
+    let root = ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().into();
+    Join { id, slot: REALM_SLOT, name: "local.dev".parse().unwrap(), root, proofs }
+}
+
 impl Bench {
     /// A subscription and an offer that the relay has taken.
     fn new() -> Self {
@@ -148,13 +153,6 @@ fn what_is_lost_ends() {
 #[test]
 fn a_relay_that_does_not_read_loses_the_link() {
     let registry = Registry::default();
-    let join = |id, proofs| Join {
-        id,
-        slot: REALM_SLOT,
-        name: "local.dev".parse().unwrap(),
-        root: ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().into(),
-        proofs,
-    };
     let (queue, mut queued) = mpsc::channel(CONTROL_QUEUE_MAX);
     drop(registry.link_up(queue, Vec::new(), join));
     let (kept, _first) = registry.subscribe(options("a.*"));
@@ -174,4 +172,36 @@ fn a_relay_that_does_not_read_loses_the_link() {
     assert!(matches!(queued.try_recv(), Ok(Control::Join(_))));
     assert!(matches!(queued.try_recv(), Ok(Control::Subscribe(again)) if again.subscription == kept.number()));
     assert!(queued.try_recv().is_err());
+}
+
+/// Goal: what the relay ends after it has lapsed here is not asked for: the two found out at the same time.
+#[test]
+fn what_has_lapsed_is_not_asked_for_when_the_relay_ends_it_too() {
+    let mut bench = Bench::new();
+    bench.hold(Hold::Lapsed);
+    bench.answered(None);
+    for what in [EndedWhat::Subscription(1), EndedWhat::Offer(2)] {
+        bench.registry.ended(&Ended { what, fault: Fault::Denied("it has expired".into()) });
+    }
+    bench.registry.ask_again();
+    assert_eq!(bench.answered(None).len(), 0);
+    bench.hold(Hold::Allowed);
+    assert_eq!(bench.answered(None), ["subscribe 3", "advertise 4"]);
+}
+
+/// Goal: what comes into force again while there is no link is new to the next: what came meanwhile is not asked for.
+#[test]
+fn what_comes_back_without_a_link_is_new() {
+    let mut bench = Bench::new();
+    bench.hold(Hold::Lapsed);
+    bench.answered(None);
+    bench.registry.link_down();
+    bench.hold(Hold::Allowed);
+    bench.registry.ask_again();
+    let (link, said) = mpsc::channel(CONTROL_QUEUE_MAX);
+    bench.said = said;
+    drop(bench.registry.link_up(link, Vec::new(), join));
+    assert!(matches!(bench.said.try_recv(), Ok(Control::Join(_))));
+    let Ok(Control::Subscribe(again)) = bench.said.try_recv() else { panic!("it is asked for") };
+    assert!(!again.resumed);
 }
