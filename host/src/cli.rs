@@ -101,7 +101,7 @@ pub(crate) struct ClientFlags {
     #[arg(long, value_name = "URL")]
     pub(crate) node: Option<RelayUrl>,
     /// How long to wait for the node and for an answer [default: 10s]
-    #[arg(long, value_name = "DURATION", value_parser = config::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = config::patience)]
     pub(crate) timeout: Option<Duration>,
     /// Queue to take where there is competition: high, normal or low [default: normal]
     #[arg(long, value_name = "PRIORITY")]
@@ -188,7 +188,14 @@ pub(crate) fn say_usage(error: &clap::Error) -> ExitCode {
         _ => output::noted(error.print()),
     };
     let exit = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Kind::Usage as u8));
-    if written { exit } else { output::check().map_or_else(|failure| failure.exit_code(), |()| exit) }
+    // Nobody who has gone is told anything; a disk that is full is.
+    match output::check() {
+        Err(failure) if !written => {
+            output::print_failure(&failure, output::Format::of(is_json));
+            failure.exit_code()
+        }
+        _ => exit,
+    }
 }
 
 /// What clap says of wrong arguments, without the reminder of how they would be right: one line.

@@ -211,7 +211,7 @@ impl Settings {
         let timeout = match (&flags.timeout, &self.file.node.timeout) {
             (Some(timeout), _) => *timeout,
             (None, Some(text)) => {
-                duration(text).map_err(|error| Failure::usage(format!("timeout in the config file: {error}")))?
+                patience(text).map_err(|error| Failure::usage(format!("timeout in the config file: {error}")))?
             }
             (None, None) => TIMEOUT,
         };
@@ -264,6 +264,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds * scale).map_err(|_| format!("{text:?} is out of range"))
 }
 
+/// A time to wait: a duration that is longer than nothing.
+pub(crate) fn patience(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err(format!("{text:?} leaves no time at all (expected more than nothing, like 250ms)")),
+        patience => Ok(patience),
+    }
+}
+
 /// A level of a plugin's log.
 pub(crate) fn log_level(text: &str) -> Result<LogLevel, String> {
     serde_json::from_value(serde_json::Value::String(text.to_owned()))
@@ -305,6 +313,12 @@ mod tests {
         for bad in ["", "GiB", "-1GiB", "10 GiB", "10gib", "10G", "1e400", "99999999TiB", "1..2MB"] {
             assert!(size(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn no_time_at_all_is_no_patience() {
+        assert_eq!(patience("1ms"), Ok(Duration::from_millis(1)));
+        assert!(patience("0s").is_err() && patience("soon").is_err());
     }
 
     #[test]

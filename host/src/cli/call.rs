@@ -11,7 +11,7 @@ use macula_node::{
 };
 use tokio::io::AsyncReadExt;
 
-use super::{ClientFlags, CommonFlags, client, client_runtime, completion};
+use super::{ClientFlags, CommonFlags, client, client_runtime, completion, publish::unread};
 use crate::{config::Settings, failure::Failure, output};
 
 #[derive(Debug, Args)]
@@ -68,7 +68,7 @@ impl Call {
             None => return Ok(Vec::new()),
             Some("-") => {
                 let mut input = Vec::new();
-                tokio::io::stdin().take(PAYLOAD_BYTES_MAX as u64 + 1).read_to_end(&mut input).await?;
+                tokio::io::stdin().take(PAYLOAD_BYTES_MAX as u64 + 1).read_to_end(&mut input).await.map_err(unread)?;
                 input
             }
             Some(text) => text.as_bytes().to_vec(),

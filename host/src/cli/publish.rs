@@ -183,10 +183,17 @@ impl Publish {
         progress.finish_and_clear();
         if common.json {
             let mut report = serde_json::json!({ "topic": self.topic.as_str(), "messages": count });
-            if unknown > 0 {
-                report["unknown"] = unknown.into();
+            for (name, messages) in [("unknown", unknown), ("undelivered", mesh.undelivered())] {
+                if messages > 0 {
+                    report[name] = messages.into();
+                }
             }
             output::json(&report);
+        } else if mesh.undelivered() > 0 {
+            output::note(format_args!(
+                "{} of them did not reach a subscriber whose queue was full, as far as the relay has told",
+                mesh.undelivered()
+            ));
         }
         if unknown > 0 {
             let what = format!(
@@ -253,7 +260,7 @@ impl UnderWay {
 /// One line without its end; 0 at the end of the input.
 async fn read_line(input: &mut BufReader<tokio::io::Stdin>, line: &mut Vec<u8>, number: u64) -> Result<usize, Failure> {
     let mut limited = input.take(PAYLOAD_BYTES_MAX as u64 + 2);
-    let read = limited.read_until(b'\n', line).await?;
+    let read = limited.read_until(b'\n', line).await.map_err(unread)?;
     if line.last() == Some(&b'\n') {
         line.pop();
         if line.last() == Some(&b'\r') {
@@ -267,8 +274,13 @@ async fn read_line(input: &mut BufReader<tokio::io::Stdin>, line: &mut Vec<u8>, 
 async fn read_input() -> Result<Vec<u8>, Failure> {
     let mut payload = Vec::new();
     // One byte above the limit is enough to know.
-    tokio::io::stdin().take(PAYLOAD_BYTES_MAX as u64 + 1).read_to_end(&mut payload).await?;
+    tokio::io::stdin().take(PAYLOAD_BYTES_MAX as u64 + 1).read_to_end(&mut payload).await.map_err(unread)?;
     Ok(payload)
+}
+
+/// What is wrong with standard input.
+pub(super) fn unread(error: std::io::Error) -> Failure {
+    Failure::from(error).during("cannot read standard input")
 }
 
 fn check_size(bytes: usize, what: &str) -> Result<(), Failure> {

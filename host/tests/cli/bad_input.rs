@@ -148,6 +148,22 @@ fn what_a_manifest_does_not_allow_is_denied_named_and_put_aside() {
     node.stop();
 }
 
+/// Goal: standard input that cannot be read is named.
+#[test]
+fn standard_input_that_cannot_be_read_is_named() {
+    let home = Home::new();
+    for arguments in [&["publish", "a.b", "-"][..], &["call", "math.add", "-"], &["publish", "a.b", "--lines"]] {
+        let node = home.node(&["relay"]);
+        let folder = fs::File::open(home.path()).unwrap();
+        let output = home.command(arguments).stdin(folder).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("cannot read standard input: Is a directory"), "{said}");
+        node.stop();
+    }
+    home.output(&["call", "math.add", "[1]", "--timeout", "0s"]).failed(2, "no time at all");
+}
+
 #[test]
 fn config_files_that_are_wrong() {
     let home = Home::new();

@@ -38,6 +38,8 @@ fn a_full_output_is_a_failure() {
     for arguments in [
         &["status"][..],
         &["--version"],
+        &["--help"],
+        &["--version", "--json"],
         &["inspect", &calculator],
         &["call", "math.add", "[1, 2]"],
         &["completion", "bash"],
@@ -47,6 +49,8 @@ fn a_full_output_is_a_failure() {
         let full = fs::File::options().write(true).open("/dev/full").unwrap();
         let output = home.command(arguments).stdout(full).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("cannot write to standard output"), "{arguments:?}: {said}");
     }
     node.stop();
 }

@@ -415,6 +415,21 @@ mod tests {
         assert_eq!(machine.keeper.ahead(reading), None);
     }
 
+    /// Goal: the floor does not fall when a signed time is followed, though it does not yet rise with that.
+    #[test]
+    fn the_floor_never_falls() {
+        let mut machine = Machine::new(0, 0);
+        machine.off = 1000 * HOUR;
+        machine.after(1500);
+        let floor = machine.keeper.floor();
+        assert_eq!(floor, START + 1500 + 1000 * 3600, "it has risen with what was followed");
+        machine.off = 1025 * HOUR;
+        machine.after(10);
+        machine.keeper.confirm(START + 1025 * 3600, Machine::reading(machine.running, machine.off));
+        assert!(machine.keeper.floor() >= floor + 10);
+        assert!(machine.keeper.floor() < START + 1025 * 3600);
+    }
+
     /// Goal: a person can say that the clock is right, where it was wrong for so long that it was followed.
     #[test]
     fn a_reset_goes_back() {

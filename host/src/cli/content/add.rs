@@ -8,7 +8,7 @@ use macula_files::NotRead;
 
 use super::{Node, file, progress::Progress};
 use crate::{
-    cli::{CommonFlags, home},
+    cli::{CommonFlags, home, publish::unread},
     content_admin::{Action, FetchReport},
     failure::Failure,
     output,
@@ -48,7 +48,7 @@ pub(super) async fn run(node: &Node<'_>, common: &CommonFlags, path: &Path) -> R
 fn open(path: &Path) -> Result<File, Failure> {
     if path.as_os_str() == "-" {
         let mut spooled = file::unnamed(home()?.path())?;
-        io::copy(&mut io::stdin().lock(), &mut spooled)?;
+        io::copy(&mut io::stdin().lock(), &mut spooled).map_err(unread)?;
         return Ok(spooled);
     }
     macula_files::open(path).map_err(|error| match error.why {

@@ -37,7 +37,7 @@ impl Progress {
         if self.is_json && self.said.is_none_or(|said| said.elapsed() >= EVENT_INTERVAL) {
             self.said = Some(Instant::now());
             output::json(&serde_json::json!({
-                "state": "running", "bytes": bytes, "total": total, "providers": providers, "rate": rate.round(),
+                "state": "running", "bytes": bytes, "total": total, "providers": providers, "rate": rate.max(0.0).round(),
             }));
         }
     }

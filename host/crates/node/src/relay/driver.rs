@@ -218,7 +218,12 @@ pub(super) async fn run(
     shared.pump();
     if timeout(GOODBYE_TIMEOUT, shared.everything_delivered()).await.is_err() {
         let messages = shared.relay.borrow().queued_messages();
-        tracing::warn!(messages, "subscribers did not take everything in the second that they had; the rest is lost");
+        if messages > 0 {
+            tracing::warn!(
+                messages,
+                "subscribers did not take everything in the second that they had; the rest is lost"
+            );
+        }
     }
     listener.close("the relay is shutting down");
     let _ = timeout(GOODBYE_TIMEOUT, listener.drained()).await;
