@@ -167,8 +167,13 @@ impl From<ReadError> for Failure {
 
 impl From<WriteError> for Failure {
     fn from(error: WriteError) -> Self {
-        let is_folder = error.error.kind() == std::io::ErrorKind::IsADirectory;
-        Self::new(if is_folder { Kind::Usage } else { Kind::Failed }, error)
+        let kind = match error.error.kind() {
+            std::io::ErrorKind::IsADirectory => Kind::Usage,
+            // The folder that it was to be in.
+            std::io::ErrorKind::NotFound => Kind::NotFound,
+            _ => Kind::Failed,
+        };
+        Self::new(kind, error)
     }
 }
 

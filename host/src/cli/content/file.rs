@@ -18,7 +18,10 @@ use macula_node::{
     wire::{Fault, Mcid},
 };
 
-use crate::{failure::Failure, output};
+use crate::{
+    failure::{Failure, Kind},
+    output,
+};
 
 /// A file of which the id is known: others can fetch it from here.
 pub(in crate::cli) struct Offered {
@@ -126,7 +129,11 @@ impl Target {
     /// For a file, or standard output.
     pub(super) fn at(path: Option<&Path>, home: &Path) -> Result<Self, Failure> {
         Ok(match path {
-            Some(path) => Self::File(Draft::at(path, Mode::Default)?),
+            Some(path) => Self::File(Draft::at(path, Mode::Default).map_err(|error| {
+                let failure = Failure::from(error);
+                // Not found is what this command says of content.
+                if failure.kind() == Kind::NotFound { Failure::failed(failure) } else { failure }
+            })?),
             None => Self::Stdout(unnamed(home)?),
         })
     }
