@@ -65,12 +65,12 @@ pub(crate) async fn develop(project: Project, runtime: Runtime, rights: RightsOf
             }
             // What changes while it is built is built afterwards.
             _ = look.tick(), if build.is_none() && asking.is_none() => {
-                let now = Snapshot::take(&project.folder, &around);
+                let Some(now) = snapshot(&project, &around).await else { continue };
                 if seen.as_ref() == Some(&now) {
                     continue;
                 }
                 tokio::time::sleep(LOOK_INTERVAL).await;
-                let later = Snapshot::take(&project.folder, &around);
+                let Some(later) = snapshot(&project, &around).await else { continue };
                 if later != now {
                     continue;
                 }
@@ -119,6 +119,12 @@ async fn finished(build: &mut Option<Building>) -> (Instant, Option<Result<Built
         Some(build) => (build.begin, (&mut build.task).await.ok()),
         None => std::future::pending().await,
     }
+}
+
+/// Looks at the project's files and what is around it; nothing, when the process ends.
+async fn snapshot(project: &Project, around: &[PathBuf]) -> Option<Snapshot> {
+    let (folder, around) = (project.folder.clone(), around.to_vec());
+    tokio::task::spawn_blocking(move || Snapshot::take(&folder, &around)).await.ok()
 }
 
 /// Asks what lies around the project.

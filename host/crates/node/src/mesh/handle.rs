@@ -553,7 +553,8 @@ impl Mesh {
     /// Subscribes; when it returns, the relay has the subscription. Dropping the future takes it back.
     ///
     /// # Errors
-    /// What the relay says; `denied`; `unavailable` when there is no link in time; `invalid` (queue length).
+    /// What the relay says; `denied`; `unavailable` when there is no link in time; `invalid` (queue length); `quota-exceeded` above
+    /// 8,192 subscriptions and offers of one handle.
     pub async fn subscribe_with(&self, pattern: Pattern, options: Subscribe) -> Result<Subscription, Fault> {
         if !(1..=QUEUE_MESSAGES_MAX).contains(&options.queue_messages) {
             return Err(Fault::Invalid(format!(
@@ -562,6 +563,7 @@ impl Mesh {
             )));
         }
         self.shared().check(Operation::Subscribe, &pattern)?;
+        self.shared().registry.check_room()?;
         let options = SubscriptionOptions {
             pattern,
             when_full: options.when_full,
@@ -592,7 +594,8 @@ impl Mesh {
         if !shared.may_offer(&shared.rights.permissions().borrow(), &procedure) {
             shared.check(Operation::Advertise, &procedure.clone().into())?;
         }
-        let (state, calls, first) = self.shared().registry.advertise(procedure, options)?;
+        shared.registry.check_room()?;
+        let (state, calls, first) = shared.registry.advertise(procedure, options)?;
         let offer = Offer::new(Arc::clone(&self.owner.shared), state, calls);
         self.answered(first).await?;
         Ok(offer)

@@ -127,6 +127,10 @@ enum Before {
     New,
 }
 
+/// Subscriptions and offers of one handle: half of what its queue for the relay takes, which they share with proofs, contents and
+/// requests.
+pub(super) const ENTRIES_MAX: usize = CONTROL_QUEUE_MAX / 2;
+
 #[derive(Debug)]
 enum Request {
     Subscription(u32),
@@ -285,6 +289,15 @@ impl State {
 }
 
 impl Registry {
+    /// Whether one more subscription or offer may stand: a new link is told of all at once.
+    pub(super) fn check_room(&self) -> Result<(), Fault> {
+        let registry = self.0.lock();
+        if registry.subscriptions.len() + registry.offers.len() < ENTRIES_MAX {
+            return Ok(());
+        }
+        Err(Fault::QuotaExceeded(format!("{ENTRIES_MAX} subscriptions and offers of one handle")))
+    }
+
     /// Adds a subscription; the receiver learns how the relay took it.
     pub(super) fn subscribe(&self, options: SubscriptionOptions) -> (Arc<SubscriptionState>, Waiting<()>) {
         let mut registry = self.0.lock();

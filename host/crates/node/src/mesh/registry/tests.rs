@@ -205,3 +205,21 @@ fn what_comes_back_without_a_link_is_new() {
     let Ok(Control::Subscribe(again)) = bench.said.try_recv() else { panic!("it is asked for") };
     assert!(!again.resumed);
 }
+
+/// Goal: what stands is bounded, so that a new link can be told of all of it.
+#[test]
+fn what_stands_is_bounded() {
+    let registry = Registry::default();
+    let states: Vec<_> = (0..ENTRIES_MAX)
+        .map(|_| {
+            registry.check_room().unwrap();
+            registry.subscribe(options("a.*")).0
+        })
+        .collect();
+    assert!(matches!(registry.check_room(), Err(Fault::QuotaExceeded(_))));
+    let (queue, queued) = mpsc::channel(CONTROL_QUEUE_MAX);
+    drop(registry.link_up(queue, Vec::new(), join));
+    assert!(!queued.is_closed(), "all of it could be said");
+    registry.unsubscribe(&states[0]);
+    registry.check_room().unwrap();
+}
