@@ -21,7 +21,8 @@ pub struct MeshConfig {
     pub tls: TlsMode,
     /// Longest that a request waits for its answer, and a publish for room in the queue.
     pub timeout: Duration,
-    /// Bytes that may wait to be sent, per priority. What comes on top waits.
+    /// Bytes that may wait to be sent, or be kept until a relay confirms them, per priority. What comes on top waits. 2 MiB hold
+    /// what a stream of small messages has under way between confirmations, and as much that waits.
     pub outbox_bytes_max: usize,
     /// QUIC windows.
     pub endpoint: EndpointConfig,
@@ -82,7 +83,7 @@ impl MeshConfig {
             realm,
             tls: TlsMode::default(),
             timeout: Duration::from_secs(10),
-            outbox_bytes_max: 1 << 20,
+            outbox_bytes_max: 2 << 20,
             endpoint: EndpointConfig::default(),
             auth_min: AuthLevel::default(),
             revocations: Vec::new(),
