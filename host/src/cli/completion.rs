@@ -12,10 +12,9 @@ use clap_complete::{
     env::Shells,
 };
 use macula_node::{Mesh, Subscribe};
-use macula_runtime::PluginStatus;
 use tokio::time::timeout;
 
-use super::{Arguments, CommonFlags, client, client_runtime, deploy::Rollouts, status};
+use super::{Arguments, CommonFlags, client, client_runtime, deploy::Rollouts, status::plugins_here};
 use crate::{
     config::{ClientSettings, Settings},
     failure::Failure,
@@ -122,26 +121,15 @@ pub(super) fn procedures() -> ArgValueCandidates {
 /// Topics with a stored value, and those that plugins here receive.
 pub(super) fn topics() -> ArgValueCandidates {
     candidates(async |settings, client| {
-        let mut topics: Vec<String> = patterns_of(plugins_here(&settings, &client).await);
+        let mut topics = patterns_in_use(&settings, &client).await;
         topics.retain(|pattern| !pattern.contains('*'));
-        if let Ok(mesh) = client::connect(&settings, &client).await {
-            topics.extend(retained(&mesh).await);
-            mesh.close().await;
-        }
         topics
     })
 }
 
 /// The same, and the patterns by which plugins here receive.
 pub(super) fn patterns() -> ArgValueCandidates {
-    candidates(async |settings, client| {
-        let mut patterns = patterns_of(plugins_here(&settings, &client).await);
-        if let Ok(mesh) = client::connect(&settings, &client).await {
-            patterns.extend(retained(&mesh).await);
-            mesh.close().await;
-        }
-        patterns
-    })
+    candidates(async |settings, client| patterns_in_use(&settings, &client).await)
 }
 
 /// Slots that hosts of the realm follow.
@@ -157,16 +145,15 @@ pub(super) fn slots() -> ArgValueCandidates {
     })
 }
 
-async fn plugins_here(settings: &Settings, client: &ClientSettings) -> Vec<PluginStatus> {
-    let mut plugins = Vec::new();
-    for node in settings.home.running().unwrap_or_default() {
-        plugins.extend(status::ask(settings, client, &node).await.into_iter().flat_map(|told| told.plugins));
+/// By which plugins here receive, and topics with a stored value.
+async fn patterns_in_use(settings: &Settings, client: &ClientSettings) -> Vec<String> {
+    let subscriptions = plugins_here(settings, client).await.into_iter().flat_map(|plugin| plugin.subscriptions);
+    let mut patterns: Vec<String> = subscriptions.map(|subscription| subscription.pattern).collect();
+    if let Ok(mesh) = client::connect(settings, client).await {
+        patterns.extend(retained(&mesh).await);
+        mesh.close().await;
     }
-    plugins
-}
-
-fn patterns_of(plugins: Vec<PluginStatus>) -> Vec<String> {
-    plugins.into_iter().flat_map(|plugin| plugin.subscriptions).map(|subscription| subscription.pattern).collect()
+    patterns
 }
 
 async fn retained(mesh: &Mesh) -> Vec<String> {

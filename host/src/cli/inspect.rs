@@ -115,13 +115,7 @@ impl Inspect {
     fn running(&self, settings: &Settings) -> Vec<PluginStatus> {
         let Ok(client) = settings.client(&self.client) else { return Vec::new() };
         let Ok(runtime) = client_runtime() else { return Vec::new() };
-        runtime.block_on(async {
-            let mut plugins = Vec::new();
-            for node in settings.home.running().unwrap_or_default() {
-                plugins.extend(status::ask(settings, &client, &node).await.into_iter().flat_map(|told| told.plugins));
-            }
-            plugins
-        })
+        runtime.block_on(status::plugins_here(settings, &client))
     }
 
     /// What the host says of a plugin that runs there; its component may have come from a file that nobody else has.

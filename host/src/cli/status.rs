@@ -3,7 +3,7 @@
 use clap::Args;
 use indicatif::HumanBytes;
 use macula_node::RunningNode;
-use macula_runtime::Histogram;
+use macula_runtime::{Histogram, PluginStatus};
 
 use super::{ClientFlags, CommonFlags, client, client_runtime};
 use crate::{
@@ -64,6 +64,15 @@ pub(super) async fn ask(
     admin.mesh.close().await;
     serde_json::from_slice(&answer?)
         .map_err(|error| Failure::failed(format!("node {}: unreadable status: {error}", node.name)))
+}
+
+/// Plugins that run on the nodes here; none of those that do not answer.
+pub(super) async fn plugins_here(settings: &Settings, client: &ClientSettings) -> Vec<PluginStatus> {
+    let mut plugins = Vec::new();
+    for node in settings.home.running().unwrap_or_default() {
+        plugins.extend(ask(settings, client, &node).await.into_iter().flat_map(|told| told.plugins));
+    }
+    plugins
 }
 
 /// How long most handlers of a kind took, and nearly all.
